@@ -1,0 +1,118 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+import Logging
+import Runtime
+
+/// Runs scenarios several times and prints the median, the fastest and the slowest, in nanoseconds an operation.
+///
+/// `bench [--workers N] [--runs N] [--scale N] [NAME ...]`. CPU time of the whole process stands beside wall time: on a
+/// shared machine it is the steadier of the two.
+@main
+struct Bench {
+    static func main() async {
+        await BenchCommand(arguments: Array(CommandLine.arguments.dropFirst())).run()
+    }
+}
+
+/// One thing to measure.
+struct Scenario: Sendable {
+    let name: String
+    /// What one operation is.
+    let unit: String
+    let operations: Int
+    let body: @Sendable (BastionSystem, Int) async throws -> Void
+}
+
+struct BenchCommand {
+    private var workers = 2
+    private var runs = 7
+    private var scale = 1
+    private var names: [String] = []
+
+    init(arguments: [String]) {
+        var rest = arguments[...]
+        while let argument = rest.popFirst() {
+            switch argument {
+            case "--workers": workers = Self.number(argument, rest.popFirst())
+            case "--runs": runs = Self.number(argument, rest.popFirst())
+            case "--scale": scale = Self.number(argument, rest.popFirst())
+            case _ where argument.hasPrefix("-"): Self.fail("unknown option \(argument)")
+            default: names.append(argument)
+            }
+        }
+        for name in names where !Scenario.all.contains(where: { $0.name == name }) {
+            Self.fail("no scenario \(name); there is: \(Scenario.all.map(\.name).joined(separator: " "))")
+        }
+    }
+
+    private static func number(_ option: String, _ text: String?) -> Int {
+        guard let text, let number = Int(text), number > 0 else { fail("\(option) takes a positive number") }
+        return number
+    }
+
+    private static func fail(_ message: String) -> Never {
+        _ = "bench: \(message)\n".withCString { write(STDERR_FILENO, $0, strlen($0)) }
+        exit(64)
+    }
+
+    func run() async {
+        let pool: WorkerPool
+        do {
+            pool = try WorkerPool(workers: workers)
+        } catch {
+            Self.fail("\(error)")
+        }
+        var log = Logger(label: "bench")
+        log.logLevel = .error
+        let system = BastionSystem(executor: pool, log: log)
+        print("workers \(pool.workerCount), runs \(runs); ns an operation")
+        print(Self.row(["scenario", "operation", "median", "fastest", "slowest", "CPU median"]))
+        for scenario in Scenario.all where names.isEmpty || names.contains(scenario.name) {
+            let count = scenario.operations * scale
+            var wall: [Double] = []
+            var cpu: [Double] = []
+            for run in 0...runs {
+                let (wallStart, cpuStart) = (Self.time(CLOCK_MONOTONIC), Self.time(CLOCK_PROCESS_CPUTIME_ID))
+                do {
+                    try await scenario.body(system, count)
+                } catch {
+                    Self.fail("\(scenario.name): \(error)")
+                }
+                // The first run warms up and does not count.
+                if run == 0 { continue }
+                wall.append((Self.time(CLOCK_MONOTONIC) - wallStart) / Double(count))
+                cpu.append((Self.time(CLOCK_PROCESS_CPUTIME_ID) - cpuStart) / Double(count))
+            }
+            wall.sort()
+            cpu.sort()
+            print(
+                Self.row(
+                    [scenario.name, scenario.unit]
+                        + [wall[wall.count / 2], wall[0], wall[wall.count - 1], cpu[cpu.count / 2]].map(Self.figure)
+                )
+            )
+        }
+        await system.stop()
+        pool.shutdown()
+    }
+
+    private static func row(_ cells: [String]) -> String {
+        zip(cells, [26, 28, 12, 12, 12, 12]).enumerated().map { index, cell in
+            let pad = String(repeating: " ", count: max(cell.1 - cell.0.count, 1))
+            return index < 2 ? cell.0 + pad : pad + cell.0
+        }.joined()
+    }
+
+    private static func figure(_ value: Double) -> String {
+        value < 100 ? "\((value * 10).rounded() / 10)" : "\(Int(value.rounded()))"
+    }
+
+    private static func time(_ clock: clockid_t) -> Double {
+        var time = timespec()
+        clock_gettime(clock, &time)
+        return Double(time.tv_sec) * 1e9 + Double(time.tv_nsec)
+    }
+}

@@ -1,0 +1,81 @@
+// swift-tools-version: 6.2
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "bastion-examples",
+    products: [
+        .executable(name: "UndyingServer", targets: ["UndyingServer"]),
+        .executable(name: "StockServer", targets: ["StockServer"]),
+        .executable(name: "Topology", targets: ["Topology"]),
+    ],
+    dependencies: [
+        .package(name: "bastion", path: ".."),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
+    targets: [
+        .target(name: "ServerRoutes", swiftSettings: settings),
+        .target(
+            name: "ServerFrontEnd",
+            dependencies: [
+                "ServerRoutes",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "UndyingServer",
+            dependencies: [
+                "ServerFrontEnd", "ServerRoutes",
+                .product(name: "Runtime", package: "bastion"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "StockServer",
+            dependencies: [
+                "ServerFrontEnd", "ServerRoutes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "Topology",
+            dependencies: [
+                .product(name: "Executor", package: "bastion"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "ServerRoutesTests",
+            dependencies: ["ServerRoutes"],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "ServerFrontEndTests",
+            dependencies: [
+                "ServerFrontEnd", "ServerRoutes",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            swiftSettings: settings
+        ),
+    ]
+)

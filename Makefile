@@ -1,0 +1,33 @@
+# One command per purpose; `make` alone lists them. Each installs the Debian packages it lacks and says so.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo demo-stock test lint bench deps
+
+BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev
+DEMO_PACKAGES := wrk curl
+
+help: ## lists these targets
+	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## loads the undying server over HTTP while requests trap, prints what happened
+	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)
+	@scripts/demo.sh
+
+demo-stock: ## puts the same load on the same server written without Bastion
+	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)
+	@scripts/demo-stock.sh
+
+test: ## builds and runs the tests of the package and of Examples
+	@scripts/install-deps.sh $(BUILD_PACKAGES)
+	@scripts/test.sh
+
+lint: ## checks formatting, module arrows, and files (licence header, size, no local paths)
+	@scripts/lint.sh
+
+bench: ## runs the benchmarks in release
+	@scripts/install-deps.sh $(BUILD_PACKAGES)
+	@swift run -c release --disable-build-manifest-caching --package-path Benchmarks bench
+
+deps: ## installs the Debian packages that any of the others needs
+	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)

@@ -1,0 +1,62 @@
+// swift-tools-version: 6.2
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+    name: "bastion",
+    products: [
+        .library(name: "LightProc", targets: ["LightProc"]),
+        .library(name: "Executor", targets: ["Executor"]),
+        .library(name: "Supervision", targets: ["Supervision"]),
+        .library(name: "Fort", targets: ["Fort"]),
+        .library(name: "Runtime", targets: ["Runtime"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0")
+    ],
+    targets: [
+        .systemLibrary(
+            name: "CHwloc",
+            pkgConfig: "hwloc",
+            providers: [.apt(["libhwloc-dev"])]
+        ),
+        .systemLibrary(
+            name: "CNuma",
+            pkgConfig: "numa",
+            providers: [.apt(["libnuma-dev"])]
+        ),
+        .target(name: "CLightProc"),
+        .target(name: "LightProc", dependencies: ["CLightProc"], swiftSettings: settings),
+        .target(
+            name: "Executor",
+            dependencies: ["CLightProc", "LightProc", "CHwloc", "CNuma"],
+            swiftSettings: settings
+        ),
+        .target(
+            name: "Supervision",
+            dependencies: ["LightProc", "Executor", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings
+        ),
+        .target(name: "Fort", dependencies: ["LightProc", "Executor", "Supervision"], swiftSettings: settings),
+        .target(
+            name: "Runtime",
+            dependencies: ["LightProc", "Executor", "Supervision", "Fort"],
+            swiftSettings: settings
+        ),
+        .testTarget(name: "LightProcTests", dependencies: ["LightProc"], swiftSettings: settings),
+        .testTarget(name: "ExecutorTests", dependencies: ["Executor"], swiftSettings: settings),
+        .testTarget(name: "SupervisionTests", dependencies: ["Supervision"], swiftSettings: settings),
+        .testTarget(name: "FortTests", dependencies: ["Fort"], swiftSettings: settings),
+        .testTarget(name: "RuntimeTests", dependencies: ["Runtime"], swiftSettings: settings),
+    ]
+)

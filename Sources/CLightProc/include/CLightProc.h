@@ -1,0 +1,128 @@
+// The part of trap containment that Swift cannot express soundly: the signal handler, the thread-locals it reads,
+// and the jump to the base of a worker's stack. No policy is decided here and nothing is allocated.
+#pragma once
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/// Registers by their DWARF number; on x86-64 the last used one (16) is the return address column, here the pc.
+/// On arm64 x0-x30, sp (31), and pc (32).
+enum { crt_registerCount = 33 };
+
+/// What the handler found out about one trap. Written by the faulting thread, read by the reaper once `stage` says so.
+typedef struct crt_trap {
+    int32_t signal;
+    int32_t code;                               // si_code
+    uintptr_t address;                          // si_addr
+    uintptr_t registers[crt_registerCount];
+    uintptr_t taskExecutor;                     // identity of the current task's preferred executor, or 0
+    uintptr_t taskExecutorWitness;              // its witness table, or 0
+    bool hasTask;                               // whether a Swift task was current
+    char *message;                              // what the Swift runtime said last, or NULL; malloc'ed, ours now
+    _Atomic(uint32_t) stage;                    // 0: nothing, 1: signal and registers, 2: everything; a futex
+} crt_trap;
+
+/// What a faulting thread does after the reaper has looked at it.
+enum {
+    crt_verdictPending = 0,
+    crt_verdictContain = 1,                     // end the thread at the base of its stack
+    crt_verdictEscalate = 2,                    // give the signal to the handler that was installed before ours
+};
+
+/// A free list of equally sized message nodes, used by one thread at a time.
+typedef struct crt_nodePool {
+    void *free;
+    uint32_t count;
+    int32_t budget;                             // reductions left in the current run
+} crt_nodePool;
+
+/// One thread that may run processes. Owned by who created the thread; outlives it.
+typedef struct crt_thread {
+    void *process;                              // what is running now, opaque here; NULL: traps are not contained
+    uint32_t criticalDepth;                     // > 0: a lock of the runtime is held; traps are not contained
+    uint32_t hasEnded;                          // set once the thread left crt_runThread; read after a join
+    uintptr_t guardLow, stackLow, stackHigh;    // [guardLow, stackLow) is the guard, [stackLow, stackHigh) the stack
+    void *alternateStack;
+    size_t alternateStackSize;
+    void *owner;                                // for the executor: whose thread this is
+    void *seat;                                 // for the executor: the worker this thread is, or NULL
+    crt_nodePool *nodes;                        // pool of message nodes of the seat this thread sits on
+    sigjmp_buf base;
+    crt_trap trap;
+    _Atomic(uint32_t) verdict;                  // a futex
+    struct crt_thread *nextTrapped;
+} crt_thread;
+
+/// The calling thread's record, or NULL on a thread that is not ours.
+extern __thread crt_thread *crt_currentThread __attribute__((tls_model("initial-exec")));
+
+static inline crt_thread *crt_self(void) { return crt_currentThread; }
+
+/// Makes a record the calling thread's, or takes it away (NULL). For a thread that runs processes without containing
+/// their traps: such a record has no stack bounds.
+static inline void crt_setSelf(crt_thread *thread) { crt_currentThread = thread; }
+
+/// The message nodes of the calling worker's seat, or NULL on a thread that is not ours.
+static inline crt_nodePool *crt_nodes(void) {
+    crt_thread *self = crt_currentThread;
+    return self ? self->nodes : NULL;
+}
+
+/// What the calling thread is running, or NULL.
+static inline void *crt_currentProcess(void) {
+    crt_thread *self = crt_currentThread;
+    return self ? self->process : NULL;
+}
+
+/// Marks a stretch in which a lock of the runtime is held. Nests.
+static inline void crt_enterCritical(void) {
+    crt_thread *self = crt_currentThread;
+    if (self) self->criticalDepth++;
+}
+static inline void crt_leaveCritical(void) {
+    crt_thread *self = crt_currentThread;
+    if (self) self->criticalDepth--;
+}
+
+/// Installs the handler for the signals that traps raise, once per process.
+/// Returns 0, or the errno of the first signal that failed.
+int crt_installTrapHandlers(void);
+
+/// Runs `body` on the calling thread with `self` as its record and its alternate signal stack in place.
+/// Returns false when the thread got here by the verdict "contain", in which case nothing but ending it is allowed.
+bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context);
+
+/// Waits until at least one thread trapped or `crt_wakeReaper` was called; returns the trapped ones as a list, or NULL.
+crt_thread *crt_awaitTraps(void);
+/// Returns the threads that trapped since the last call, without waiting.
+crt_thread *crt_takeTraps(void);
+void crt_wakeReaper(void);
+
+/// Waits until the handler has told everything. False when it did not within the time.
+bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds);
+
+/// Tells a parked thread what to do.
+void crt_deliverVerdict(crt_thread *thread, uint32_t verdict);
+
+/// Reads or writes of the faulting address, and the size an alternate signal stack needs on this CPU.
+size_t crt_alternateStackSize(void);
+
+/// Tells the CPU that this is a wait loop.
+static inline void crt_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/// Futex on a 32-bit word. Wait returns when woken, when the value differs, on a signal, or after the timeout
+/// (negative: none).
+void crt_futexWait(const volatile void *word, uint32_t expected, int64_t timeoutNanoseconds);
+void crt_futexWake(const volatile void *word, int32_t count);
+
+/// Gives the calling thread a name of up to 15 bytes (pthread_setname_np is hidden from Swift).
+void crt_nameThread(const char *name);

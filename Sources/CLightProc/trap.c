@@ -1,0 +1,214 @@
+#define _GNU_SOURCE
+#include "CLightProc.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#ifndef AT_MINSIGSTKSZ
+#define AT_MINSIGSTKSZ 51
+#endif
+
+__thread crt_thread *crt_currentThread __attribute__((tls_model("initial-exec")));
+
+// ---------------------------------------------------------------------------------------------------- futex
+
+// async-signal-safe: one system call.
+void crt_futexWait(const volatile void *word, uint32_t expected, int64_t timeoutNanoseconds) {
+    struct timespec timeout = {timeoutNanoseconds / 1000000000, timeoutNanoseconds % 1000000000};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeoutNanoseconds < 0 ? NULL : &timeout, NULL, 0);
+}
+
+// async-signal-safe: one system call.
+void crt_futexWake(const volatile void *word, int32_t count) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
+}
+
+// ---------------------------------------------------------------------------------------------------- the handler
+
+// The Swift concurrency runtime's own accessors. Both read the current thread's task; the second takes that task's
+// status lock, which is recursive, so a trap below a holder on the same thread does not block.
+extern void *swift_task_getCurrent(void) __attribute__((swiftcall));
+typedef struct { uintptr_t identity, witness; } TaskExecutorRef;
+extern TaskExecutorRef swift_task_getPreferredTaskExecutor(void) __attribute__((swiftcall));
+// Where the Swift runtime keeps the text of its last fatal error.
+extern _Atomic(char *) *swift_getFatalErrorMessageBuffer(void) __attribute__((weak));
+
+static const int trapSignals[] = {SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV, SIGBUS};
+enum { trapSignalCount = sizeof trapSignals / sizeof trapSignals[0] };
+static struct sigaction previousActions[NSIG];
+
+static _Atomic(crt_thread *) trappedThreads;   // a stack; pushed by handlers, taken whole by the reaper
+static _Atomic(uint32_t) reaperSignal;         // a futex; counts pushes
+
+// async-signal-safe: sigaction, tgkill, getpid, gettid are.
+// Gives the signal to whoever would have got it without us: puts the former action back and lets it happen again, by
+// executing the faulting instruction once more where it faulted, or by sending the signal again where it was sent.
+static void passOn(int signal, const siginfo_t *info) {
+    sigaction(signal, &previousActions[signal], NULL);
+    if (info->si_code <= 0 || signal == SIGTRAP) syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal);
+}
+
+// async-signal-safe: plain stores to memory of this thread.
+static void copyRegisters(uintptr_t *to, const ucontext_t *context) {
+#if defined(__x86_64__)
+    static const int order[] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
+                                REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
+    for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++) to[i] = (uintptr_t)context->uc_mcontext.gregs[order[i]];
+#elif defined(__aarch64__)
+    for (unsigned i = 0; i < 31; i++) to[i] = context->uc_mcontext.regs[i];
+    to[31] = context->uc_mcontext.sp;
+    to[32] = context->uc_mcontext.pc;
+#else
+#error "trap containment knows x86-64 and arm64"
+#endif
+}
+
+// Everything reachable from here is async-signal-safe. Line by line:
+static void handleTrap(int signal, siginfo_t *info, void *context) {
+    crt_thread *self = crt_currentThread;          // an initial-exec thread-local: one load, never allocates
+    // Not a worker inside a process, or one inside a lock of ours: not contained.
+    // A signal that was sent counts only if the thread aborted itself (abort() raises by tgkill, hence SI_TKILL).
+    if (!self || !self->process || !self->stackHigh || self->criticalDepth
+        || (info->si_code <= 0
+            && !(signal == SIGABRT && info->si_code == SI_TKILL && info->si_pid == getpid()))) {
+        passOn(signal, info);                      // safe, see there
+        return;
+    }
+    int savedErrno = errno;                        // a thread-local of libc, present since the thread began
+    crt_trap *trap = &self->trap;                  // memory of this thread's record, allocated before it started
+    trap->signal = signal;
+    trap->code = info->si_code;
+    trap->address = (uintptr_t)info->si_addr;
+    copyRegisters(trap->registers, context);
+    trap->message = NULL;
+    trap->taskExecutor = trap->taskExecutorWitness = 0;
+    trap->hasTask = false;
+    // ordering: release: pairs with the acquire loads of the reaper; publishes the fields above.
+    atomic_store_explicit(&trap->stage, 1, memory_order_release);
+    // ordering: relaxed: this word is written by the reaper only after it took the record from the stack below.
+    atomic_store_explicit(&self->verdict, crt_verdictPending, memory_order_relaxed);
+    crt_thread *head = atomic_load_explicit(&trappedThreads, memory_order_relaxed);
+    do self->nextTrapped = head;                   // retried only when another thread trapped at the same instant
+    // ordering: release: publishes the record to the reaper's acquiring exchange.
+    while (!atomic_compare_exchange_weak_explicit(&trappedThreads, &head, self, memory_order_release, memory_order_relaxed));
+    atomic_fetch_add_explicit(&reaperSignal, 1, memory_order_release);
+    crt_futexWake(&reaperSignal, 1);               // a system call
+
+    // What the Swift runtime knows. These may wait for a lock of the task; should they never return, the reaper's
+    // wait for stage 2 times out and the trap is escalated.
+    if (swift_getFatalErrorMessageBuffer)          // returns the address of an atomic pointer; allocates nothing
+        trap->message = atomic_exchange_explicit(swift_getFatalErrorMessageBuffer(), NULL, memory_order_acquire);
+    if (swift_task_getCurrent()) {                 // reads a thread-local that this worker has used before
+        TaskExecutorRef executor = swift_task_getPreferredTaskExecutor();
+        trap->hasTask = true;
+        trap->taskExecutor = executor.identity;
+        trap->taskExecutorWitness = executor.witness;
+    }
+    // ordering: release: as above.
+    atomic_store_explicit(&trap->stage, 2, memory_order_release);
+    crt_futexWake(&trap->stage, 1);                // a system call
+
+    // Parked until a normal thread has decided. The reaper always delivers a verdict, unless it waits itself for a lock
+    // that a parked thread holds (the allocator's): then this thread stops waiting and the program ends, as it must.
+    uint32_t verdict = crt_verdictPending;
+    for (int waits = 0; waits < 100 && verdict == crt_verdictPending; waits++) {
+        crt_futexWait(&self->verdict, crt_verdictPending, 100000000);
+        verdict = atomic_load_explicit(&self->verdict, memory_order_acquire);
+    }
+    if (verdict == crt_verdictPending)             // fails if the verdict came at the last moment: then that counts
+        atomic_compare_exchange_strong_explicit(&self->verdict, &verdict, crt_verdictEscalate, memory_order_acq_rel,
+                                                memory_order_acquire);
+    if (verdict == crt_verdictContain)
+        siglongjmp(self->base, 1);                 // to crt_runThread below, which only ends the thread
+    errno = savedErrno;
+    passOn(signal, info);
+}
+
+int crt_installTrapHandlers(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = handleTrap;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigfillset(&action.sa_mask);
+    for (int i = 0; i < trapSignalCount; i++)
+        if (sigaction(trapSignals[i], &action, &previousActions[trapSignals[i]]) != 0) return errno;
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------- the thread
+
+size_t crt_alternateStackSize(void) {
+    // The kernel's frame holds the whole extended register state (about 11 KiB with AVX-512 and AMX); the rest is for
+    // the handler itself and for a handler that was installed before ours.
+    size_t frame = getauxval(AT_MINSIGSTKSZ);
+    return (frame < 16384 ? 16384 : (frame + 4095) & ~(size_t)4095) + 48 * 1024;
+}
+
+bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context) {
+    stack_t alternate = {.ss_sp = self->alternateStack, .ss_size = self->alternateStackSize, .ss_flags = 0};
+    sigaltstack(&alternate, NULL);
+    // The thread that made this one may have blocked them (Dispatch's workers do); blocked, a trap would end the program.
+    sigset_t traps;
+    sigemptyset(&traps);
+    for (int i = 0; i < trapSignalCount; i++) sigaddset(&traps, trapSignals[i]);
+    pthread_sigmask(SIG_UNBLOCK, &traps, NULL);
+    crt_currentThread = self;
+    bool returned = sigsetjmp(self->base, 0) == 0;
+    if (returned) body(context);
+    // Locals are not relied upon behind the jump: the thread-local says who we are.
+    crt_thread *me = crt_currentThread;
+    crt_currentThread = NULL;
+    stack_t off = {.ss_sp = NULL, .ss_size = 0, .ss_flags = SS_DISABLE};
+    sigaltstack(&off, NULL);
+    me->process = NULL;
+    me->hasEnded = 1;
+    return returned;
+}
+
+// ---------------------------------------------------------------------------------------------------- the reaper
+
+crt_thread *crt_takeTraps(void) {
+    // ordering: acquire: pairs with the handler's release; publishes the records.
+    return atomic_exchange_explicit(&trappedThreads, NULL, memory_order_acquire);
+}
+
+crt_thread *crt_awaitTraps(void) {
+    // ordering: acquire: pairs with the handler's release; taken before the stack so that no push is missed.
+    uint32_t seen = atomic_load_explicit(&reaperSignal, memory_order_acquire);
+    crt_thread *list = crt_takeTraps();
+    if (list) return list;
+    crt_futexWait(&reaperSignal, seen, -1);
+    return crt_takeTraps();
+}
+
+void crt_wakeReaper(void) {
+    atomic_fetch_add_explicit(&reaperSignal, 1, memory_order_release);
+    crt_futexWake(&reaperSignal, INT32_MAX);
+}
+
+bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds) {
+    for (uint32_t waited = 0; waited < milliseconds; waited++) {
+        if (atomic_load_explicit(&thread->trap.stage, memory_order_acquire) == 2) return true;
+        crt_futexWait(&thread->trap.stage, 1, 1000000);
+    }
+    return atomic_load_explicit(&thread->trap.stage, memory_order_acquire) == 2;
+}
+
+void crt_deliverVerdict(crt_thread *thread, uint32_t verdict) {
+    uint32_t pending = crt_verdictPending;         // a thread that gave up waiting has decided for itself
+    atomic_compare_exchange_strong_explicit(&thread->verdict, &pending, verdict, memory_order_acq_rel,
+                                            memory_order_relaxed);
+    crt_futexWake(&thread->verdict, 1);
+}
+
+void crt_nameThread(const char *name) {
+    pthread_setname_np(pthread_self(), name);   // ERANGE for a longer name: then it has none
+}

@@ -1,0 +1,65 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+import Synchronization
+
+/// The queue for what comes from threads that are no workers, and for what does not fit into a worker's ring.
+struct InjectionQueue: ~Copyable {
+    struct Items {
+        var items: [RunItem] = []
+        var head = 0
+        var count: Int { items.count - head }
+
+        mutating func popFirst() -> RunItem? {
+            guard head < items.count else { return nil }
+            defer {
+                head += 1
+                if head == items.count {
+                    items.removeAll(keepingCapacity: true)
+                    head = 0
+                } else if head >= 1024, head * 2 >= items.count {
+                    items.removeFirst(head)
+                    head = 0
+                }
+            }
+            return items[head]
+        }
+    }
+
+    private let items = Locked(Items())
+    /// How many there are; written under the lock, read without it.
+    private let known = Atomic<Int>(0)
+
+    init() {}
+
+    var isEmpty: Bool {
+        // ordering: sequentiallyConsistent: the last look before a worker sleeps; see `IdleWorkers`.
+        known.load(ordering: .sequentiallyConsistent) == 0
+    }
+
+    func push(_ item: RunItem) {
+        items.withLock { items in
+            items.items.append(item)
+            // ordering: sequentiallyConsistent: in the queue before the submitter looks whether somebody sleeps.
+            known.store(items.count, ordering: .sequentiallyConsistent)
+        }
+    }
+
+    func push(_ more: [RunItem]) {
+        items.withLock { items in
+            items.items += more
+            known.store(items.count, ordering: .sequentiallyConsistent)
+        }
+    }
+
+    func pop() -> RunItem? {
+        // ordering: relaxed: a hint; the last look before sleeping is `isEmpty`.
+        guard known.load(ordering: .relaxed) > 0 else { return nil }
+        return items.withLock { items in
+            defer { known.store(items.count, ordering: .sequentiallyConsistent) }
+            return items.popFirst()
+        }
+    }
+}

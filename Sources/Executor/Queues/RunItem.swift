@@ -1,0 +1,45 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+package import LightProc
+
+/// Something that waits to be run, in one word: a process with messages or orders, or a job of an async process.
+///
+/// A process is its pointer, retained. A job is its pointer with the lowest bit set; the executor it belongs to,
+/// retained, stands in the first of the two words that the Swift runtime keeps in every job for its scheduler's use.
+/// Each item is run or released exactly once.
+package struct RunItem: Sendable {
+    package let bits: UInt
+
+    package init(bits: UInt) { self.bits = bits }
+
+    package init(_ proc: LightProc) { bits = UInt(bitPattern: Unmanaged.passRetained(proc).toOpaque()) }
+
+    package init(_ job: UnownedJob, _ executor: ProcTaskExecutor) {
+        // safety: an unowned job is the pointer to it.
+        let address = unsafeBitCast(job, to: UInt.self)
+        // safety: a job begins with the object header of two words, then come the scheduler's two.
+        UnsafeMutableRawPointer(bitPattern: address)!.storeBytes(
+            of: UInt(bitPattern: Unmanaged.passRetained(executor).toOpaque()),
+            toByteOffset: 16,
+            as: UInt.self
+        )
+        bits = address | 1
+    }
+
+    enum Content {
+        case proc(Unmanaged<LightProc>)
+        case job(UnownedJob, Unmanaged<ProcTaskExecutor>)
+    }
+
+    var content: Content {
+        @inline(__always) get {
+            // safety: see `init`; the words are there as long as the item was not run.
+            if bits & 1 == 0 { return .proc(Unmanaged.fromOpaque(UnsafeRawPointer(bitPattern: bits)!)) }
+            let job = UnsafeRawPointer(bitPattern: bits & ~1)!
+            let executor = UnsafeRawPointer(bitPattern: job.load(fromByteOffset: 16, as: UInt.self))!
+            return .job(unsafeBitCast(job, to: UnownedJob.self), Unmanaged.fromOpaque(executor))
+        }
+    }
+}

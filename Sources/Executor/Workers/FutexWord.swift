@@ -1,0 +1,41 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+import Synchronization
+
+/// A 32-bit word at a fixed address on which threads sleep.
+struct FutexWord: ~Copyable, @unchecked Sendable {
+    // Sendable: the word is atomic, the pointer never changes.
+    private let word: UnsafeMutablePointer<Atomic<UInt32>>
+
+    init(_ value: UInt32 = 0) {
+        word = .allocate(capacity: 1)
+        word.initialize(to: Atomic(value))
+    }
+
+    deinit {
+        word.deinitialize(count: 1)
+        word.deallocate()
+    }
+
+    // ordering: sequentiallyConsistent throughout: parking is rare, and its protocols look at other words too.
+    var value: UInt32 { word.pointee.load(ordering: .sequentiallyConsistent) }
+    func set(_ value: UInt32) { word.pointee.store(value, ordering: .sequentiallyConsistent) }
+    func increment() { word.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent) }
+
+    func exchange(_ value: UInt32) -> UInt32 { word.pointee.exchange(value, ordering: .sequentiallyConsistent) }
+
+    /// True if the word had the first value and now has the second.
+    func compareExchange(_ expected: UInt32, _ desired: UInt32) -> Bool {
+        word.pointee.compareExchange(expected: expected, desired: desired, ordering: .sequentiallyConsistent).exchanged
+    }
+
+    /// Sleeps while the word has this value; may return early.
+    func blockingWait(while value: UInt32, timeout: Duration? = nil) {
+        crt_futexWait(word, value, timeout.map { max($0.inNanoseconds, 1) } ?? -1)
+    }
+
+    func wake(_ count: Int32 = 1) { crt_futexWake(word, count) }
+}

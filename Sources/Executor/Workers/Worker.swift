@@ -1,0 +1,91 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+import Glibc
+import LightProc
+import Synchronization
+
+/// A seat with what belongs to it: its queue, its node pool, its place to sleep.
+///
+/// It outlives the threads that sit on it: when one traps, its successor goes on with the same queue. "Owner" below is
+/// the thread on the seat.
+final class Worker: @unchecked Sendable {
+    // Sendable: shared state is atomic; `local` and `nodes` are the owner's, handed over when it is replaced.
+
+    let index: Int
+    let pool: ObjectIdentifier
+    let ring = RunRing()
+    /// The item that was made ready last, run next: what it needs is still in the cache. 0: none. Written by the owner.
+    let next = AtomicWord(0)
+    /// 0: awake. 1: sleeps. 2: was woken.
+    let parking = FutexWord()
+    let nodes: UnsafeMutablePointer<crt_nodePool>
+    /// Whom to steal from, nearest first.
+    let victims: [Int]
+
+    struct Local {
+        var tick: UInt32 = 0
+        /// How many items in a row came from `next`.
+        var nextRuns = 0
+        var isSearching = false
+    }
+    let local: UnsafeMutablePointer<Local>
+
+    /// So many items in a row may come from `next` before the ring gets its turn: two processes that only talk to each
+    /// other must not starve the rest.
+    private static let nextLimit = 64
+    /// Every so many items the injection queue comes first. A prime, so that it falls into step with nothing.
+    private static let fairness: UInt32 = 61
+
+    init(index: Int, pool: ObjectIdentifier, victims: [Int]) {
+        self.index = index
+        self.pool = pool
+        self.victims = victims
+        nodes = .allocate(capacity: 1)
+        nodes.initialize(to: crt_nodePool())
+        local = .allocate(capacity: 1)
+        local.initialize(to: Local())
+    }
+
+    deinit {
+        while let node = nodes.pointee.free {
+            nodes.pointee.free = node.load(as: UnsafeMutableRawPointer?.self)
+            free(node)
+        }
+        nodes.deallocate()
+        local.deallocate()
+    }
+
+    /// Makes an item the next to run; returns the one that was, to be put into the ring. Owner only.
+    @inline(__always)
+    func setNext(_ item: RunItem) -> RunItem? {
+        // ordering: relaxed: written by the owner only.
+        let before = next.load(ordering: .relaxed)
+        next.store(item.bits, ordering: .relaxed)
+        return before == 0 ? nil : RunItem(bits: before)
+    }
+
+    @inline(__always)
+    private func takeNext() -> RunItem? {
+        // ordering: relaxed: as above.
+        let bits = next.load(ordering: .relaxed)
+        if bits == 0 { return nil }
+        next.store(0, ordering: .relaxed)
+        return RunItem(bits: bits)
+    }
+
+    /// What to run now, from this seat's queues and the injection queue. Owner only.
+    @inline(__always)
+    func take(_ injection: borrowing InjectionQueue) -> RunItem? {
+        local.pointee.tick &+= 1
+        if local.pointee.tick % Self.fairness == 0, let item = injection.pop() { return item }
+        if local.pointee.nextRuns < Self.nextLimit, let item = takeNext() {
+            local.pointee.nextRuns &+= 1
+            return item
+        }
+        local.pointee.nextRuns = 0
+        return ring.pop() ?? takeNext() ?? injection.pop()
+    }
+}

@@ -1,0 +1,308 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+import Glibc
+public import LightProc
+import Synchronization
+
+/// The executor: one worker thread per processing unit that the program may use, each tied to its own.
+///
+/// Workers take from a shared queue, sleep on futexes when it is empty (at idle the pool uses no CPU), and are replaced
+/// when a process traps on them. Blocking work has threads of its own.
+public final class WorkerPool: ProcExecutor, TrapOwner {
+    /// Where the workers sit; fixed for the life of the pool.
+    public let placement: Placement
+
+    private final class Identity: Sendable {}
+    /// By which a worker's thread tells its own pool from others.
+    private let identity: Identity
+    private let workers: [Worker]
+    private let injection = InjectionQueue()
+    private let idle = IdleWorkers()
+    private let isStopping = Atomic<Bool>(false)
+    private let timers = TimerThread()
+    private let blocking: BlockingPool
+    private let staff: Locked<Staff>
+
+    private struct Staff {
+        var seated: [Int: WorkerThread] = [:]
+        var reserve: [WorkerThread] = []
+        var stacks = WorkerStackPool()
+        var hasStarted = false
+        var isStopping = false
+        /// Traps that the reaper is busy with: their threads are not joined yet.
+        var pendingTraps = 0
+        /// Seats whose thread trapped while the pool was stopping.
+        var vacant: [Int] = []
+    }
+    /// Counts changes that `shutdown` may wait for.
+    private let changes = FutexWord()
+
+    /// Threads that wait for a seat, so that a trap need not wait for a thread.
+    private static let reserveSize = 2
+
+    /// Starts the workers.
+    ///
+    /// - Parameters:
+    ///   - placement: Where they sit; by default one on every processing unit that the program may use.
+    ///   - maximumBlockingThreads: Bound of the pool for blocking work.
+    public init(placement: Placement, maximumBlockingThreads: Int = 512) {
+        self.placement = placement
+        let identity = Identity()
+        self.identity = identity
+        workers = placement.seats.map {
+            Worker(index: $0.index, pool: ObjectIdentifier(identity), victims: $0.steal.flatMap { $0 })
+        }
+        blocking = BlockingPool(timers: timers, maximumThreads: maximumBlockingThreads)
+        staff = Locked(Staff())
+        TrapReaper.shared.retain()
+        timers.start()
+        for seat in placement.seats { seatThread(on: seat.index) }
+        fillReserve()
+    }
+
+    /// Starts workers on this machine's processing units.
+    ///
+    /// - Parameter workers: How many; nil: as many as the program may use (affinity mask, cpuset, CPU quota).
+    /// - Throws: ``TopologyError`` if the number is out of range.
+    public convenience init(workers: Int? = nil) throws(TopologyError) {
+        try self.init(
+            placement: Placement(Topology.current(), options: .init(workerCount: workers))
+        )
+    }
+
+    /// Workers that run at the same time; the reserve and the blocking threads are not among them.
+    public var workerCount: Int { placement.seats.count }
+
+    /// Lets the workers finish what is queued, joins all threads, and gives everything back. Call it once, and not from
+    /// a worker.
+    public func shutdown() {
+        precondition(
+            crt_self() == nil,
+            "shutdown() would wait for the worker it is called on; call it from another thread"
+        )
+        blocking.shutdown()
+        timers.stop()
+        // ordering: sequentiallyConsistent: set before the sleepers are woken; read by each before it sleeps.
+        isStopping.store(true, ordering: .sequentiallyConsistent)
+        for worker in workers { unpark(worker) }
+        let reserve = staff.withLock { staff in
+            staff.isStopping = true
+            defer { staff.reserve = [] }
+            return staff.reserve
+        }
+        for thread in reserve {
+            thread.dismiss()
+            thread.join()
+            staff.withLock { $0.stacks.put(thread.stack, afterTrap: false) }
+        }
+        joinAll()
+        TrapReaper.shared.release()
+        staff.withLock { $0.stacks.unmapAll() }
+    }
+
+    /// Joins the threads on the seats, and their successors where some of them trap on the way.
+    private func joinAll() {
+        while true {
+            let seen = changes.value
+            let (seat, pendingTraps) = staff.withLock { ($0.seated.first, $0.pendingTraps) }
+            guard let (index, thread) = seat else {
+                if pendingTraps == 0 { return }
+                // Ends: the reaper retires every thread that trapped.
+                changes.blockingWait(while: seen)
+                continue
+            }
+            // A thread that trapped is off its seat by now, and the reaper's.
+            guard thread.blockingWaitUntilEnded() == .returned else { continue }
+            thread.join()
+            staff.withLock { staff in
+                staff.seated[index] = nil
+                staff.stacks.put(thread.stack, afterTrap: false)
+            }
+        }
+    }
+
+    // MARK: ProcScheduler
+
+    /// Queues a process that became runnable, and wakes a worker if one sleeps. Any thread.
+    public func schedule(_ proc: LightProc) { add(RunItem(proc)) }
+
+    /// Queues a job of an async process, and wakes a worker if one sleeps. Any thread.
+    public func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) {
+        add(RunItem(job, executor))
+    }
+
+    /// Calls `action` once on the timer thread, when the duration has passed; never after ``shutdown()``.
+    @discardableResult
+    public func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
+        timers.schedule(at: MonotonicClock.now + duration, action)
+    }
+
+    /// The machine's monotonic clock: time since some moment before the program started.
+    public var now: Duration { MonotonicClock.now }
+
+    /// The pool's threads for blocking work: started on demand, ended after 10 seconds without any.
+    public var blockingScheduler: any ProcScheduler { blocking }
+
+    /// Queues an item: on a worker of this pool as the next to run there, from elsewhere in the injection queue.
+    @inline(__always)
+    private func add(_ item: RunItem) {
+        guard let seat = crt_self()?.pointee.seat else { return inject(item) }
+        // safety: set by `work` to the worker the thread sits on, which the pool holds.
+        Unmanaged<Worker>.fromOpaque(seat)._withUnsafeGuaranteedRef { worker in
+            guard worker.pool == ObjectIdentifier(identity) else { return inject(item) }
+            // What is only next here needs nobody else; what it displaces may be run elsewhere.
+            if let displaced = worker.setNext(item) { push(displaced, worker) }
+        }
+    }
+
+    private func inject(_ item: RunItem) {
+        injection.push(item)
+        wakeIfNeeded()
+    }
+
+    /// Puts an item at the end of the calling worker's ring.
+    private func push(_ item: RunItem, _ worker: Worker) {
+        // Ends: each round makes room for half a ring, or finds that a thief did.
+        while !worker.ring.push(item) {
+            if let half = worker.ring.takeHalf() { injection.push(half) }
+        }
+        wakeIfNeeded()
+    }
+
+    @inline(__always)
+    private func wakeIfNeeded() {
+        if idle.needsWaking { wakeOne() }
+    }
+
+    @inline(never)
+    private func wakeOne() {
+        for worker in workers where unpark(worker) { return }
+    }
+
+    /// Wakes a worker if it sleeps; it starts as a searcher.
+    @discardableResult
+    private func unpark(_ worker: Worker) -> Bool {
+        guard worker.parking.compareExchange(1, 2) else { return false }
+        idle.endSleep(toSearch: true)
+        worker.parking.wake()
+        return true
+    }
+
+    // MARK: Workers
+
+    private func seatThread(on index: Int) {
+        let thread = staff.withLock { staff in
+            let thread = staff.reserve.popLast() ?? makeThread(&staff)
+            staff.seated[index] = thread
+            return thread
+        }
+        thread.assign { [self] thread in work(thread, on: index) }
+    }
+
+    private func makeThread(_ staff: inout Staff) -> WorkerThread {
+        WorkerThread(stack: staff.stacks.take(), owner: self, name: "bastion-worker")
+    }
+
+    private func fillReserve() {
+        staff.withLock { staff in
+            guard !staff.isStopping else { return }
+            while staff.reserve.count < Self.reserveSize { staff.reserve.append(makeThread(&staff)) }
+        }
+    }
+
+    private func work(_ thread: WorkerThread, on index: Int) {
+        // A refused pin leaves the worker where the kernel puts it: slower, not wrong.
+        if placement.pinsWorkers { _ = try? ThreadPlacement.take(placement.seats[index]) }
+        // Unmanaged: a frame that a trap cuts off releases nothing.
+        Unmanaged.passUnretained(workers[index])._withUnsafeGuaranteedRef { work(thread, as: $0) }
+    }
+
+    private func work(_ thread: WorkerThread, as worker: Worker) {
+        thread.record.pointee.nodes = worker.nodes
+        thread.record.pointee.seat = Unmanaged.passUnretained(worker).toOpaque()
+        // The predecessor on this seat may have trapped as a searcher only in user code, where nobody searches.
+        while let item = worker.take(injection) ?? search(worker) ?? sleep(worker) {
+            if thread.run(item) { push(item, worker) }
+        }
+    }
+
+    /// Looks at the other workers' rings, the nearest first, and the injection queue.
+    private func search(_ worker: Worker) -> RunItem? {
+        if !worker.local.pointee.isSearching {
+            guard idle.beginSearch(of: workers.count) else { return nil }
+            worker.local.pointee.isSearching = true
+        }
+        let item = find(worker)
+        worker.local.pointee.isSearching = false
+        // The last to stop searching with something in hand passes the search on: there may be more.
+        if idle.endSearch(), item != nil { wakeIfNeeded() }
+        return item
+    }
+
+    private func find(_ worker: Worker) -> RunItem? {
+        for _ in 0..<4 {
+            if let item = injection.pop() { return item }
+            for victim in worker.victims {
+                if let item = worker.ring.steal(from: workers[victim].ring) { return item }
+            }
+            for _ in 0..<16 { crt_pause() }
+        }
+        return nil
+    }
+
+    /// Sleeps until there is something to search for. Returns nil when the pool is stopping and nothing is left.
+    private func sleep(_ worker: Worker) -> RunItem? {
+        while true {
+            worker.parking.set(1)
+            idle.beginSleep()
+            // Counted as a sleeper first, then the last look: see `IdleWorkers`.
+            let stopping = isStopping.load(ordering: .sequentiallyConsistent)
+            if stopping || (!idle.hasSearchers && hasWork) {
+                if worker.parking.compareExchange(1, 0) { idle.endSleep(toSearch: false) }
+            }
+            // Ends: whoever takes this worker off the list of sleepers changes the word first.
+            while worker.parking.value == 1 { worker.parking.blockingWait(while: 1) }
+            worker.local.pointee.isSearching = worker.parking.exchange(0) == 2
+            if let item = worker.take(injection) {
+                if worker.local.pointee.isSearching {
+                    worker.local.pointee.isSearching = false
+                    if idle.endSearch() { wakeIfNeeded() }
+                }
+                return item
+            }
+            if let item = search(worker) { return item }
+            if stopping { return nil }
+        }
+    }
+
+    private var hasWork: Bool { !injection.isEmpty || workers.contains { !$0.ring.isEmpty } }
+
+    // MARK: TrapOwner
+
+    func replace(_ thread: WorkerThread) {
+        let vacant = staff.withLock { staff -> Int? in
+            staff.pendingTraps += 1
+            guard let index = staff.seated.first(where: { $0.value === thread })?.key else { return nil }
+            staff.seated[index] = nil
+            // While stopping, a successor would find nothing to do yet and leave: it comes when the process was told.
+            if staff.isStopping { staff.vacant.append(index) }
+            return staff.isStopping ? nil : index
+        }
+        if let vacant { seatThread(on: vacant) }
+    }
+
+    func retire(_ stack: WorkerStack) {
+        let vacant = staff.withLock { staff -> Int? in
+            staff.stacks.put(stack, afterTrap: true)
+            return staff.vacant.popLast()
+        }
+        if let vacant { seatThread(on: vacant) }
+        staff.withLock { $0.pendingTraps -= 1 }
+        changes.increment()
+        changes.wake(.max)
+        fillReserve()
+    }
+}

@@ -1,0 +1,71 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+import LightProc
+
+/// The memory of a worker's stack, with a guard below it that tells an overflow from a wild access.
+struct WorkerStack: Sendable {
+    /// Lowest address of the whole mapping, which is the guard's.
+    let base: UInt
+    let guardSize: Int
+    let size: Int
+
+    var low: UInt { base + UInt(guardSize) }
+    var high: UInt { low + UInt(size) }
+
+    /// A frame larger than the guard could step over it; Swift frames of a megabyte do not occur.
+    static let guardSize = 1 << 20
+    static let defaultSize = 1 << 20
+
+    init(size: Int = defaultSize) {
+        let mapping = mmap(
+            nil,
+            Self.guardSize + size,
+            PROT_NONE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK,
+            -1,
+            0
+        )
+        guard let mapping, mapping != MAP_FAILED else {
+            fatalError("cannot map a stack: \(String(cString: strerror(errno)))")
+        }
+        let status = mprotect(mapping + Self.guardSize, size, PROT_READ | PROT_WRITE)
+        precondition(status == 0, "cannot make a stack writable: \(String(cString: strerror(errno)))")
+        base = UInt(bitPattern: mapping)
+        guardSize = Self.guardSize
+        self.size = size
+    }
+
+    func unmap() { munmap(UnsafeMutableRawPointer(bitPattern: base), guardSize + size) }
+}
+
+/// Stacks of ended threads, and new ones.
+///
+/// What a trapped process left on its stack (a record of a cancelled task, a borrowed buffer) may still be pointed to,
+/// so its stack rests: it is used again only when `resting` others came after it.
+struct WorkerStackPool {
+    private var rested: [WorkerStack] = []
+    private var resting: [WorkerStack] = []
+    private let limit: Int
+
+    init(resting limit: Int = 32) { self.limit = limit }
+
+    mutating func take() -> WorkerStack { rested.popLast() ?? WorkerStack() }
+
+    mutating func put(_ stack: WorkerStack, afterTrap: Bool) {
+        guard afterTrap else {
+            rested.append(stack)
+            return
+        }
+        resting.append(stack)
+        if resting.count > limit { rested.append(resting.removeFirst()) }
+    }
+
+    mutating func unmapAll() {
+        for stack in rested + resting { stack.unmap() }
+        rested = []
+        resting = []
+    }
+}

@@ -1,0 +1,176 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+import Glibc
+import LightProc
+
+/// An OS thread with a stack of ours, an alternate signal stack, and a record that the signal handler finds.
+///
+/// It waits in reserve until it is given something to do, does that, and ends. Traps in processes it runs end it.
+final class WorkerThread: @unchecked Sendable {
+    // Sendable: `task` is written before the futex is set and read after; the rest is written before the thread starts,
+    // or by the reaper after it was joined.
+
+    let record: UnsafeMutablePointer<crt_thread>
+    let stack: WorkerStack
+    private var handle = pthread_t()
+    private let assigned = FutexWord()
+    /// What to do, retained until the thread has been joined: a frame that a trap cuts off releases nothing.
+    private var task: Unmanaged<Task>?
+    /// 0: not ended. 1: `work` returned; whoever waits for that joins. 2: trapped; the reaper joins.
+    private let ended = FutexWord()
+    /// What the thread is running, retained; read by the reaper when the thread is parked.
+    private var running: Running?
+    /// Who takes over when the thread has trapped.
+    let owner: any TrapOwner
+    private let name: String
+
+    init(stack: WorkerStack, owner: any TrapOwner, name: String) {
+        self.stack = stack
+        self.owner = owner
+        self.name = name
+        record = .allocate(capacity: 1)
+        // safety: all-zero bytes are a valid record: null pointers, zero counts, atomics at zero.
+        memset(record, 0, MemoryLayout<crt_thread>.size)
+        record.pointee.guardLow = stack.base
+        record.pointee.stackLow = stack.low
+        record.pointee.stackHigh = stack.high
+        let size = crt_alternateStackSize()
+        let alternate = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)
+        guard let alternate, alternate != MAP_FAILED else { fatalError("cannot map an alternate signal stack") }
+        record.pointee.alternateStack = alternate
+        record.pointee.alternateStackSize = size
+        record.pointee.owner = Unmanaged.passUnretained(self).toOpaque()
+
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        pthread_attr_setstack(&attributes, UnsafeMutableRawPointer(bitPattern: stack.low)!, stack.size)
+        // The thread keeps itself alive until it is joined.
+        let status = pthread_create(
+            &handle,
+            &attributes,
+            { argument in
+                let thread = Unmanaged<WorkerThread>.fromOpaque(argument!).takeUnretainedValue()
+                _ = crt_runThread(
+                    thread.record,
+                    { context in
+                        Unmanaged<WorkerThread>.fromOpaque(context!).takeUnretainedValue().work()
+                    },
+                    argument
+                )
+                return nil
+            },
+            Unmanaged.passRetained(self).toOpaque()
+        )
+        pthread_attr_destroy(&attributes)
+        precondition(status == 0, "cannot create a worker thread: \(String(cString: strerror(status)))")
+    }
+
+    private final class Task: Sendable {
+        let body: @Sendable (WorkerThread) -> Void
+        init(_ body: @escaping @Sendable (WorkerThread) -> Void) { self.body = body }
+    }
+
+    /// Gives the thread something to do, once. It ends when that returns.
+    func assign(_ body: @escaping @Sendable (WorkerThread) -> Void) {
+        task = Unmanaged.passRetained(Task(body))
+        assigned.set(1)
+        assigned.wake()
+    }
+
+    /// Lets a thread that was never given anything end.
+    func dismiss() { assign { _ in } }
+
+    private func work() {
+        crt_nameThread(name)
+        // Ends: every thread is given something or dismissed.
+        while assigned.value == 0 { assigned.blockingWait(while: 0) }
+        task?._withUnsafeGuaranteedRef { $0.body(self) }
+        ended.set(1)
+        ended.wake(.max)
+    }
+
+    enum End {
+        case returned
+        case trapped
+    }
+
+    /// Waits until the thread has returned, or its successor is in place.
+    func blockingWaitUntilEnded() -> End {
+        // Ends: a thread returns when its pool stops, or traps, and the reaper says so.
+        while true {
+            switch ended.value {
+            case 0: ended.blockingWait(while: 0)
+            case 1: return .returned
+            default: return .trapped
+            }
+        }
+    }
+
+    /// By the reaper, once the thread's owner knows.
+    func markTrapped() {
+        ended.set(2)
+        ended.wake(.max)
+    }
+
+    /// What a thread was running when it trapped.
+    enum Running {
+        case proc(Unmanaged<LightProc>)
+        case job(Unmanaged<ProcTaskExecutor>)
+
+        func isJob(of executor: ProcTaskExecutor?) -> Bool {
+            guard case .job(let own) = self, let executor else { return false }
+            return own.toOpaque() == Unmanaged.passUnretained(executor).toOpaque()
+        }
+    }
+
+    /// Runs an item as its process: from here to the return a trap is contained. True if it must be queued again.
+    @inline(__always)
+    func run(_ item: RunItem) -> Bool {
+        switch item.content {
+        case .proc(let proc):
+            running = .proc(proc)
+            record.pointee.process = proc.toOpaque()
+            let again = proc._withUnsafeGuaranteedRef { $0.run() }
+            record.pointee.process = nil
+            running = nil
+            if !again { proc.release() }
+            return again
+        case .job(let job, let executor):
+            running = .job(executor)
+            executor._withUnsafeGuaranteedRef {
+                record.pointee.process = Unmanaged.passUnretained($0.proc).toOpaque()
+                $0.run(job)
+            }
+            record.pointee.process = nil
+            running = nil
+            executor.release()
+            return false
+        }
+    }
+
+    /// Takes over what the thread was running, with the hold on it. By the reaper, of a parked thread.
+    func takeRunning() -> Running? { running.take() }
+
+    /// Waits for the end of the thread and gives back what it used, except its stack. Once: by the reaper for a thread
+    /// that trapped, by the pool for one that returned.
+    func join() {
+        pthread_join(handle, nil)
+        task?.release()
+        task = nil
+        munmap(record.pointee.alternateStack, record.pointee.alternateStackSize)
+        record.deallocate()
+        Unmanaged.passUnretained(self).release()
+    }
+}
+
+/// Who owns threads and carries on when one of them trapped.
+protocol TrapOwner: AnyObject, Sendable {
+    /// The thread is parked and its trap will be contained: put another in its place, and forget it. On the reaper's
+    /// thread.
+    func replace(_ thread: WorkerThread)
+    /// The process was told, the thread has ended and was joined; its stack is free. On the reaper's thread.
+    func retire(_ stack: WorkerStack)
+}

@@ -1,0 +1,115 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+/// What is known about a contained trap.
+///
+/// Cheap to copy; made by the reaper while the faulting thread is parked.
+public struct TrapReport: Sendable {
+    /// What went wrong, as far as the message, the debug information and the signal tell.
+    public let kind: TrapKind
+    /// What the Swift runtime printed about it, if it did. Two traps at the same instant may share their lines.
+    public let message: String?
+    /// The signal's number, as in `SIGILL`.
+    public let signal: Int32
+    /// The process that trapped.
+    public let process: ProcID
+    /// Its name, if it has one.
+    public let name: String?
+    /// Return addresses of the faulting stack, innermost first; the first is the faulting instruction.
+    public let backtrace: [UInt]
+
+    package init(
+        kind: TrapKind,
+        message: String?,
+        signal: Int32,
+        process: ProcID,
+        name: String?,
+        backtrace: [UInt]
+    ) {
+        self.kind = kind
+        self.message = message
+        self.signal = signal
+        self.process = process
+        self.name = name
+        self.backtrace = backtrace
+    }
+
+    /// One line for logs and error bodies.
+    public var summary: String {
+        guard let message, !message.isEmpty else { return kind.description }
+        return "\(kind) (\(message))"
+    }
+}
+
+/// What went wrong, in words.
+public enum TrapKind: String, Sendable, Hashable, CaseIterable, CustomStringConvertible {
+    /// A collection was asked for an element that it does not have.
+    case indexOutOfRange = "index out of range"
+    /// `!` on nil, or an implicitly unwrapped nil.
+    case nilUnwrapped = "nil unwrapped"
+    /// The result of a calculation or conversion does not fit its type.
+    case arithmeticOverflow = "arithmetic overflow"
+    /// A division or remainder by zero.
+    case divisionByZero = "division by zero"
+    /// `as!` to a type that the value is not of.
+    case failedCast = "failed cast"
+    /// `try!` on something that threw.
+    case unexpectedError = "unexpected error"
+    /// `precondition` or `assert` did not hold, or a failure of that kind was called for.
+    case preconditionFailure = "precondition failure"
+    /// `fatalError`, and what the runtime reports as a fatal error without saying more.
+    case fatalError = "fatal error"
+    /// Two overlapping accesses to one variable, of which one modifies it.
+    case exclusivityViolation = "exclusivity violation"
+    /// An `unowned` reference to an object that is gone.
+    case danglingUnowned = "dangling unowned reference"
+    /// A dictionary was made of pairs with equal keys.
+    case duplicateKey = "duplicate dictionary key"
+    /// The worker's stack is used up, as by a recursion without end.
+    case stackOverflow = "stack overflow"
+    /// `abort` was called, with no known words before it.
+    case abort = "abort"
+    /// A trap of which neither the runtime nor debug information says more.
+    case trap = "trap"
+
+    /// The same words as the raw value, as in `index out of range`.
+    public var description: String { rawValue }
+
+    /// Classifies what the Swift runtime printed, or what debug information says about an optimised trap.
+    ///
+    /// - Returns: Nil if the words say nothing that is known.
+    package init?(words: String) {
+        for (part, kind) in Self.table where words.contains(part) {
+            self = kind
+            return
+        }
+        return nil
+    }
+
+    /// In the order in which they are looked for: the more specific first.
+    private static let table: [(String, TrapKind)] = [
+        ("ndex out of range", .indexOutOfRange),
+        ("ndex is out of bounds", .indexOutOfRange),
+        ("out of bounds", .indexOutOfRange),
+        ("Index out of bounds", .indexOutOfRange),
+        ("found nil while", .nilUnwrapped),
+        ("ivision by zero", .divisionByZero),
+        ("emainder of division by zero", .divisionByZero),
+        ("'try!' expression unexpectedly raised", .unexpectedError),
+        ("Could not cast value of type", .failedCast),
+        ("Simultaneous accesses to", .exclusivityViolation),
+        ("verlapping accesses to", .exclusivityViolation),
+        ("unowned reference", .danglingUnowned),
+        ("Duplicate values for key", .duplicateKey),
+        ("Duplicate keys of type", .duplicateKey),
+        ("arithmetic overflow", .arithmeticOverflow),
+        ("overflow", .arithmeticOverflow),
+        ("Not enough bits to represent", .arithmeticOverflow),
+        ("recondition failed", .preconditionFailure),
+        ("ssertion failed", .preconditionFailure),
+        ("precondition failure", .preconditionFailure),
+        ("Fatal error", .fatalError),
+        ("atal error", .fatalError),
+    ]
+}

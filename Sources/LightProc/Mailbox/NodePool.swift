@@ -1,0 +1,112 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+public import CLightProc
+public import Glibc
+
+/// The free list of message nodes of the worker that the calling thread is.
+///
+/// Costs two loads and a store on a worker; on other threads it is the allocator. A node may be taken on one worker and
+/// given back on another: a list that grows too long goes, whole, to a depot, from where a worker that has run out takes
+/// it. So a stream from one worker to another allocates nothing in the long run either.
+@frozen @usableFromInline
+enum NodePool {
+    /// Bytes of a pooled node, header included.
+    @inlinable @inline(__always)
+    static var nodeSize: Int { 64 }
+
+    /// So many nodes make a batch for the depot.
+    @inlinable @inline(__always)
+    static var batchSize: UInt32 { 1024 }
+
+    @inlinable @inline(__always)
+    static func allocate(_ size: Int) -> UnsafeMutableRawPointer {
+        if size <= nodeSize, let pool = crt_nodes(), let node = pool.pointee.free {
+            pool.pointee.free = node.load(as: UnsafeMutableRawPointer?.self)
+            pool.pointee.count &-= 1
+            // A send is a reduction too: a producer that only its own inbox held back would fill the memory.
+            pool.pointee.budget &-= 1
+            return node
+        }
+        return allocateSlowly(size)
+    }
+
+    @inline(never) @usableFromInline
+    static func allocateSlowly(_ size: Int) -> UnsafeMutableRawPointer {
+        if let pool = crt_nodes() {
+            pool.pointee.budget &-= 1
+            if size <= nodeSize, let batch = depot.take() {
+                pool.pointee.free = batch.load(as: UnsafeMutableRawPointer?.self)
+                pool.pointee.count = batchSize - 1
+                return batch
+            }
+        }
+        var block: UnsafeMutableRawPointer?
+        // posix_memalign fails only for lack of memory: a bad alignment cannot occur, 64 is a power of two.
+        guard posix_memalign(&block, 64, max(size, nodeSize)) == 0, let block else { fatalError("out of memory") }
+        return block
+    }
+
+    @inlinable @inline(__always)
+    static func recycle(_ node: UnsafeMutableRawPointer, size: Int) {
+        if size <= nodeSize, let pool = crt_nodes() {
+            node.storeBytes(of: pool.pointee.free, as: UnsafeMutableRawPointer?.self)
+            pool.pointee.free = node
+            pool.pointee.count &+= 1
+            if pool.pointee.count == batchSize * 2 { giveBatch(pool) }
+            return
+        }
+        free(node)
+    }
+
+    /// Keeps half of a list and gives the other to the depot.
+    @inline(never) @usableFromInline
+    static func giveBatch(_ pool: UnsafeMutablePointer<crt_nodePool>) {
+        guard let batch = pool.pointee.free else { return }
+        var last = batch
+        for _ in 1..<batchSize {
+            guard let next = last.load(as: UnsafeMutableRawPointer?.self) else { return }
+            last = next
+        }
+        pool.pointee.free = last.load(as: UnsafeMutableRawPointer?.self)
+        pool.pointee.count -= batchSize
+        last.storeBytes(of: nil, as: UnsafeMutableRawPointer?.self)
+        if !depot.put(batch) {
+            var next: UnsafeMutableRawPointer? = batch
+            while let node = next {
+                next = node.load(as: UnsafeMutableRawPointer?.self)
+                free(node)
+            }
+        }
+    }
+
+    private static let depot = NodeDepot()
+}
+
+/// Batches of nodes on their way from workers that receive more than they send to those that do the opposite.
+private final class NodeDepot: Sendable {
+    private struct Batches: @unchecked Sendable {
+        // Sendable: a batch in here belongs to nobody else.
+        var heads: [UnsafeMutableRawPointer] = []
+    }
+    private let batches = Locked(Batches())
+    /// 64 batches are 4 MiB; what comes beyond that goes back to the allocator.
+    private static let limit = 64
+
+    func take() -> UnsafeMutableRawPointer? {
+        let bits = batches.withLock { UInt(bitPattern: $0.heads.popLast()) }
+        return UnsafeMutableRawPointer(bitPattern: bits)
+    }
+
+    func put(_ batch: UnsafeMutableRawPointer) -> Bool {
+        let bits = UInt(bitPattern: batch)
+        return batches.withLock { batches in
+            guard batches.heads.count < Self.limit, let head = UnsafeMutableRawPointer(bitPattern: bits) else {
+                return false
+            }
+            batches.heads.append(head)
+            return true
+        }
+    }
+}

@@ -1,0 +1,47 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+import Glibc
+
+/// A value that is only reachable while a lock is held.
+///
+/// The lock is a pthread mutex: ThreadSanitizer understands it, which it does not of `Synchronization.Mutex` on Linux.
+/// Code under the lock never calls user code and never awaits; a trap under it cannot be contained, because the others
+/// would wait for the lock for ever (the thread's critical depth tells the signal handler so).
+package struct Locked<Value>: ~Copyable, @unchecked Sendable {
+    // Sendable: `value` is touched only between lock and unlock.
+    private struct Storage {
+        var mutex = pthread_mutex_t()
+        var value: Value
+    }
+    private let storage: UnsafeMutablePointer<Storage>
+
+    package init(_ value: sending Value) {
+        storage = .allocate(capacity: 1)
+        storage.initialize(to: Storage(value: value))
+        let status = pthread_mutex_init(&storage.pointee.mutex, nil)
+        // Default attributes can only fail for lack of memory, and then malloc above failed first.
+        precondition(status == 0, "pthread_mutex_init failed with \(status)")
+    }
+
+    deinit {
+        pthread_mutex_destroy(&storage.pointee.mutex)
+        storage.deinitialize(count: 1)
+        storage.deallocate()
+    }
+
+    /// Calls `body` with the value while the lock is held.
+    package func withLock<Result, Failure: Error>(
+        _ body: (inout Value) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        crt_enterCritical()
+        pthread_mutex_lock(&storage.pointee.mutex)
+        defer {
+            pthread_mutex_unlock(&storage.pointee.mutex)
+            crt_leaveCritical()
+        }
+        return try body(&storage.pointee.value)
+    }
+}

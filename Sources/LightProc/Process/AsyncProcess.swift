@@ -1,0 +1,181 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+/// The async kind of process: its body is a Swift task.
+extension LightProc {
+    /// Makes an async process. It is down until `restart()`; every start runs `main` anew in a task of its own.
+    ///
+    /// `main` runs on workers of the scheduler. It may await anything, and start child tasks, which belong to the
+    /// process. Returning ends the process normally; throwing ends it with the error.
+    public static func async(
+        on scheduler: any ProcScheduler,
+        _ main: @escaping @Sendable (LightProc) async throws -> Void
+    ) -> LightProc {
+        let proc = LightProc(
+            scheduler: scheduler,
+            isReactive: false,
+            isBusy: false,
+            step: { try asyncStep($0, $1) }
+        )
+        proc.side.content.withLock { $0.main = main }
+        return proc
+    }
+
+    private static func asyncStep(_ proc: LightProc, _ operation: ProcOperation) throws {
+        switch operation {
+        case .start:
+            proc.startTask()
+        case .discard(let node):
+            proc.side.content.withLock { $0.discard }?(node)
+        case .describe(let type):
+            if let known = proc.side.content.withLock({ $0.messageType }) { type.pointee = known }
+        case .run, .destroy, .abandon, .release:
+            break
+        }
+    }
+
+    private func startTask() {
+        let incarnation = state.incarnation
+        let executor = ProcTaskExecutor(self, incarnation: incarnation)
+        guard let main = side.content.withLock({ $0.main }) else { return }
+        let task = Task.detached(executorPreference: executor) {
+            let reason: ExitReason
+            do {
+                try await main(self)
+                reason = self.state.isStopRequested ? .shutdown : .normal
+            } catch is CancellationError where self.state.isStopRequested {
+                reason = .shutdown
+            } catch {
+                reason = .error(error)
+            }
+            // This job is still counted: the incarnation is sealed when it has returned.
+            self.decideEnd(incarnation, reason, cancelling: false)
+        }
+        side.content.withLock { content in
+            content.executor = executor
+            content.task = task
+        }
+    }
+
+    /// Cancels the task, and with it all of its child tasks. On a worker, in the name of the process: cancellation
+    /// handlers are its code.
+    func cancelTask() {
+        let task = side.content.withLock { content in
+            content.isCancelling = content.task != nil
+            return content.task
+        }
+        guard let task else { return }
+        task.cancel()
+        side.content.withLock { $0.isCancelling = false }
+    }
+
+    /// Gives what is left of an incarnation its shutdown time.
+    func startDeadline(_ incarnation: UInt32, unlessRunning: Bool = false) {
+        let (time, isRunning) = side.content.withLock { ($0.shutdownTime, $0.deadline != nil) }
+        if isRunning, unlessRunning { return }
+        let token = scheduler.schedule(after: time) { [weak self] in self?.deadlinePassed(incarnation) }
+        side.content.withLock { content in
+            content.deadline?.cancel()
+            content.deadline = token
+        }
+    }
+
+    private func deadlinePassed(_ incarnation: UInt32) {
+        decideEnd(incarnation, .killed, cancelling: false)
+        if transition({ $0.seal(incarnation) }) == .sealed { order(.cleanUp) }
+    }
+
+    /// Whether somebody asked this incarnation to end.
+    public var isStopRequested: Bool { state.isStopRequested }
+}
+
+/// Somebody who waits for a message.
+struct ReceiveWaiter {
+    let number: Int
+    let continuation: UnsafeContinuation<MessageNode?, Never>
+}
+
+extension LightProc {
+    /// Removes the oldest message, waiting for one if there is none. Nil when the calling task is cancelled.
+    ///
+    /// Any task of the process may call it, also several at a time; they are served in the order they came.
+    /// The receipt of an ask is registered here: the node's opener must not register it again.
+    package func receiveNode() async -> MessageNode? {
+        // First: a process that always has messages must notice that it is to stop.
+        if Task.isCancelled { return nil }
+        if let node = side.content.withLock({ takeForReceiver(&$0) }) { return node }
+        let number = side.content.withLock { content in
+            content.nextWaiter += 1
+            return content.nextWaiter
+        }
+        let node = await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                let answer: MessageNode?? = side.content.withLock { content in
+                    if content.cancelledWaiters.remove(number) != nil { return .some(nil) }
+                    // Ends: each round either takes what has come, or goes idle with the waiter in place.
+                    while true {
+                        if let node = takeForReceiver(&content) { return .some(node) }
+                        if state.phase != .active { return .some(nil) }
+                        if mailbox.settle() || mailbox.isIdle { break }
+                        if mailbox.isClosed { return .some(nil) }
+                    }
+                    content.waiters.append(ReceiveWaiter(number: number, continuation: continuation))
+                    return .none
+                }
+                if let answer { continuation.resume(returning: answer) }
+            }
+        } onCancel: {
+            let waiter = side.content.withLock { content -> ReceiveWaiter? in
+                if let index = content.waiters.firstIndex(where: { $0.number == number }) {
+                    return content.waiters.remove(at: index)
+                }
+                content.cancelledWaiters.insert(number)
+                return nil
+            }
+            waiter?.continuation.resume(returning: nil)
+        }
+        // A cancellation that came after the waiter was served left its number behind.
+        if Task.isCancelled { _ = side.content.withLock { $0.cancelledWaiters.remove(number) } }
+        return node
+    }
+
+    /// Removes the oldest message if there is one, without waiting.
+    package func takeNode() -> MessageNode? {
+        side.content.withLock { takeForReceiver(&$0) }
+    }
+
+    /// A message came while the mailbox was idle. By the sender.
+    @usableFromInline
+    func wakeReceiver() {
+        // Ends: each round hands a message to a waiter, or leaves the mailbox idle, or leaves no waiter.
+        while let (waiter, node) = side.content.withLock({ content -> (ReceiveWaiter, MessageNode)? in
+            while !content.waiters.isEmpty {
+                if let node = takeForReceiver(&content) { return (content.waiters.removeFirst(), node) }
+                if state.phase != .active { return nil }
+                // Another receiver took it. With waiters left the mailbox goes idle, so that the next sender comes here.
+                if mailbox.settle() || mailbox.isIdle || mailbox.isClosed { return nil }
+            }
+            // Without a waiter the messages stay for the next who asks.
+            return nil
+        }) {
+            waiter.continuation.resume(returning: node)
+        }
+    }
+
+    /// The lock makes the caller the consumer.
+    private func takeForReceiver(_ content: inout ProcSide.Content) -> MessageNode? {
+        // An incarnation whose end is decided takes nothing more: what waits is the next one's.
+        guard state.phase == .active, let node = mailbox.take() else { return nil }
+        if let receipt = node.receipt { content.register(receipt) }
+        return node
+    }
+
+    /// Says how to get rid of messages of this process's type. Async processes only: the others know by themselves.
+    package func declareMessages<Message: Sendable>(of type: Message.Type) {
+        side.content.withLock { content in
+            content.messageType = type
+            content.discard = { _ = $0.open(as: Message.self) }
+        }
+    }
+}

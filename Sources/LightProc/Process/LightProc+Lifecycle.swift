@@ -1,0 +1,423 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+public import Synchronization
+
+/// Start, stop, end, restart, close: the shell around ``ProcState``.
+///
+/// How an incarnation ends, whatever the reason:
+/// 1. The end is decided, once (`decideEnd`). Askers whose message is in hand and, where no supervisor is asked, those
+///    who await a handle learn the reason at this moment, on whichever thread decided.
+/// 2. An async process's task is cancelled and its remaining jobs may run until none is left or the shutdown time is
+///    up. Then it is sealed: no job of it ever runs again.
+/// 3. On a worker, in the name of the process: exit hooks, `afterComplete` or `afterPanic`, then the body is destroyed
+///    (not after a trap: it may be half changed, so it leaks). A trap in a hook ends that hook only.
+/// 4. The observer is told, and decides: `restart()` or `close()`. Without an observer the process is closed.
+///
+/// The consumer of a reactive process is whoever holds its mailbox busy; of an async process's orders, whoever made
+/// the set of orders non-empty. While a process is down (ended, not yet started again) its mailbox stays busy and
+/// nobody runs it: `restart()` and `close()`, of which the observer calls one, are then the consumer.
+extension LightProc {
+    // MARK: Orders
+
+    /// Tells the process to do something besides its messages. Any thread.
+    func order(_ order: Orders) {
+        // ordering: sequentiallyConsistent: the order is in place before the mailbox is looked at; the consumer goes
+        // idle first and looks at the orders then. One of the two sees the other (Dekker).
+        let before = orders.bitwiseOr(order.rawValue, ordering: .sequentiallyConsistent).oldValue
+        if isReactive {
+            if mailbox.claim() { scheduler.schedule(self) }
+        } else if before == 0 {
+            scheduler.schedule(self)
+        }
+    }
+
+    /// As `order`, by the consumer of a process that is down or whose worker trapped.
+    private func orderAsConsumer(_ order: Orders) {
+        // ordering: sequentiallyConsistent: as in `order`.
+        let before = orders.bitwiseOr(order.rawValue, ordering: .sequentiallyConsistent).oldValue
+        if isReactive || before == 0 { scheduler.schedule(self) }
+    }
+
+    // MARK: Start
+
+    /// Begins the next incarnation: the body is made anew on a worker, then messages are handled again.
+    ///
+    /// Does nothing when the process was closed.
+    /// - Precondition: The process was never started, or its observer was told of its end.
+    public func restart() {
+        switch transition({ $0.start() }) {
+        case .started:
+            orderAsConsumer(.start)
+        case .refused:
+            break
+        }
+    }
+
+    // MARK: Stop
+
+    /// Asks the process to end with ``ExitReason/shutdown``.
+    ///
+    /// A reactive process ends after the message it is handling; an async one has its task cancelled, and is ended when
+    /// it has not returned after the shutdown time. Any thread; returns at once.
+    public func stop() {
+        switch transition({ $0.requestStop() }) {
+        case .requested:
+            order(.stop)
+        case .nothing:
+            break
+        }
+    }
+
+    /// Ends a reactive process with ``ExitReason/normal`` after the message it is handling. By the process itself.
+    public func finish() {
+        precondition(isReactive, "an async process ends normally by returning from its body")
+        order(.finish)
+    }
+
+    /// Ends the process with ``ExitReason/killed``: askers and handles learn at once.
+    ///
+    /// A reactive process ends after the message it is handling. The task of an async one is cancelled; what has not
+    /// returned after the shutdown time never runs again, and what it holds leaks.
+    public func kill() {
+        let incarnation = state.incarnation
+        guard transition({ $0.requestStop(kill: true) }) == .requested else { return }
+        if isReactive { order(.stop) } else { decideEnd(incarnation, .killed) }
+    }
+
+    /// Ends an async process for a reason from outside, as that of a process it depends on. Like ``kill()`` otherwise.
+    package func end(_ incarnation: UInt32, for reason: ExitReason) {
+        precondition(!isReactive, "impossible: only async processes own what can take them down")
+        decideEnd(incarnation, reason)
+    }
+
+    // MARK: End
+
+    /// Decides how an incarnation ends, once. For an async process any thread, for a reactive one its consumer.
+    ///
+    /// - Parameter cancelling: Whether jobs of an async process may be left that must be told.
+    /// - Returns: Whether this call decided it.
+    @discardableResult
+    func decideEnd(_ incarnation: UInt32, _ reason: ExitReason, cancelling: Bool = true) -> Bool {
+        let cancelling = cancelling && !isReactive
+        let ending = transition { $0.end(incarnation, admitting: cancelling) }
+        guard ending != .tooLate else { return false }
+        let before = side.content.withLock { content -> ExitReason? in
+            content.callbacksPending = content.stack?.hasCallbacks ?? false
+            return swap(&content.lastExit, with: reason)
+        }
+        // The former reason holds an error of the user's: it dies here, outside the lock.
+        _ = before
+        notifyOfEnd(reason, awaiters: side.content.withLock { $0.observer == nil })
+        if cancelling {
+            order(.cancel)
+        } else if !isReactive, ending == .sealed {
+            order(.cleanUp)
+        }
+        return true
+    }
+
+    /// Tells those who wait for the end. Each is forgotten before it is told, so that none is told twice.
+    private func notifyOfEnd(_ reason: ExitReason, awaiters: Bool) {
+        while let receipt = side.content.withLock({ content -> MessageReceipt? in
+            guard let first = content.receipts.min(by: { $0.value.number < $1.value.number }) else { return nil }
+            return content.receipts.removeValue(forKey: first.key)?.receipt
+        }) {
+            receipt.processEnded(reason)
+        }
+        guard awaiters else { return }
+        while let awaiter = side.content.withLock({ $0.awaiters.popLast() }) { awaiter(reason) }
+    }
+
+    /// A job of an incarnation has returned from the worker, or is lost with it.
+    package func jobReturned(_ incarnation: UInt32) {
+        let (result, state) = transition { ($0.retire(incarnation), $0) }
+        if result == .sealed {
+            order(.cleanUp)
+        } else if state.phase == .ending, !state.isSealed, state.incarnation == incarnation {
+            // The body has returned, but a job is left: that of an actor which others keep busy.
+            startDeadline(incarnation, unlessRunning: true)
+        }
+    }
+
+    /// A thread trapped while it ran this process. Called by the reaper, when that thread is out of the way.
+    ///
+    /// - Parameters:
+    ///   - executor: Of the incarnation whose job it was; nil for a handler, a hook, or the `deinit` of a message.
+    ///   - isOwnJob: Whether the worker was running a job of that incarnation, and not draining an actor for another.
+    package func trapped(_ report: TrapReport, in executor: ProcTaskExecutor?, isOwnJob: Bool) {
+        if let executor {
+            decideEnd(executor.incarnation, .trap(report))
+            if isOwnJob { jobReturned(executor.incarnation) }
+            return
+        }
+        let state = self.state
+        switch state.phase {
+        case .active where isReactive:
+            // The handler may have left the body half changed: it is not destroyed, what it owns leaks.
+            try? step(self, .abandon)
+            decideEnd(state.incarnation, .trap(report))
+            orderAsConsumer(.cleanUp)
+        case .active, .ending:
+            if side.content.withLock({ swap(&$0.isCancelling, with: false) }) {
+                // A cancellation handler. Its thread held the lock of the task's status and always will: a job of this
+                // incarnation would block its worker on it. So none runs any more.
+                decideEnd(state.incarnation, .trap(report), cancelling: false)
+                withdraw([.cancel, .stop], adding: .cleanUp)
+                _ = transition { $0.seal(state.incarnation) }
+            } else {
+                // `beforeStart`, or a hook: the order it belongs to is still there and is gone on with.
+                decideEnd(state.incarnation, .trap(report))
+            }
+            scheduler.schedule(self)
+        case .created, .ended, .closed:
+            // While a message that was left was destroyed: the rest of them follow.
+            scheduler.schedule(self)
+        }
+    }
+
+    /// Closes the process for good: what is left in the mailbox is refused. Does nothing while it runs.
+    ///
+    /// Those who await a handle learn how it ended. Left asks learn it at once; left messages are destroyed on a worker.
+    public func close() {
+        guard transition({ $0.close() }) == .closed else { return }
+        // An async process's receivers consume under the lock; a reactive one that is down has no consumer but us.
+        let leftovers = isReactive ? mailbox.close() : side.content.withLock { _ in mailbox.close() }
+        let (reason, main, factory) = side.content.withLock { content in
+            content.leftovers = leftovers
+            if leftovers != 0 { content.lastObserver = content.observer }
+            return (
+                content.lastExit ?? .shutdown, swap(&content.main, with: nil), swap(&content.factory, with: nil)
+            )
+        }
+        // What the user's closures own dies here, outside the lock.
+        _ = (main, factory)
+        var node = MessageNode(bits: leftovers)
+        while let current = node {
+            current.takeReceipt()?.processEnded(reason)
+            node = MessageNode(bits: current.next)
+        }
+        notifyOfEnd(reason, awaiters: true)
+        if leftovers != 0 { orderAsConsumer(.discard) }
+    }
+
+    // MARK: Run
+
+    /// Runs the process on the calling worker until it is idle, out of budget, or over.
+    ///
+    /// - Returns: Whether it must be queued again, behind the others.
+    @inlinable
+    public func run() -> Bool {
+        // ordering: acquiring: pairs with `order`.
+        if orders.load(ordering: .acquiring) != 0, !obey() { return false }
+        guard isReactive else { return false }
+        while true {
+            do {
+                try step(self, .run)
+            } catch {
+                failed(error)
+                return false
+            }
+            // Out of budget with messages left, or told to do something else.
+            // ordering: relaxed: a hint; the one that counts follows.
+            if orders.load(ordering: .relaxed) != 0 || !mailbox.settle() { return true }
+            // ordering: sequentiallyConsistent: see `order`.
+            if orders.load(ordering: .sequentiallyConsistent) == 0 || !mailbox.claim() { return false }
+            if !obey() { return false }
+        }
+    }
+
+    /// The handler of a reactive process threw.
+    @usableFromInline
+    func failed(_ error: any Error) {
+        decideEnd(state.incarnation, .error(error))
+        // ordering: relaxed: we are the consumer; nobody is to be woken.
+        _ = orders.bitwiseOr(Orders.cleanUp.rawValue, ordering: .relaxed)
+        _ = obey()
+    }
+
+    /// Carries out what was ordered.
+    ///
+    /// - Returns: Whether messages are to be handled after it: only by a reactive process that lives.
+    @usableFromInline
+    func obey() -> Bool {
+        while true {
+            // ordering: acquiring: pairs with `order`.
+            let current = Orders(rawValue: orders.load(ordering: .acquiring))
+            if current.contains(.discard) {
+                discardLeftovers()
+                withdraw(Orders(rawValue: .max))
+                return false
+            }
+            if current.contains(.cleanUp) {
+                runHooks()
+                if isReactive {
+                    // Nothing of the process may be touched once the observer knows: it may run elsewhere already.
+                    withdraw([.cleanUp, .start, .stop, .finish, .settleDropped])
+                    reportEnd()
+                    return false
+                }
+                // The order itself stays until the observer knows: a restart then goes on here, not elsewhere.
+                withdraw([.start, .stop, .finish, .cancel, .settleDropped])
+                reportEnd()
+                if withdraw(.cleanUp) { return false }
+                continue
+            }
+            if current.contains(.start) {
+                start()
+                if withdraw(.start) { return isReactive }
+                continue
+            }
+            if current.contains(.settleDropped) {
+                // Withdrawn first: one that is dropped from now on orders anew.
+                let isEmpty = withdraw(.settleDropped, adding: isReactive ? [] : .held)
+                while let receipt = side.content.withLock({ $0.dropped.popLast() }) { receipt.unanswered() }
+                if isReactive ? isEmpty : withdraw(.held) { return isReactive }
+                continue
+            }
+            if current.contains(.cancel) {
+                cancelTask()
+                let incarnation = state.incarnation
+                let isSealed = transition { $0.retire(incarnation) } == .sealed
+                if !isSealed { startDeadline(incarnation) }
+                if withdraw(isSealed ? [.cancel, .stop] : .cancel, adding: isSealed ? .cleanUp : []) { return false }
+            } else if !current.isDisjoint(with: .ends) {
+                let state = self.state
+                // An order that was meant for an incarnation before this one is dropped.
+                let isMeant = state.isStopRequested || current.contains(.finish)
+                if isReactive {
+                    let reason: ExitReason =
+                        state.isKillRequested ? .killed : state.isStopRequested ? .shutdown : .normal
+                    let decided = isMeant && decideEnd(state.incarnation, reason)
+                    withdraw(.ends, adding: decided ? .cleanUp : [])
+                } else {
+                    if isMeant {
+                        cancelTask()
+                        startDeadline(state.incarnation)
+                    }
+                    if withdraw(.ends) { return false }
+                }
+            } else {
+                return isReactive
+            }
+        }
+    }
+
+    private func start() {
+        // Ending already: `beforeStart` trapped.
+        let state = self.state
+        guard state.phase == .active else { return }
+        do {
+            (existingSide?.content.withLock { $0.stack?.beforeStart })?()
+            try step(self, .start)
+        } catch {
+            decideEnd(state.incarnation, .error(error), cancelling: false)
+            // ordering: relaxed: we are the consumer and look at the orders next.
+            _ = orders.bitwiseOr(Orders.cleanUp.rawValue, ordering: .relaxed)
+        }
+    }
+
+    /// Removes orders that were carried out. True if none is left, and with that, for an async process, the role of consumer.
+    @discardableResult
+    private func withdraw(_ done: Orders, adding more: Orders = []) -> Bool {
+        orders.update { word in
+            word = word & ~done.rawValue | more.rawValue
+            return word == 0
+        }
+    }
+
+    /// Calls what was registered for the end, last registered first; each is forgotten before it is called.
+    private func runHooks() {
+        guard let side = existingSide else { return }
+        let (reason, waiters, task, executor, dropped) = side.content.withLock { content in
+            content.deadline?.cancel()
+            content.deadline = nil
+            return (
+                content.lastExit ?? .shutdown, swap(&content.waiters, with: []), swap(&content.task, with: nil),
+                swap(&content.executor, with: nil), swap(&content.dropped, with: [])
+            )
+        }
+        _ = (task, executor)
+        // Asks that were taken, or whose reply was dropped, while the task was unwinding; and receivers outside of it.
+        notifyOfEnd(reason, awaiters: false)
+        for receipt in dropped { receipt.processEnded(reason) }
+        for waiter in waiters { waiter.continuation.resume(returning: nil) }
+        while let hook = side.content.withLock({ $0.exitHooks.popLast() }) { hook(reason) }
+        let stack = side.content.withLock { content in
+            defer { content.callbacksPending = false }
+            return content.callbacksPending ? content.stack : nil
+        }
+        if let stack {
+            if reason.isFailure { stack.afterPanic?(reason) } else { stack.afterComplete?() }
+        }
+        // Only `run` and `start` can throw.
+        try? step(self, .destroy)
+    }
+
+    private func reportEnd() {
+        transition { $0.finish() }
+        let (observer, reason) = side.content.withLock { ($0.observer, $0.lastExit ?? .shutdown) }
+        if let observer { observer.procEnded(self, reason: reason) } else { close() }
+    }
+
+    private func discardLeftovers() {
+        guard let side = existingSide else { return }
+        let observer = side.content.withLock { $0.lastObserver }
+        var type: Any.Type = Never.self
+        withUnsafeMutablePointer(to: &type) { try? step(self, .describe($0)) }
+        while let node = side.content.withLock({ content -> MessageNode? in
+            guard let node = MessageNode(bits: content.leftovers) else { return nil }
+            content.leftovers = node.next
+            return node
+        }) {
+            observer?.procDiscarded(messageOf: type, by: self)
+            try? step(self, .discard(node))
+        }
+        _ = side.content.withLock { swap(&$0.lastObserver, with: nil) }
+    }
+}
+
+/// Puts a new value in place and returns the old one, so that it can die outside a lock.
+private func swap<Value>(_ value: inout Value, with new: Value) -> Value {
+    let old = value
+    value = new
+    return old
+}
+
+extension LightProc {
+    // MARK: Registrations
+
+    /// Gives the process a name, callbacks and an observer. Before its first start.
+    package func prepare(name: String?, stack: ProcStack?, observer: (any ProcObserver)?, shutdownTime: Duration) {
+        side.content.withLock { content in
+            content.name = name ?? stack?.name
+            content.stack = stack
+            content.stack?.pid = id
+            content.observer = observer
+            content.shutdownTime = shutdownTime
+        }
+    }
+
+    /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
+    ///
+    /// Hooks run on a worker, in the name of the process, last registered first. One that traps ends itself only.
+    public func onExit(_ hook: @escaping @Sendable (ExitReason) -> Void) {
+        side.content.withLock { $0.exitHooks.append(hook) }
+    }
+
+    /// Calls `action` with the reason once the process has ended for good; at once if it has.
+    ///
+    /// On any thread; must not block.
+    package func whenEnded(_ action: @escaping @Sendable (ExitReason) -> Void) {
+        let known = side.content.withLock { content -> ExitReason? in
+            let phase = state.phase
+            if phase == .closed || (content.observer == nil && content.lastExit != nil) {
+                return content.lastExit ?? .shutdown
+            }
+            content.awaiters.append(action)
+            return nil
+        }
+        if let known { action(known) }
+    }
+}

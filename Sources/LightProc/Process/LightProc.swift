@@ -1,0 +1,263 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+public import Synchronization
+
+/// A lightweight process: one mailbox, one lifecycle, restartable in place.
+///
+/// The object is the identity that references hold: it stays the same over restarts, and with it the mailbox and what
+/// waits there. What runs inside is either a value with a synchronous message handler (*reactive*, no task), or an
+/// async closure (a task that prefers an executor of its own).
+///
+/// Who does what: any thread may push messages and give orders; only the *consumer* (the worker that runs the process,
+/// or during a restart whoever restarts it) touches the body. Hand-over of that role goes through the schedule.
+public final class LightProc: @unchecked Sendable {
+    // Sendable: all state is atomic or, in `ProcSide`, locked; the body is touched by the consumer only.
+
+    /// The queue of messages, and the place in the schedule.
+    @usableFromInline let mailbox: Mailbox
+    /// What the process was told to do besides handling messages; a set of ``Orders``.
+    @usableFromInline let orders = AtomicWord(0)
+    /// A ``ProcState``.
+    let stateWord = AtomicWord(ProcState().rawValue)
+    /// The ``ProcSide``, retained, or 0 while nobody needed one.
+    private let sideWord = AtomicWord(0)
+
+    /// Runs, starts, destroys: the generic part, specialised where the process was spawned.
+    @usableFromInline let step: (LightProc, ProcOperation) throws -> Void
+    /// The body of a reactive process.
+    @usableFromInline let slot = BodySlot()
+    /// Whether messages are handled by a synchronous handler; the other kind is async.
+    public let isReactive: Bool
+    /// Who runs the process; the same for its whole life.
+    public let scheduler: any ProcScheduler
+    /// The identity of the process; it stays the same over restarts.
+    public let id: ProcID
+
+    @usableFromInline
+    init(
+        scheduler: any ProcScheduler,
+        isReactive: Bool,
+        isBusy: Bool,
+        step: @escaping (LightProc, ProcOperation) throws -> Void
+    ) {
+        id = ProcID.next()
+        self.scheduler = scheduler
+        self.isReactive = isReactive
+        self.step = step
+        mailbox = Mailbox(isBusy: isBusy)
+    }
+
+    deinit {
+        // Nobody refers to the process any more, so nothing can be queued, and no incarnation runs.
+        try? step(self, .release)
+        if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
+            Unmanaged<ProcSide>.fromOpaque(pointer).release()
+        }
+    }
+
+    /// The process that the calling thread runs, or nil.
+    public static var current: LightProc? {
+        crt_currentProcess().map { Unmanaged<LightProc>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    // MARK: Side
+
+    /// What few processes need: made when first asked for.
+    var side: ProcSide {
+        // ordering: acquiring: pairs with the exchange below; publishes the object.
+        if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
+            return Unmanaged<ProcSide>.fromOpaque(pointer).takeUnretainedValue()
+        }
+        let fresh = Unmanaged.passRetained(ProcSide())
+        let (done, original) = sideWord.compareExchange(
+            expected: 0,
+            desired: UInt(bitPattern: fresh.toOpaque()),
+            successOrdering: .acquiringAndReleasing,
+            failureOrdering: .acquiring
+        )
+        if done { return fresh.takeUnretainedValue() }
+        fresh.release()
+        return Unmanaged<ProcSide>.fromOpaque(UnsafeRawPointer(bitPattern: original)!).takeUnretainedValue()
+    }
+
+    var existingSide: ProcSide? {
+        // ordering: acquiring: as above.
+        UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring))
+            .map { Unmanaged<ProcSide>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    // MARK: State
+
+    package var state: ProcState {
+        // ordering: acquiring: who sees an end sees what was written before it.
+        ProcState(rawValue: stateWord.load(ordering: .acquiring))
+    }
+
+    func transition<Result>(_ change: (inout ProcState) -> Result) -> Result {
+        stateWord.update { word in
+            var state = ProcState(rawValue: word)
+            let result = change(&state)
+            word = state.rawValue
+            return result
+        }
+    }
+
+    /// How many times it was started again after its first start.
+    public var restarts: Int { Int(max(state.incarnation, 1) - 1) }
+
+    /// The number of the present or last incarnation; 0 before the first start.
+    package var incarnation: UInt32 { state.incarnation }
+
+    /// Whether it ended for good.
+    public var isClosed: Bool { state.phase == .closed }
+
+    /// Why the last incarnation ended, or nil while none has.
+    public var lastExit: ExitReason? { existingSide?.content.withLock { $0.lastExit } }
+
+    /// What accompanies the process, with its id and state as they are now; nil if it was given none.
+    public var stack: ProcStack? { existingSide?.content.withLock { $0.stack } }
+
+    /// What supervisors, logs and trap reports call the process; nil if nobody named it.
+    public var name: String? { existingSide?.content.withLock { $0.name } }
+
+    // MARK: Messages
+
+    /// Adds a message and schedules the process if it was idle.
+    ///
+    /// Guarantees first in, first out per sending thread, delivery at most once. Any thread; never blocks.
+    /// - Returns: False when the process is closed; then the node still belongs to the caller.
+    @inlinable @inline(__always)
+    public func push(_ node: MessageNode) -> Bool {
+        switch mailbox.push(node) {
+        case .queued: return true
+        case .schedule:
+            if isReactive { scheduler.schedule(self) } else { wakeReceiver() }
+            return true
+        case .closed: return false
+        }
+    }
+
+    /// Remembers that the message in hand is an ask, so that the asker learns of this process's end.
+    @usableFromInline
+    package func accept(_ receipt: MessageReceipt) {
+        side.content.withLock { $0.register(receipt) }
+    }
+
+    /// The reply to an ask was dropped without an answer, by code that this process is running.
+    ///
+    /// Whether that was all there was to it, or the process is unwinding because it failed, shows when that code returns:
+    /// only then the asker is told, in the latter case with the failure.
+    package func settleDropped(_ receipt: MessageReceipt) {
+        side.content.withLock { $0.dropped.append(receipt) }
+        order(.settleDropped)
+    }
+
+    /// The ask was answered (or given up): the process's end is of no interest to it any more.
+    package func forget(_ receipt: MessageReceipt) {
+        _ = existingSide?.content.withLock { $0.receipts.removeValue(forKey: ObjectIdentifier(receipt)) }
+    }
+}
+
+extension LightProc: CustomStringConvertible {
+    /// The name, if there is one, and the id, as in `worker-0<0.17>`.
+    public var description: String { name.map { "\($0)\(id)" } ?? id.description }
+}
+
+/// What the generic part of a process can be asked to do. All of it by the consumer.
+@frozen @usableFromInline
+enum ProcOperation {
+    /// Handle messages up to the budget. May throw what the handler threw.
+    case run
+    /// Make a fresh body. May throw what the user's factory threw.
+    case start
+    /// Destroy the body, after an ending that left it whole.
+    case destroy
+    /// Forget the body without destroying it.
+    case abandon
+    /// Destroy the message in a node, and the node.
+    case discard(MessageNode)
+    /// Free the memory of the body; nothing runs any more.
+    case release
+    /// Say what the type of the messages is.
+    case describe(UnsafeMutablePointer<Any.Type>)
+}
+
+/// Orders to a process besides its messages: a set in one word. They overtake messages.
+@usableFromInline
+struct Orders: OptionSet, Sendable {
+    @usableFromInline let rawValue: UInt
+    @usableFromInline init(rawValue: UInt) { self.rawValue = rawValue }
+
+    /// Begin an incarnation.
+    static let start = Orders(rawValue: 1)
+    /// End at the next opportunity, as asked.
+    static let stop = Orders(rawValue: 2)
+    /// Cancel the task of an async process.
+    static let cancel = Orders(rawValue: 4)
+    /// The end is decided: run the hooks, then report it.
+    static let cleanUp = Orders(rawValue: 8)
+    /// The mailbox is closed: get rid of what was left in it.
+    static let discard = Orders(rawValue: 16)
+    /// Tell the askers whose replies were dropped.
+    static let settleDropped = Orders(rawValue: 32)
+    /// End normally: the process's own wish.
+    static let finish = Orders(rawValue: 64)
+
+    /// Nothing to do; keeps the role of consumer of an async process.
+    static let held = Orders(rawValue: 128)
+
+    static let ends: Orders = [.stop, .finish]
+}
+
+/// The part of a process that most do without: behind a lock, made on demand.
+final class ProcSide: Sendable {
+    struct Content {
+        var name: String?
+        var stack: ProcStack?
+        /// Weak: the supervisor owns its children, not the other way round.
+        weak var observer: (any ProcObserver)?
+        /// Held while left messages are reported to it.
+        var lastObserver: (any ProcObserver)?
+        /// A ``BodyFactory``.
+        var factory: (any AnyObject & Sendable)?
+        /// How an ended incarnation ended; set when the end is decided.
+        var lastExit: ExitReason?
+        /// Asks whose message this process has in its hands, by the order in which it took them.
+        var receipts: [ObjectIdentifier: (number: UInt64, receipt: MessageReceipt)] = [:]
+        var nextReceipt: UInt64 = 0
+        /// Asks whose reply was dropped without an answer by code of this process.
+        var dropped: [MessageReceipt] = []
+        /// Called at the end of the incarnation, last registered first.
+        var exitHooks: [@Sendable (ExitReason) -> Void] = []
+        var callbacksPending = false
+        var awaiters: [@Sendable (ExitReason) -> Void] = []
+        /// Messages that were left when the mailbox closed; a chain.
+        var leftovers: UInt = 0
+        // Async processes only.
+        var main: (@Sendable (LightProc) async throws -> Void)?
+        /// Whether the task is being cancelled at this moment: its cancellation handlers run under a lock of the task.
+        var isCancelling = false
+        var executor: ProcTaskExecutor?
+        var task: Task<Void, Never>?
+        var shutdownTime: Duration = .seconds(5)
+        var deadline: TimerToken?
+        var waiters: [ReceiveWaiter] = []
+        var nextWaiter = 0
+        /// Waiters that were cancelled before they began to wait.
+        var cancelledWaiters: Set<Int> = []
+        var messageType: Any.Type?
+        var discard: (@Sendable (MessageNode) -> Void)?
+
+        /// An ask is in hand. One that was settled before is not kept: nobody would take it out again.
+        mutating func register(_ receipt: MessageReceipt) {
+            nextReceipt += 1
+            receipts[ObjectIdentifier(receipt)] = (nextReceipt, receipt)
+            // `settle` sets its result before it asks to be forgotten: one of the two sees the other.
+            if receipt.isSettled { receipts[ObjectIdentifier(receipt)] = nil }
+        }
+    }
+    let content = Locked(Content())
+}

@@ -1,0 +1,158 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+/// A hold on a process: learn how it ended, or end it. Dropping the handle detaches; the process goes on.
+public struct ProcHandle: Sendable {
+    /// The process that is held on to.
+    public let proc: LightProc
+
+    /// Creates a hold on a process, in whatever state that is.
+    public init(_ proc: LightProc) { self.proc = proc }
+
+    /// The identity of the process.
+    public var id: ProcID { proc.id }
+
+    /// What accompanies the process; its state can be read at any time.
+    public var stack: ProcStack? { proc.stack }
+
+    /// Waits until the process has ended for good and returns how.
+    ///
+    /// Returns at once when it has, and as soon as the end is decided when it has not: also when it trapped.
+    public func exit() async -> ExitReason {
+        await withUnsafeContinuation { continuation in
+            proc.whenEnded { continuation.resume(returning: $0) }
+        }
+    }
+
+    /// Asks the process to end; see ``LightProc/stop()``.
+    public func cancel() { proc.stop() }
+
+    /// Ends the process; see ``LightProc/kill()``.
+    public func kill() { proc.kill() }
+}
+
+/// A hold on a process that computes a value.
+public struct RecoverableHandle<Output: Sendable>: Sendable {
+    /// How a process that computes a value ended.
+    public enum Outcome: Sendable {
+        /// The closure returned this value.
+        case finished(Output)
+        /// It ended without a value: error, trap, kill, or shutdown.
+        case failed(ExitReason)
+
+        /// The value; throws a ``ProcFailure`` when there is none.
+        public func get() throws(ProcFailure) -> Output {
+            switch self {
+            case .finished(let output): output
+            case .failed(let reason): throw ProcFailure(reason: reason)
+            }
+        }
+    }
+
+    /// The hold on the process behind the value.
+    public let handle: ProcHandle
+    let box: OutputBox<Output>
+
+    init(handle: ProcHandle, box: OutputBox<Output>) {
+        self.handle = handle
+        self.box = box
+    }
+
+    /// The identity of the process that computes the value.
+    public var id: ProcID { handle.id }
+
+    /// Waits until the process has ended and returns its value, or why there is none.
+    public func outcome() async -> Outcome {
+        let reason = await handle.exit()
+        return box.output.withLock { $0 }.map(Outcome.finished) ?? .failed(reason)
+    }
+
+    /// Asks the process to end; see ``LightProc/stop()``.
+    public func cancel() { handle.cancel() }
+
+    /// Ends the process; see ``LightProc/kill()``.
+    public func kill() { handle.kill() }
+}
+
+/// A process ended without the value that was asked of it.
+public struct ProcFailure: Error, CustomStringConvertible {
+    /// How the process ended.
+    public let reason: ExitReason
+    /// Creates the error for a process that ended for this reason.
+    public init(reason: ExitReason) { self.reason = reason }
+    /// One line that names the reason.
+    public var description: String { "the process ended without a value: \(reason)" }
+}
+
+final class OutputBox<Output: Sendable>: Sendable {
+    let output = Locked<Output?>(nil)
+}
+
+extension LightProc {
+    /// Makes an async process that computes a value, whatever happens to it. It runs once, from `restart()` on.
+    public static func recoverable<Output: Sendable>(
+        on scheduler: any ProcScheduler,
+        stack: ProcStack = ProcStack(),
+        _ main: @escaping @Sendable () async throws -> Output
+    ) -> (LightProc, RecoverableHandle<Output>) {
+        let box = OutputBox<Output>()
+        let proc = LightProc.async(on: scheduler) { _ in
+            let output = try await main()
+            box.output.withLock { $0 = output }
+        }
+        proc.prepare(name: nil, stack: stack, observer: nil, shutdownTime: .seconds(5))
+        return (proc, RecoverableHandle(handle: ProcHandle(proc), box: box))
+    }
+}
+
+extension LightProc {
+    /// Makes a process that runs a closure which may block its thread. It runs once, from `restart()` on.
+    public static func recoverableBlocking<Output: Sendable>(
+        on scheduler: any ProcScheduler,
+        stack: ProcStack = ProcStack(),
+        _ main: @escaping @Sendable () throws -> Output
+    ) -> (LightProc, RecoverableHandle<Output>) {
+        let box = OutputBox<Output>()
+        let proc = LightProc.reactive(on: scheduler) {
+            OneShot {
+                let output = try main()
+                box.output.withLock { $0 = output }
+            }
+        }
+        proc.prepare(name: nil, stack: stack, observer: nil, shutdownTime: .seconds(5))
+        _ = proc.push(MessageNode.make(()))
+        return (proc, RecoverableHandle(handle: ProcHandle(proc), box: box))
+    }
+
+    /// Calls `action` with the reason once the process has ended for good; at once if it has. On any thread; must not block.
+    package func notifyWhenEnded(_ action: @escaping @Sendable (ExitReason) -> Void) { whenEnded(action) }
+}
+
+extension LightProc {
+    /// Runs a closure on the scheduler as a process of its own, that nobody waits for.
+    ///
+    /// For callbacks: a trap in one ends nothing but itself.
+    package static func runOnce(on scheduler: any ProcScheduler, _ work: @escaping @Sendable () -> Void) {
+        let proc = LightProc.reactive(OneShot(work: work), on: scheduler)
+        _ = proc.push(MessageNode.make(()))
+    }
+}
+
+/// A reactive process that does one thing and ends.
+private struct OneShot: ReactiveBody {
+    let work: @Sendable () throws -> Void
+
+    mutating func receive(_ message: consuming Void, on proc: LightProc) throws {
+        try work()
+        proc.finish()
+    }
+}
+
+extension RecoverableHandle {
+    /// The outcome of a process that has ended.
+    public var knownOutcome: Outcome {
+        if let output = box.output.withLock({ $0 }) { return .finished(output) }
+        return .failed(handle.proc.lastExit ?? .shutdown)
+    }
+}

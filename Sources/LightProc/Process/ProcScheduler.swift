@@ -1,0 +1,42 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+/// What a process needs of whoever runs it: a place in a run queue, and time.
+///
+/// The executor conforms; so does the seeded single-threaded one of the test kit.
+public protocol ProcScheduler: AnyObject, Sendable {
+    /// Queues a process that became runnable. Called at most once until it runs. Any thread, never blocks.
+    func schedule(_ proc: LightProc)
+
+    /// Queues a job of an async process. Any thread, never blocks.
+    func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor)
+
+    /// Calls `action` once, not before the duration has passed. It runs on a thread of the scheduler and must not block.
+    @discardableResult
+    func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken
+
+    /// Time since an arbitrary beginning; virtual under the seeded executor.
+    var now: Duration { get }
+}
+
+/// A timer that can be cancelled.
+public struct TimerToken: Sendable {
+    private let cancelAction: @Sendable () -> Void
+    /// Creates a token around what takes the timer back; that may be called from any thread, and more than once.
+    public init(cancel: @escaping @Sendable () -> Void) { cancelAction = cancel }
+
+    /// Keeps the action from being called, unless that has begun. Any thread; harmless when repeated.
+    public func cancel() { cancelAction() }
+}
+
+/// Who decides what happens after a process ended: a supervisor.
+public protocol ProcObserver: AnyObject, Sendable {
+    /// An incarnation is over, its hooks have run; the process may now be started again or closed.
+    ///
+    /// Called on a worker or on the reaper's thread; must not block and must not trap.
+    func procEnded(_ proc: LightProc, reason: ExitReason)
+
+    /// A message was left in the mailbox of a process that is closed. Called on a worker, in the process's name.
+    func procDiscarded(messageOf type: Any.Type, by proc: LightProc)
+}

@@ -1,0 +1,190 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+public import CLightProc
+public import Synchronization
+
+/// The behaviour of a reactive process: state, and a handler that runs to completion for every message.
+///
+/// The handler runs on a worker, one message at a time; it must not block. What it throws ends the process.
+public protocol ReactiveBody {
+    /// The type of the messages that the process takes.
+    associatedtype Message: Sendable
+    /// Handles one message; called on a worker, never by two threads at a time.
+    mutating func receive(_ message: consuming Message, on proc: LightProc) throws
+}
+
+/// Room for the body of a reactive process inside the process object: six words.
+///
+/// A body that fits costs no allocation of its own; a larger one is allocated and pointed to from here.
+/// The words are atomics because those stay where they are; they are never accessed as such.
+@frozen @usableFromInline
+struct BodySlot: ~Copyable {
+    @usableFromInline let word0 = AtomicWord(0)
+    @usableFromInline let word1 = AtomicWord(0)
+    @usableFromInline let word2 = AtomicWord(0)
+    @usableFromInline let word3 = AtomicWord(0)
+    @usableFromInline let word4 = AtomicWord(0)
+    @usableFromInline let word5 = AtomicWord(0)
+
+    @inlinable
+    init() {}
+
+    /// Where the slot lies. Valid as long as the process object.
+    @inlinable @inline(__always)
+    var address: UnsafeMutableRawPointer {
+        // safety: a stored property of a class that cannot be moved out of it does not change its place.
+        withUnsafePointer(to: self) { UnsafeMutableRawPointer(mutating: UnsafeRawPointer($0)) }
+    }
+}
+
+/// Where a body of one type is kept: nil while there is none.
+@frozen @usableFromInline
+enum BodyStorage<Body> {
+    @inlinable @inline(__always)
+    static var isInline: Bool {
+        MemoryLayout<Body?>.size <= MemoryLayout<BodySlot>.size
+            && MemoryLayout<Body?>.alignment <= MemoryLayout<BodySlot>.alignment
+    }
+
+    @inlinable @inline(__always)
+    static func pointer(_ slot: borrowing BodySlot) -> UnsafeMutablePointer<Body?> {
+        // safety: initialised by `initialize` at the process's birth, of this type until `release`.
+        isInline
+            ? slot.address.assumingMemoryBound(to: Body?.self)
+            : slot.address.load(as: UnsafeMutablePointer<Body?>.self)
+    }
+
+    @inlinable
+    static func initialize(_ slot: borrowing BodySlot, to body: consuming Body?) {
+        if isInline {
+            slot.address.bindMemory(to: Body?.self, capacity: 1).initialize(to: body)
+        } else {
+            let cell = UnsafeMutablePointer<Body?>.allocate(capacity: 1)
+            cell.initialize(to: body)
+            slot.address.storeBytes(of: cell, as: UnsafeMutablePointer<Body?>.self)
+        }
+    }
+
+    @inlinable
+    static func release(_ slot: borrowing BodySlot) {
+        let cell = pointer(slot)
+        cell.deinitialize(count: 1)
+        if !isInline { cell.deallocate() }
+    }
+}
+
+/// Makes bodies; kept beside the process, as only one that is restarted needs it.
+@usableFromInline
+final class BodyFactory<Body>: Sendable {
+    @usableFromInline let make: @Sendable () throws -> Body
+    @inlinable
+    init(_ make: @escaping @Sendable () throws -> Body) { self.make = make }
+}
+
+extension LightProc {
+    /// Messages and sends that one run may spend before others get their turn.
+    @inlinable static var reductions: Int32 { @inline(__always) get { 256 } }
+
+    /// Makes a reactive process that lives at once and cannot be restarted.
+    @inlinable
+    public static func reactive<Body: ReactiveBody>(
+        _ body: consuming sending Body,
+        on scheduler: any ProcScheduler
+    ) -> LightProc {
+        let proc = LightProc(
+            scheduler: scheduler,
+            isReactive: true,
+            isBusy: false,
+            step: { try reactiveStep($0, $1, Body.self) }
+        )
+        BodyStorage<Body>.initialize(proc.slot, to: body)
+        proc.beginAlive()
+        return proc
+    }
+
+    /// Makes a reactive process whose body is made by `make` at every start. It is down until `restart()`.
+    @inlinable
+    public static func reactive<Body: ReactiveBody>(
+        on scheduler: any ProcScheduler,
+        make: @escaping @Sendable () throws -> Body
+    ) -> LightProc {
+        let proc = LightProc(
+            scheduler: scheduler,
+            isReactive: true,
+            isBusy: true,
+            step: { try reactiveStep($0, $1, Body.self) }
+        )
+        BodyStorage<Body>.initialize(proc.slot, to: nil)
+        proc.factory = BodyFactory(make)
+        return proc
+    }
+
+    /// The ``BodyFactory`` of a process that can be restarted.
+    @usableFromInline
+    var factory: (any AnyObject & Sendable)? {
+        get { existingSide?.content.withLock { $0.factory } }
+        set { side.content.withLock { $0.factory = newValue } }
+    }
+
+    @usableFromInline
+    func beginAlive() {
+        _ = transition { $0.start() }
+    }
+
+    @inlinable
+    static func reactiveStep<Body: ReactiveBody>(
+        _ proc: LightProc,
+        _ operation: ProcOperation,
+        _ type: Body.Type
+    ) throws {
+        let cell = BodyStorage<Body>.pointer(proc.slot)
+        switch operation {
+        case .run:
+            guard let nodes = crt_nodes() else { return try runOffPool(proc, cell) }
+            nodes.pointee.budget = reductions
+            while nodes.pointee.budget > 0, let node = proc.mailbox.take() {
+                nodes.pointee.budget &-= 1
+                let (message, receipt) = node.open(as: Body.Message.self)
+                if let receipt { proc.accept(receipt) }
+                try cell.pointee!.receive(message, on: proc)
+                // ordering: relaxed: a hint, looked at again before the process goes idle.
+                if proc.orders.load(ordering: .relaxed) != 0 { return }
+            }
+        case .start:
+            guard let factory = proc.factory as? BodyFactory<Body> else {
+                preconditionFailure("a process that was spawned from a value cannot be restarted; give it a factory")
+            }
+            cell.pointee = try factory.make()
+        case .destroy:
+            cell.pointee = nil
+        case .abandon:
+            // Overwritten, not assigned: assigning would destroy the old value.
+            cell.initialize(to: nil)
+        case .discard(let node):
+            _ = node.open(as: Body.Message.self)
+        case .release:
+            BodyStorage<Body>.release(proc.slot)
+        case .describe(let type):
+            type.pointee = Body.Message.self
+        }
+    }
+
+    /// The same loop for a thread without a node pool: the seeded executor's.
+    @inlinable
+    static func runOffPool<Body: ReactiveBody>(
+        _ proc: LightProc,
+        _ cell: UnsafeMutablePointer<Body?>
+    ) throws {
+        var budget = reductions
+        while budget > 0, let node = proc.mailbox.take() {
+            budget &-= 1
+            let (message, receipt) = node.open(as: Body.Message.self)
+            if let receipt { proc.accept(receipt) }
+            try cell.pointee!.receive(message, on: proc)
+            // ordering: relaxed: as above.
+            if proc.orders.load(ordering: .relaxed) != 0 { return }
+        }
+    }
+}

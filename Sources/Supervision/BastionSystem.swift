@@ -1,0 +1,140 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+public import Executor
+public import LightProc
+public import Logging
+
+/// A system of processes: an executor, a tree of supervisors, a log. Several can live in one program.
+public final class BastionSystem: Sendable {
+    /// What the system is called; the label of its log unless another log was given.
+    public let name: String
+    /// What runs the processes of the system; whoever made it shuts it down.
+    public let executor: any ProcExecutor
+    /// Where ends of children, supervisors that give up, and dead letters are told.
+    public let log: Logger
+    private let counters = Locked(Counters())
+    private let roots = Locked<[Supervisor]>([])
+
+    private struct Counters {
+        var restarts = 0
+        var deadLetters = 0
+    }
+
+    /// Creates a system on an executor.
+    ///
+    /// - Parameter log: Where ends of children, restarts and dead letters are told; contents of messages never are.
+    public init(name: String = "bastion", executor: any ProcExecutor, log: Logger? = nil) {
+        self.name = name
+        self.executor = executor
+        self.log = log ?? Logger(label: name)
+    }
+
+    /// The system of the program, on one worker per processing unit. Made when first used.
+    public static var shared: BastionSystem {
+        switch sharedResult {
+        case .success(let system): system
+        case .failure(let error): fatalError("cannot start the worker pool: \(error)")
+        }
+    }
+
+    /// As ``shared``, for a caller that can tell its user what went wrong.
+    package static let sharedResult: Result<BastionSystem, TopologyError> = {
+        do throws(TopologyError) {
+            return .success(BastionSystem(executor: try WorkerPool()))
+        } catch {
+            return .failure(error)
+        }
+    }()
+
+    /// Children restarted since the system was made.
+    public var restarts: Int { counters.withLock { $0.restarts } }
+    /// Messages that reached nobody since the system was made.
+    public var deadLetters: Int { counters.withLock { $0.deadLetters } }
+
+    /// Logs in a process of its own: describing an error, or the log's handler, may trap.
+    func tell(_ level: Logger.Level, _ line: @escaping @Sendable () -> (Logger.Message, Logger.Metadata)) {
+        guard level >= log.logLevel else { return }
+        LightProc.runOnce(on: executor) { [log] in
+            let (message, metadata) = line()
+            log.log(level: level, message, metadata: metadata)
+        }
+    }
+
+    func countRestart() { counters.withLock { $0.restarts += 1 } }
+
+    func deadLetter(of type: Any.Type, to proc: LightProc) {
+        counters.withLock { $0.deadLetters += 1 }
+        log.debug("dead letter", metadata: ["type": "\(type)", "to": "\(proc)"])
+    }
+
+    // MARK: Processes
+
+    /// Starts a reactive process that nobody supervises: its first failure is its end.
+    ///
+    /// It lives as long as somebody holds its reference or messages wait for it.
+    @inlinable
+    public func spawn<Body: Reactive>(_ body: Body) -> ProcRef<Body.Message> {
+        ProcRef(LightProc.reactive(ReactiveAdapter(body), on: executor))
+    }
+
+    /// Starts supervised children at the top of the system.
+    ///
+    /// - Parameter onGivingUp: Called when there were more restarts than the intensity allows and all have been stopped.
+    /// - Throws: ``SupervisionError`` when a specification cannot be carried out; then nothing was started.
+    @discardableResult
+    public func supervise(
+        _ name: String = "root",
+        intensity: RestartIntensity = .default,
+        onGivingUp: @escaping @Sendable (ExitReason) -> Void = { _ in },
+        @ChildrenBuilder _ children: () throws -> [Children]
+    ) throws -> SupervisorRef {
+        let executor = self.executor
+        return try supervise(
+            name,
+            intensity: intensity,
+            finishesWhenEmpty: false,
+            // The user's code, so in a process of its own: a trap in it must not be the supervisor's.
+            onGivingUp: { reason in LightProc.runOnce(on: executor) { onGivingUp(reason) } },
+            children()
+        )
+    }
+
+    package func supervise(
+        _ name: String,
+        intensity: RestartIntensity,
+        finishesWhenEmpty: Bool,
+        onGivingUp: @escaping @Sendable (ExitReason) -> Void,
+        _ children: [Children]
+    ) throws(SupervisionError) -> SupervisorRef {
+        let supervisor = Supervisor(
+            name: name,
+            system: self,
+            intensity: intensity,
+            finishesWhenEmpty: finishesWhenEmpty,
+            onGivingUp: onGivingUp
+        )
+        let ref = try SupervisorRef.start(children, under: supervisor)
+        roots.withLock { $0.append(supervisor) }
+        supervisor.whenFinished { [weak self, unowned supervisor] in
+            self?.roots.withLock { $0.removeAll { $0 === supervisor } }
+        }
+        return ref
+    }
+
+    /// Stops all children of the system, the last started group first; returns when they have ended.
+    ///
+    /// The executor goes on: it belongs to who made it.
+    public func stop() async {
+        while let last = roots.withLock({ $0.last }) {
+            await withUnsafeContinuation { continuation in
+                last.stop { continuation.resume() }
+            }
+            roots.withLock { $0.removeAll { $0 === last } }
+        }
+    }
+}
+
+/// The system of the program: ``BastionSystem/shared``.
+public var bastion: BastionSystem { BastionSystem.shared }

@@ -1,0 +1,44 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+public import LightProc
+
+/// Why an ask has no answer.
+public struct AskError: Error, Sendable, CustomStringConvertible {
+    /// What kept the answer away; compare with the static members, more of which may be added.
+    public struct Code: Hashable, Sendable, CustomStringConvertible {
+        /// The same in a few words, as they appear in the error's text.
+        public let description: String
+
+        /// The process ended with the message in its hands, or for good while it waited in the mailbox; `reason` says how.
+        public static let processEnded = Code(description: "the process ended")
+        /// The process had ended for good before the message reached it.
+        public static let refused = Code(description: "the process is closed")
+        /// No answer within the time. The answer may still come; it is then dropped.
+        public static let timeout = Code(description: "no answer within the time")
+        /// The asking task was cancelled.
+        public static let cancelled = Code(description: "the ask was cancelled")
+        /// The process dropped the reply without using it.
+        public static let unanswered = Code(description: "the process dropped the reply without answering")
+    }
+
+    /// What kept the answer away.
+    public let code: Code
+    /// How the process ended, when it did.
+    public let reason: ExitReason?
+    /// The process that was asked.
+    public let process: ProcID
+
+    init(_ code: Code, process: ProcID, reason: ExitReason? = nil) {
+        self.code = code
+        self.process = process
+        self.reason = reason
+    }
+
+    /// One line: which process was asked, what kept the answer away, and how the process ended if it did.
+    public var description: String {
+        let why = reason.map { ": \($0)" } ?? ""
+        return "\(process) was asked: \(code)\(why)"
+    }
+}

@@ -1,0 +1,131 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+import LightProc
+
+/// An ask that was sent: its answer can be awaited, called back, or given up.
+///
+/// It ends as exactly one of: reply, the process ended (with the reason), refused, unanswered, timeout, cancelled.
+public struct PendingReply<Value: Sendable>: Sendable {
+    let ask: Ask<Value>
+
+    /// Waits for the answer. Cancelling the calling task gives the ask up.
+    public func value() async throws(AskError) -> Value {
+        let result = await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                ask.whenSettled { continuation.resume(returning: $0) }
+            }
+        } onCancel: {
+            ask.settle(.failure(AskError(.cancelled, process: ask.proc.id)))
+        }
+        return try result.get()
+    }
+
+    /// Gives the ask up: a later answer is dropped.
+    public func cancel() { ask.settle(.failure(AskError(.cancelled, process: ask.proc.id))) }
+
+    /// Calls `action` once with the answer, on a worker of the executor that runs the asked process.
+    ///
+    /// It runs as a process of its own: a trap in it is contained and ends nothing else.
+    /// - Parameter action: Must not block.
+    public func whenComplete(_ action: @escaping @Sendable (Result<Value, AskError>) -> Void) {
+        let scheduler = ask.proc.scheduler
+        ask.whenSettled { result in
+            LightProc.runOnce(on: scheduler) { action(result) }
+        }
+    }
+}
+
+/// The asking side: settled once, by whoever comes first.
+final class Ask<Value: Sendable>: MessageReceipt, @unchecked Sendable {
+    // Sendable: `state` is locked, the rest is constant.
+    private struct State {
+        var result: Result<Value, AskError>?
+        var observers: [@Sendable (Result<Value, AskError>) -> Void] = []
+        var timer: TimerToken?
+    }
+    let proc: LightProc
+    private let state = Locked(State())
+
+    init(_ proc: LightProc) { self.proc = proc }
+
+    override var isSettled: Bool { state.withLock { $0.result != nil } }
+
+    override func processEnded(_ reason: ExitReason) {
+        settle(.failure(AskError(.processEnded, process: proc.id, reason: reason)))
+    }
+
+    override func unanswered() {
+        settle(.failure(AskError(.unanswered, process: proc.id)))
+    }
+
+    override func refused(_ reason: ExitReason?) {
+        settle(.failure(AskError(.refused, process: proc.id, reason: reason)))
+    }
+
+    /// Settles it, if nobody has. Any thread.
+    func settle(_ result: Result<Value, AskError>) {
+        let settled = state.withLock {
+            state -> (observers: [@Sendable (Result<Value, AskError>) -> Void], timer: TimerToken?)? in
+            guard state.result == nil else { return nil }
+            state.result = result
+            defer {
+                state.observers = []
+                state.timer = nil
+            }
+            return (state.observers, state.timer)
+        }
+        guard let settled else { return }
+        settled.timer?.cancel()
+        proc.forget(self)
+        for observer in settled.observers { observer(result) }
+    }
+
+    func whenSettled(_ action: @escaping @Sendable (Result<Value, AskError>) -> Void) {
+        let known = state.withLock { state -> Result<Value, AskError>? in
+            if state.result == nil { state.observers.append(action) }
+            return state.result
+        }
+        if let known { action(known) }
+    }
+
+    func startTimer(_ time: Duration) {
+        let token = proc.scheduler.schedule(after: time) { [weak self] in
+            guard let self else { return }
+            self.settle(.failure(AskError(.timeout, process: self.proc.id)))
+        }
+        let isSettled = state.withLock { state -> Bool in
+            if state.result == nil { state.timer = token }
+            return state.result != nil
+        }
+        if isSettled { token.cancel() }
+    }
+}
+
+/// The answering side: put into a message by who asks, called once by who answers.
+///
+/// A reply that is dropped without an answer tells the asker so at once. A second answer is ignored.
+public struct Reply<Value: Sendable>: Sendable {
+    private let token: Token
+
+    private final class Token: Sendable {
+        let ask: Ask<Value>
+        init(_ ask: Ask<Value>) { self.ask = ask }
+        deinit {
+            if ask.isSettled { return }
+            // Dropped by the process itself: perhaps because its handler is failing. It will say.
+            if let current = LightProc.current, current === ask.proc {
+                current.settleDropped(ask)
+            } else {
+                ask.unanswered()
+            }
+        }
+    }
+
+    init(_ ask: Ask<Value>) { token = Token(ask) }
+
+    /// Answers. Any thread; never blocks.
+    public func callAsFunction(_ value: Value) { token.ask.settle(.success(value)) }
+}

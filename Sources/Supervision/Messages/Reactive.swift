@@ -1,0 +1,52 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+public import LightProc
+
+/// A reactive process: state, and a handler that runs to completion for each message. No task.
+///
+/// The handler runs on a worker, one message at a time. It must not block; it may throw, which ends the process with
+/// that error.
+public protocol Reactive: Sendable {
+    /// The type of the messages that the process takes.
+    associatedtype Message: Sendable
+    /// Handles one message; called on a worker, never by two threads at a time.
+    mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) throws
+}
+
+/// What a reactive process knows of its surroundings, during the handling of one message.
+@frozen
+public struct ReactiveContext<Body: Reactive>: ~Copyable {
+    @usableFromInline unowned(unsafe) let proc: LightProc
+
+    @inlinable
+    init(_ proc: LightProc) { self.proc = proc }
+
+    /// The identity of this process; it stays the same over restarts.
+    public var id: ProcID { proc.id }
+
+    /// A reference to this process.
+    @inlinable
+    public var me: ProcRef<Body.Message> { ProcRef(proc) }
+
+    /// Ends the process normally after this message.
+    public func stop() { proc.finish() }
+
+    /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
+    public func onExit(_ hook: @escaping @Sendable (ExitReason) -> Void) { proc.onExit(hook) }
+}
+
+/// Puts a ``Reactive`` where the process layer expects its own protocol.
+@frozen @usableFromInline
+struct ReactiveAdapter<Body: Reactive>: ReactiveBody {
+    @usableFromInline var body: Body
+
+    @inlinable
+    init(_ body: Body) { self.body = body }
+
+    @inlinable
+    mutating func receive(_ message: consuming Body.Message, on proc: LightProc) throws {
+        try body.receive(message, in: ReactiveContext(proc))
+    }
+}

@@ -1,0 +1,139 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+
+/// A group of like children: how many, what they do, and when they are restarted.
+public struct Children: Sendable {
+    /// What the group is called; unique under its supervisor, not empty.
+    public let name: String
+    /// How many members the group has; at least one.
+    public let redundancy: Int
+    /// After which ends a member is started again.
+    public let restart: RestartType
+    /// How long a member waits before it is started again.
+    public let backoff: Backoff
+    /// How long an async child may take to return after it was asked to stop.
+    public let shutdownTime: Duration
+    let messageType: Any.Type?
+    let make: @Sendable (BastionSystem, ChildBox) -> LightProc
+
+    /// Describes async children: each runs `body` in a task of its own.
+    ///
+    /// - Parameters:
+    ///   - name: Members are called `name-0`, `name-1`, ...
+    ///   - redundancy: How many; at least one.
+    public init(
+        _ name: String,
+        redundancy: Int = 1,
+        restart: RestartType = .permanent,
+        backoff: Backoff = .none,
+        shutdownTime: Duration = .seconds(5),
+        body: @escaping @Sendable (Context) async throws -> Void
+    ) {
+        self.name = name
+        self.redundancy = redundancy
+        self.restart = restart
+        self.backoff = backoff
+        self.shutdownTime = shutdownTime
+        messageType = nil
+        make = { system, box in
+            let proc = LightProc.async(on: system.executor) { proc in
+                try await body(Context(proc: proc, system: system, box: box))
+            }
+            proc.declareMessages(of: Envelope.self)
+            return proc
+        }
+    }
+
+    /// Describes reactive children: each start makes a fresh value.
+    public init<Body: Reactive>(
+        _ name: String,
+        _ behavior: @autoclosure @escaping @Sendable () throws -> Body,
+        redundancy: Int = 1,
+        restart: RestartType = .permanent,
+        backoff: Backoff = .none
+    ) {
+        self.name = name
+        self.redundancy = redundancy
+        self.restart = restart
+        self.backoff = backoff
+        shutdownTime = .seconds(5)
+        messageType = Body.Message.self
+        make = { system, _ in
+            LightProc.reactive(on: system.executor) { try ReactiveAdapter(behavior()) }
+        }
+    }
+
+    func validate() throws(SupervisionError) {
+        if name.isEmpty {
+            throw SupervisionError(.emptyName, "a group of children needs a name that is not empty")
+        }
+        if redundancy < 1 {
+            throw SupervisionError(.badRedundancy, "group \(name): redundancy must be at least 1, got \(redundancy)")
+        }
+        if shutdownTime < .zero {
+            throw SupervisionError(
+                .badShutdownTime,
+                "group \(name): the shutdown time must not be negative, got \(shutdownTime)"
+            )
+        }
+    }
+}
+
+/// Lists groups of children, in the order in which they start.
+@resultBuilder
+public enum ChildrenBuilder {
+    /// Joins the groups of all statements, in order.
+    public static func buildBlock(_ groups: [Children]...) -> [Children] { groups.flatMap { $0 } }
+    /// Takes one group as a list of one.
+    public static func buildExpression(_ group: Children) -> [Children] { [group] }
+    /// Takes the groups of an `if` without `else`: none when the condition does not hold.
+    public static func buildOptional(_ groups: [Children]?) -> [Children] { groups ?? [] }
+    /// Takes the groups of the branch of an `if` or `switch` that was chosen.
+    public static func buildEither(first groups: [Children]) -> [Children] { groups }
+    /// Takes the groups of the other branch.
+    public static func buildEither(second groups: [Children]) -> [Children] { groups }
+    /// Joins the groups that the rounds of a `for` loop made, in order.
+    public static func buildArray(_ groups: [[Children]]) -> [Children] { groups.flatMap { $0 } }
+}
+
+/// A specification that cannot be carried out, or a name that is not there.
+public struct SupervisionError: Error, Sendable, CustomStringConvertible {
+    /// What is wrong; compare with the static members, more of which may be added.
+    public struct Code: Hashable, Sendable {
+        private let name: String
+        /// A group of children has an empty name.
+        public static let emptyName = Code(name: "emptyName")
+        /// Two groups under one supervisor have the same name.
+        public static let duplicateName = Code(name: "duplicateName")
+        /// A group has less than one member.
+        public static let badRedundancy = Code(name: "badRedundancy")
+        /// The time that a child may take to stop is negative.
+        public static let badShutdownTime = Code(name: "badShutdownTime")
+        /// The supervisor has no group of this name.
+        public static let unknownGroup = Code(name: "unknownGroup")
+        /// The group takes messages of another type.
+        public static let wrongMessageType = Code(name: "wrongMessageType")
+    }
+    /// What is wrong, for programs.
+    public let code: Code
+    /// What is wrong and how to mend it, for humans.
+    public let description: String
+
+    init(_ code: Code, _ description: String) {
+        self.code = code
+        self.description = description
+    }
+}
+
+/// Where a child finds its own record, which is made after the child.
+final class ChildBox: Sendable {
+    private let cell = Locked<Weak>(Weak())
+    private struct Weak { weak var record: ChildRecord? }
+    var record: ChildRecord? {
+        get { cell.withLock { $0.record } }
+        set { cell.withLock { $0.record = newValue } }
+    }
+}

@@ -1,0 +1,193 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Executor
+public import LightProc
+public import Logging
+
+/// What an async child knows of its surroundings. Valid for one incarnation.
+public struct Context: Sendable {
+    let proc: LightProc
+    /// The system that this process lives in.
+    public let system: BastionSystem
+    private let box: ChildBox
+    private let incarnation: UInt32
+
+    init(proc: LightProc, system: BastionSystem, box: ChildBox) {
+        self.proc = proc
+        self.system = system
+        self.box = box
+        incarnation = proc.incarnation
+    }
+
+    /// The identity of this process; it stays the same over restarts.
+    public var id: ProcID { proc.id }
+    /// What this child is called: its group's name and its number in it, as in `worker-0`.
+    public var name: String { proc.name ?? "" }
+
+    /// How many times this child was restarted before.
+    public var restarts: Int { proc.restarts }
+
+    /// The system's log, with this process's name.
+    public var log: Logger {
+        var log = system.log
+        log[metadataKey: "process"] = "\(proc)"
+        return log
+    }
+
+    // MARK: Messages
+
+    /// A reference to this process that takes messages of one type.
+    public func me<Message: Sendable>(as type: Message.Type = Message.self) -> ProcRef<Message> { ProcRef(proc) }
+
+    /// Waits for the next message of a type. Those of other types become dead letters.
+    ///
+    /// - Throws: `CancellationError` when the process is asked to stop.
+    public func receive<Message: Sendable>(_ type: Message.Type = Message.self) async throws -> Message {
+        while let node = await proc.receiveNode() {
+            let envelope = node.open(as: Envelope.self).message
+            if let message = envelope.message as? Message { return message }
+            system.deadLetter(of: Swift.type(of: envelope.message), to: proc)
+        }
+        throw CancellationError()
+    }
+
+    /// The messages of a type as they come, until the process is asked to stop.
+    public func messages<Message: Sendable>(of type: Message.Type = Message.self) -> Messages<Message> {
+        Messages(context: self)
+    }
+
+    /// The messages of one type as an asynchronous sequence; ends when the process is asked to stop.
+    public struct Messages<Message: Sendable>: AsyncSequence, Sendable {
+        /// The type of message that is waited for; others become dead letters.
+        public typealias Element = Message
+        let context: Context
+
+        /// Takes messages from the mailbox; several iterators share what comes.
+        public struct AsyncIterator: AsyncIteratorProtocol {
+            let context: Context
+            /// Waits for the next message; nil when the process is asked to stop.
+            public mutating func next() async -> Message? { try? await context.receive(Message.self) }
+        }
+        /// Returns an iterator over what is in the mailbox and what will come.
+        public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(context: context) }
+    }
+
+    // MARK: Life
+
+    /// Whether this process was asked to stop.
+    public var isStopping: Bool { proc.isStopRequested }
+
+    /// Waits until this process is asked to stop.
+    public func untilStopped() async {
+        let gate = StopGate()
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { gate.wait($0) }
+        } onCancel: {
+            gate.open()
+        }
+    }
+
+    /// Waits for a time of the executor's clock, which is virtual in tests.
+    ///
+    /// - Throws: `CancellationError` when the process is asked to stop meanwhile.
+    public func sleep(for duration: Duration) async throws {
+        let gate = StopGate()
+        let timer = proc.scheduler.schedule(after: duration) { gate.open() }
+        await withTaskCancellationHandler {
+            await withUnsafeContinuation { gate.wait($0) }
+        } onCancel: {
+            timer.cancel()
+            gate.open()
+        }
+        try Task.checkCancellation()
+    }
+
+    /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
+    ///
+    /// Hooks run on a worker, in the name of the process, last registered first.
+    public func onExit(_ hook: @escaping @Sendable (ExitReason) -> Void) { proc.onExit(hook) }
+
+    /// Asks this process to stop, as its supervisor would.
+    public func stop() { proc.stop() }
+
+    // MARK: Children
+
+    /// Starts a supervisor that belongs to this process.
+    ///
+    /// It ends with this incarnation, whatever the reason, before a next one starts; when it gives up, it takes this
+    /// process down with it (``ExitReason/linked(_:_:)``), for whose supervisor that is a failure like any other.
+    ///
+    /// - Throws: ``SupervisionError`` when a specification cannot be carried out; then nothing was started.
+    ///   `CancellationError` when this incarnation is over; then everything is stopped again.
+    @discardableResult
+    public func supervise(
+        _ name: String = "supervisor",
+        intensity: RestartIntensity = .default,
+        @ChildrenBuilder _ children: () throws -> [Children]
+    ) throws -> SupervisorRef {
+        let specs = try children()
+        let proc = self.proc
+        let supervisor = Supervisor(
+            name: "\(self.name)/\(name)",
+            system: system,
+            intensity: intensity,
+            onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
+        )
+        let ref = try SupervisorRef.start(specs, under: supervisor)
+        guard box.record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
+        return ref
+    }
+
+    /// Starts a group of children under a supervisor of its own that belongs to this process; see ``supervise(_:intensity:_:)``.
+    public func children<Message: Sendable>(
+        _ name: String,
+        of type: Message.Type,
+        redundancy: Int = 1,
+        restart: RestartType = .permanent,
+        backoff: Backoff = .none,
+        intensity: RestartIntensity = .default,
+        shutdownTime: Duration = .seconds(5),
+        body: @escaping @Sendable (Context) async throws -> Void
+    ) throws -> Group<Message> {
+        try supervise(name, intensity: intensity) {
+            Children(
+                name,
+                redundancy: redundancy,
+                restart: restart,
+                backoff: backoff,
+                shutdownTime: shutdownTime,
+                body: body
+            )
+        }.group(name)
+    }
+}
+
+/// Something one task waits for, and whoever comes first opens.
+private final class StopGate: Sendable {
+    private enum State {
+        case closed
+        case waiting(UnsafeContinuation<Void, Never>)
+        case open
+    }
+    private let state = Locked(State.closed)
+
+    func wait(_ continuation: UnsafeContinuation<Void, Never>) {
+        let isOpen = state.withLock { state in
+            if case .open = state { return true }
+            state = .waiting(continuation)
+            return false
+        }
+        if isOpen { continuation.resume() }
+    }
+
+    func open() {
+        let waiting = state.withLock { state -> UnsafeContinuation<Void, Never>? in
+            defer { state = .open }
+            guard case .waiting(let continuation) = state else { return nil }
+            return continuation
+        }
+        waiting?.resume()
+    }
+}

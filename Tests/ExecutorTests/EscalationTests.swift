@@ -1,0 +1,110 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Executor
+@testable import LightProc
+
+/// What is not contained: damaged memory, signals from outside, threads that are not ours, locks that everybody needs.
+@Suite struct EscalationTests {
+    private func said(_ result: ExitTest.Result?) -> String {
+        String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    }
+
+    @Test func aWildAccessEndsTheProgram() async {
+        let result = await #expect(processExitsWith: .signal(SIGSEGV), observing: [\.standardErrorContent]) {
+            let pool = try WorkerPool(workers: 1)
+            _ = await pool.spawn { UnsafeMutablePointer<Int>(bitPattern: opaque(0x10))!.pointee = 1 }.outcome()
+        }
+        #expect(said(result).contains("bastion: this trap is not contained: a wild access"))
+    }
+
+    @Test func anAbortOfTheAllocatorEndsTheProgram() async {
+        let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
+            let pool = try WorkerPool(workers: 1)
+            _ = await pool.spawn {
+                let block = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 16)
+                free(opaque(block + 16))
+            }.outcome()
+        }
+        #expect(said(result).contains("bastion: this trap is not contained: an abort from outside the Swift runtime"))
+    }
+
+    @Test func aTrapOnAThreadThatIsNotOursEndsTheProgram() async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            let pool = try WorkerPool(workers: 1)
+            _ = try await pool.spawn { 1 }.outcome().get()
+            PlainThread(name: "stranger") { Misdeed.fatal.commit() }.join()
+        }
+        #expect(said(result).contains("enough"))
+    }
+
+    @Test func aSignalFromOutsideEndsTheProgram() async {
+        await #expect(processExitsWith: .signal(SIGSEGV)) {
+            let pool = try WorkerPool(workers: 1)
+            _ = await pool.spawn {
+                // To this very worker, which is running a process, as `kill -SEGV` may.
+                pthread_kill(pthread_self(), SIGSEGV)
+                while true { pause() }
+            }.outcome()
+        }
+        await #expect(processExitsWith: .signal(SIGSEGV)) {
+            let pool = try WorkerPool(workers: 1)
+            _ = await pool.spawn {
+                kill(getpid(), SIGSEGV)
+                while true { pause() }
+            }.outcome()
+        }
+    }
+
+    @Test func anAbortSentToTheProgramEndsIt() async {
+        await #expect(processExitsWith: .signal(SIGABRT)) {
+            let pool = try WorkerPool(workers: 1)
+            _ = await pool.spawn {
+                kill(getpid(), SIGABRT)
+                while true { pause() }
+            }.outcome()
+        }
+    }
+
+    /// Lazy globals go through a once that every later reader waits for.
+    private enum Lazily {
+        static let broken: Int = Misdeed.index.commit()
+    }
+
+    @Test func aTrapInTheInitialiserOfAGlobalEndsTheProgram() async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            let pool = try WorkerPool(workers: 1)
+            _ = await pool.spawn { Lazily.broken }.outcome()
+        }
+        #expect(said(result).contains("bastion: this trap is not contained: the initialiser of a global was running"))
+    }
+
+    @Test func aTrapUnderALockOfTheRuntimeEndsTheProgram() async {
+        await #expect(processExitsWith: .failure) {
+            let pool = try WorkerPool(workers: 1)
+            let locked = Locked(0)
+            _ = await pool.spawn {
+                locked.withLock {
+                    $0 += 1
+                    Misdeed.index.commit()
+                }
+            }.outcome()
+        }
+    }
+
+    /// The report of the Swift runtime stays what it was without us.
+    @Test func theWordsOfTheRuntimeArePrintedInAnyCase() async {
+        let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
+            let pool = try WorkerPool(workers: 1)
+            _ = await pool.spawn { Misdeed.fatal.commit() }.outcome()
+            await shutDown(pool)
+        }
+        #expect(said(result).contains("enough"))
+        #expect(!said(result).contains("not contained"))
+    }
+}

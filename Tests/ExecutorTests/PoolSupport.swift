@@ -1,0 +1,142 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+import Synchronization
+
+@testable import Executor
+@testable import LightProc
+
+/// The threads of this program that are Bastion's, by name.
+enum OurThreads {
+    static func names() -> [String] {
+        guard let stream = opendir("/proc/self/task") else { return [] }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            // safety: the entry is valid until the next readdir; its name is zero-terminated.
+            let thread = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            guard thread.first != ".", let file = fopen("/proc/self/task/\(thread)/comm", "r") else { continue }
+            defer { fclose(file) }
+            var line = [CChar](repeating: 0, count: 64)
+            guard fgets(&line, 64, file) != nil else { continue }
+            // safety: fgets terminated the line within the buffer.
+            let name = line.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }.filter { $0 != "\n" }
+            if name.hasPrefix("bastion-") { names.append(name) }
+        }
+        return names.sorted()
+    }
+
+    static var count: Int { names().count }
+
+    /// How many a pool has that is at rest: its workers, two in reserve, the timer's and the reaper's.
+    static func atRest(_ pool: WorkerPool) -> Int { pool.workerCount + 4 }
+
+    /// Waits until there are as many: threads name themselves when they start, and end after they were replaced.
+    /// Ends with false after ten seconds, far more than a thread needs to end.
+    static func blockingWait(forCount count: Int) -> Bool { blockingWait(forCountIn: count...count) }
+
+    static func blockingWait(forCountIn counts: ClosedRange<Int>) -> Bool {
+        let end = MonotonicClock.now + .seconds(10)
+        while !counts.contains(self.count) {
+            if MonotonicClock.now > end { return false }
+            sched_yield()
+        }
+        return true
+    }
+}
+
+/// Something that tasks wait for; opened once.
+final class AsyncGate: Sendable {
+    private struct State {
+        var isOpen = false
+        var waiting: [UnsafeContinuation<Void, Never>] = []
+    }
+    private let state = Locked(State())
+
+    func open() {
+        let waiting = state.withLock { state in
+            state.isOpen = true
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    func wait() async {
+        await withUnsafeContinuation { continuation in
+            let isOpen = state.withLock { state in
+                if !state.isOpen { state.waiting.append(continuation) }
+                return state.isOpen
+            }
+            if isOpen { continuation.resume() }
+        }
+    }
+}
+
+/// Opens a gate when as many have arrived.
+final class Rendezvous: Sendable {
+    let everybody = BlockingGate()
+    private let missing: Atomic<Int>
+    init(_ count: Int) { missing = Atomic(count) }
+
+    func arrive() {
+        // ordering: sequentiallyConsistent: tests are not in a hurry.
+        if missing.subtract(1, ordering: .sequentiallyConsistent).newValue == 0 { everybody.open() }
+    }
+}
+
+/// A reactive process that does what its messages say.
+struct Doer: ReactiveBody {
+    struct Deed: Sendable {
+        let act: @Sendable (LightProc) throws -> Void
+        init(_ act: @escaping @Sendable (LightProc) throws -> Void) { self.act = act }
+    }
+    mutating func receive(_ message: consuming Deed, on proc: LightProc) throws { try message.act(proc) }
+}
+
+/// An innocent process beside those that trap: counts what it gets, in order.
+struct Bystander: ReactiveBody {
+    enum Message: Sendable {
+        case number(Int)
+        case report(@Sendable (_ count: Int, _ isInOrder: Bool) -> Void)
+    }
+    private var count = 0
+    private var isInOrder = true
+
+    init() {}
+
+    mutating func receive(_ message: consuming Message, on proc: LightProc) {
+        switch message {
+        case .number(let number):
+            isInOrder = isInOrder && number == count
+            count += 1
+        case .report(let report): report(count, isInOrder)
+        }
+    }
+}
+
+extension LightProc {
+    @discardableResult
+    func send<Message: Sendable>(_ message: Message) -> Bool {
+        let node = MessageNode.make(message)
+        if push(node) { return true }
+        node.refuse(as: Message.self)
+        return false
+    }
+
+    func tell(_ act: @escaping @Sendable (LightProc) throws -> Void) { send(Doer.Deed(act)) }
+
+    /// What a ``Bystander`` got so far.
+    func bystanderCount() async -> (count: Int, isInOrder: Bool) {
+        await withUnsafeContinuation { continuation in
+            send(Bystander.Message.report { continuation.resume(returning: ($0, $1)) })
+        }
+    }
+}
+
+/// Waits for the exit of a process that nobody observes.
+func exit(of proc: LightProc) async -> ExitReason { await ProcHandle(proc).exit() }

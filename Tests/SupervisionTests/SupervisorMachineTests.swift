@@ -1,0 +1,210 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+import Testing
+
+@testable import Supervision
+
+@Suite struct SupervisorMachineTests {
+    typealias Machine = SupervisorMachine
+
+    /// A machine with children 1, 2, ... up since time 0.
+    static func machine(
+        _ count: UInt64,
+        _ restart: RestartType = .permanent,
+        backoff: Backoff = .none,
+        intensity: RestartIntensity = .unlimited,
+        finishesWhenEmpty: Bool = false
+    ) -> Machine {
+        var machine = Machine(intensity: intensity, finishesWhenEmpty: finishesWhenEmpty)
+        for id in 1...count {
+            #expect(machine.add(id, .init(restart: restart, backoff: backoff), at: .zero) == [.start(id)])
+        }
+        return machine
+    }
+
+    @Test(arguments: EndKind.allCases, RestartType.allCases)
+    func anEndedChildIsRestartedOrForgottenAsTheTableSays(_ end: EndKind, _ type: RestartType) {
+        var machine = Self.machine(2, type)
+        let actions = machine.childEnded(1, end.reason, at: .seconds(1))
+        #expect(actions == (end.restarts(type) ? [.start(1)] : [.forget(1)]))
+        #expect(machine.childCount == (end.restarts(type) ? 2 : 1))
+    }
+
+    @Test func onlyTheEndedChildIsRestarted() {
+        var machine = Self.machine(3)
+        #expect(machine.childEnded(2, .killed, at: .zero) == [.start(2)])
+        #expect(machine.childEnded(2, .killed, at: .zero) == [.start(2)])
+    }
+
+    // MARK: Intensity
+
+    @Test func restartsOlderThanThePeriodAreForgotten() {
+        var machine = Self.machine(2, intensity: .init(2, within: .seconds(10)))
+        for second in [0, 4, 11, 15, 22] {
+            #expect(machine.childEnded(1, .killed, at: .seconds(second)) == [.start(1)])
+        }
+        #expect(
+            machine.childEnded(1, .killed, at: .seconds(25)) == [.forget(1), .stop(2)],
+            "22 and 15 still count at 25"
+        )
+    }
+
+    @Test func theIntensityCountsTheRestartsOfAllChildren() {
+        var machine = Self.machine(3, intensity: .init(2, within: .seconds(10)))
+        #expect(machine.childEnded(1, .killed, at: .zero) == [.start(1)])
+        #expect(machine.childEnded(2, .killed, at: .zero) == [.start(2)])
+        #expect(machine.childEnded(3, .killed, at: .zero) == [.forget(3), .stop(2)])
+    }
+
+    @Test func endsWithoutARestartDoNotCount() {
+        var machine = Self.machine(4, .transient, intensity: .init(0, within: .seconds(1)))
+        for id: UInt64 in 1...3 { #expect(machine.childEnded(id, .normal, at: .zero) == [.forget(id)]) }
+        #expect(machine.childEnded(4, .killed, at: .zero) == [.forget(4), .finish(.gaveUp(4))])
+    }
+
+    @Test func givingUpStopsTheOthersAndReportsTheLastStraw() {
+        var machine = Self.machine(3, intensity: .init(0, within: .seconds(1)))
+        #expect(machine.childEnded(2, .killed, at: .zero) == [.forget(2), .stop(3)])
+        #expect(!machine.isRunning)
+        #expect(machine.childEnded(3, .error(Failure()), at: .zero) == [.forget(3), .stop(1)])
+        #expect(machine.stop() == [])
+        #expect(machine.childEnded(1, .shutdown, at: .zero) == [.forget(1), .finish(.gaveUp(2))])
+    }
+
+    // MARK: Backoff
+
+    @Test func aChildWithBackoffWaitsAndIsThenStarted() {
+        var machine = Self.machine(1, backoff: .constant(.seconds(2)))
+        let wait = machine.childEnded(1, .killed, at: .zero)
+        #expect(wait == [.wait(1, generation: 1, .seconds(2))])
+        #expect(machine.backoffElapsed(1, generation: 1, at: .seconds(2)) == [.start(1)])
+    }
+
+    @Test func exponentialBackoffGrowsWithFailuresInARowAndStartsOverAfterGoodUptime() {
+        var machine = Self.machine(1, backoff: .exponential(.seconds(1), cap: .seconds(4)))
+        var now = Duration.zero
+        var delays: [Int] = []
+        func fail(afterUptime uptime: Duration) {
+            now += uptime
+            guard case .wait(1, let generation, let delay)? = machine.childEnded(1, .killed, at: now).first else {
+                Issue.record("no wait")
+                return
+            }
+            delays.append(Int(delay / .seconds(1)))
+            now += delay
+            #expect(machine.backoffElapsed(1, generation: generation, at: now) == [.start(1)])
+        }
+        for _ in 0..<5 { fail(afterUptime: .zero) }
+        fail(afterUptime: .seconds(5))
+        fail(afterUptime: .seconds(5) + .nanoseconds(1))
+        fail(afterUptime: .seconds(2))
+        #expect(delays == [1, 2, 4, 4, 4, 4, 1, 2])
+    }
+
+    @Test func aLongRowOfFailuresStaysAtTheCap() {
+        var machine = Self.machine(1, backoff: .exponential(.milliseconds(1), cap: .milliseconds(8)))
+        var now = Duration.zero
+        for round in 1...2000 {
+            let delay = Duration.milliseconds(round < 4 ? 1 << (round - 1) : 8)
+            #expect(machine.childEnded(1, .killed, at: now) == [.wait(1, generation: round, delay)])
+            now += delay
+            #expect(machine.backoffElapsed(1, generation: round, at: now) == [.start(1)])
+        }
+    }
+
+    // MARK: Late events
+
+    @Test func aBackoffThatElapsesAfterTheStopDoesNothing() {
+        var machine = Self.machine(2, backoff: .constant(.seconds(1)))
+        _ = machine.childEnded(1, .killed, at: .zero)
+        #expect(machine.stop() == [.stop(2)])
+        #expect(machine.backoffElapsed(1, generation: 1, at: .seconds(1)) == [])
+        #expect(machine.childEnded(2, .shutdown, at: .seconds(1)) == [.forget(2), .forget(1), .finish(.stopped)])
+        #expect(machine.backoffElapsed(1, generation: 1, at: .seconds(1)) == [])
+    }
+
+    @Test func aBackoffOfAnEarlierGenerationDoesNothing() {
+        var machine = Self.machine(1, backoff: .constant(.seconds(1)))
+        _ = machine.childEnded(1, .killed, at: .zero)
+        #expect(machine.backoffElapsed(1, generation: 0, at: .seconds(1)) == [])
+        #expect(machine.backoffElapsed(1, generation: 1, at: .seconds(1)) == [.start(1)])
+        #expect(machine.backoffElapsed(1, generation: 1, at: .seconds(1)) == [])
+        _ = machine.childEnded(1, .killed, at: .seconds(1))
+        #expect(machine.backoffElapsed(1, generation: 1, at: .seconds(2)) == [])
+        #expect(machine.backoffElapsed(1, generation: 2, at: .seconds(2)) == [.start(1)])
+    }
+
+    @Test func theEndOfAForgottenChildDoesNothing() {
+        var machine = Self.machine(2, .temporary)
+        #expect(machine.childEnded(1, .killed, at: .zero) == [.forget(1)])
+        #expect(machine.childEnded(1, .killed, at: .zero) == [])
+        #expect(machine.childEnded(99, .killed, at: .zero) == [])
+        #expect(machine.backoffElapsed(1, generation: 1, at: .zero) == [])
+    }
+
+    @Test func nothingHappensAfterTheFinish() {
+        var machine = Self.machine(1)
+        _ = machine.stop()
+        #expect(machine.childEnded(1, .shutdown, at: .zero) == [.forget(1), .finish(.stopped)])
+        #expect(machine.childEnded(1, .shutdown, at: .zero) == [])
+        #expect(machine.stop() == [])
+        #expect(machine.add(2, .init(restart: .permanent, backoff: .none), at: .zero) == [.forget(2)])
+    }
+
+    // MARK: Stop
+
+    @Test func childrenStopInReverseOrderOneAtATime() {
+        var machine = Self.machine(3)
+        #expect(machine.stop() == [.stop(3)])
+        #expect(machine.childEnded(3, .shutdown, at: .zero) == [.forget(3), .stop(2)])
+        #expect(machine.childEnded(2, .killed, at: .zero) == [.forget(2), .stop(1)])
+        #expect(machine.childEnded(1, .normal, at: .zero) == [.forget(1), .finish(.stopped)])
+    }
+
+    @Test func aChildThatEndsByItselfDuringTheStopIsForgottenOutOfTurn() {
+        var machine = Self.machine(3)
+        #expect(machine.stop() == [.stop(3)])
+        #expect(machine.childEnded(1, .error(Failure()), at: .zero) == [.forget(1)])
+        #expect(machine.childEnded(3, .shutdown, at: .zero) == [.forget(3), .stop(2)])
+        #expect(machine.childEnded(2, .shutdown, at: .zero) == [.forget(2), .finish(.stopped)])
+    }
+
+    @Test func childrenInBackoffAreForgottenOnStop() {
+        var machine = Self.machine(3, backoff: .constant(.seconds(1)))
+        _ = machine.childEnded(3, .killed, at: .zero)
+        _ = machine.childEnded(1, .killed, at: .zero)
+        #expect(machine.stop() == [.forget(3), .stop(2)])
+        #expect(machine.childEnded(2, .shutdown, at: .zero) == [.forget(2), .forget(1), .finish(.stopped)])
+    }
+
+    @Test func anEmptySupervisorStopsAtOnce() {
+        var machine = Machine(intensity: .default)
+        #expect(machine.stop() == [.finish(.stopped)])
+    }
+
+    @Test func addingWhileStoppingIsRefused() {
+        var machine = Self.machine(1)
+        _ = machine.stop()
+        #expect(machine.add(2, .init(restart: .permanent, backoff: .none), at: .zero) == [.forget(2)])
+        #expect(machine.childEnded(1, .shutdown, at: .zero) == [.forget(1), .finish(.stopped)])
+    }
+
+    // MARK: Empty
+
+    @Test func whoFinishesWhenEmptyFinishesWithItsLastChild() {
+        var machine = Self.machine(2, .transient, finishesWhenEmpty: true)
+        #expect(machine.childEnded(2, .normal, at: .zero) == [.forget(2)])
+        #expect(machine.childEnded(1, .killed, at: .zero) == [.start(1)])
+        #expect(machine.childEnded(1, .normal, at: .zero) == [.forget(1), .finish(.stopped)])
+    }
+
+    @Test func otherwiseAnEmptySupervisorGoesOn() {
+        var machine = Self.machine(1, .temporary)
+        #expect(machine.childEnded(1, .normal, at: .zero) == [.forget(1)])
+        #expect(machine.isRunning)
+        #expect(machine.add(2, .init(restart: .permanent, backoff: .none), at: .zero) == [.start(2)])
+    }
+}
