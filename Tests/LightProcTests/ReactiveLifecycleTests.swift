@@ -430,6 +430,9 @@ import Testing
             #expect(tally.live == 1)
         }
         #expect(watched == nil)
+        // What the body owned is not destroyed by whoever lets go, but by a process of its own.
+        #expect(tally.live == 1)
+        scheduler.drain()
         #expect(tally.live == 0)
     }
 

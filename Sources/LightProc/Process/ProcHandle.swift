@@ -133,20 +133,30 @@ extension LightProc {
     /// Runs a closure on the scheduler as a process of its own, that nobody waits for.
     ///
     /// For callbacks: a trap in one ends nothing but itself.
+    @usableFromInline
     package static func runOnce(on scheduler: any ProcScheduler, _ work: @escaping @Sendable () -> Void) {
-        let proc = LightProc.reactive(OneShot(work: work), on: scheduler)
+        let proc = LightProc.reactive(OneShot(work), on: scheduler)
         _ = proc.push(MessageNode.make(()))
     }
 }
 
 /// A reactive process that does one thing and ends.
 private struct OneShot: ReactiveBody {
-    let work: @Sendable () throws -> Void
+    private var work: (@Sendable () throws -> Void)?
+
+    init(_ work: @escaping @Sendable () throws -> Void) { self.work = work }
 
     mutating func receive(_ message: consuming Void, on proc: LightProc) throws {
-        try work()
-        proc.finish()
+        defer {
+            // What the closure owns is destroyed here, in the name of this process.
+            work = nil
+            proc.finish()
+        }
+        try work?()
     }
+
+    /// Once it has run nothing is left of it.
+    static var isPlain: Bool { true }
 }
 
 extension RecoverableHandle {

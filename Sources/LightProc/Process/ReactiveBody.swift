@@ -13,6 +13,14 @@ public protocol ReactiveBody {
     associatedtype Message: Sendable
     /// Handles one message; called on a worker, never by two threads at a time.
     mutating func receive(_ message: consuming Message, on proc: LightProc) throws
+    /// Whether destroying a body runs no code that could trap, so that it may be done on any thread.
+    static var isPlain: Bool { get }
+}
+
+extension ReactiveBody {
+    /// True for a body that owns nothing: no class, array, string or closure.
+    @inlinable
+    public static var isPlain: Bool { _isPOD(Self.self) }
 }
 
 /// Room for the body of a reactive process inside the process object: six words.
@@ -73,6 +81,15 @@ enum BodyStorage<Body> {
         cell.deinitialize(count: 1)
         if !isInline { cell.deallocate() }
     }
+}
+
+/// A body on its way to the process that destroys it.
+@usableFromInline
+final class LastBody<Body>: @unchecked Sendable {
+    // Sendable: nobody reads it; it is destroyed once, by whoever holds the last reference.
+    @usableFromInline let body: Body
+    @inlinable
+    init(_ body: consuming Body) { self.body = body }
 }
 
 /// Makes bodies; kept beside the process, as only one that is restarted needs it.
@@ -165,6 +182,13 @@ extension LightProc {
         case .discard(let node):
             _ = node.open(as: Body.Message.self)
         case .release:
+            // Whoever let go of the last reference is not to answer for the `deinit`s of what the body owns.
+            if !Body.isPlain, let last = cell.move() {
+                cell.initialize(to: nil)
+                // Destroyed with the closure that holds it, in the process that runs it.
+                let body: any AnyObject & Sendable = LastBody(last)
+                LightProc.runOnce(on: proc.scheduler) { withExtendedLifetime(body) {} }
+            }
             BodyStorage<Body>.release(proc.slot)
         case .describe(let type):
             type.pointee = Body.Message.self

@@ -121,6 +121,9 @@ struct SupervisorBody: ReactiveBody {
 
     init(machine: SupervisorMachine) { self.machine = machine }
 
+    /// Nothing of the user's is in it when it is done.
+    static var isPlain: Bool { true }
+
     mutating func receive(_ message: consuming Message, on proc: LightProc) {
         let (shell, event) = message
         let now = shell.system.executor.now
