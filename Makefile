@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .PHONY: help demo demo-stock test lint bench deps
 
-BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev
+# libdw1 is looked for at run time: with it reports name the kind of an optimised trap, and tests expect that.
+BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev libdw1
 DEMO_PACKAGES := wrk curl
 
 help: ## lists these targets

@@ -37,7 +37,7 @@ extension ProcExecutor {
 
     /// Runs an async closure as a process and blocks the calling thread until it has ended.
     ///
-    /// - Precondition: Not called on a worker, which would then wait for itself.
+    /// - Precondition: Not called on a worker, which would then wait for itself. The seeded executor has its own.
     public func run<Output: Sendable>(
         _ stack: ProcStack = ProcStack(),
         _ body: @escaping @Sendable () async throws -> Output

@@ -118,9 +118,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
                     }
                     #expect(report.process == id, "\(misdeed) in \(scene)")
                     #if DEBUG
-                    // Of an overlapping access the runtime says here only that there was one.
-                    let kind = misdeed == .exclusivity ? report.kind : misdeed.kind
-                    #expect(report.kind == kind, "\(misdeed) in \(scene): \(report.message ?? "")")
+                    #expect(report.kind == misdeed.kind, "\(misdeed) in \(scene): \(report.message ?? "")")
                     #endif
                     #expect(!report.backtrace.isEmpty)
                 }

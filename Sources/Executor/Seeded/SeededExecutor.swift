@@ -99,6 +99,22 @@ public final class SeededExecutor: ProcExecutor {
         }
     }
 
+    /// Runs an async closure as a process, with whatever else is ready, until it has ended. Time stands still.
+    ///
+    /// - Precondition: It ends without anything from outside: no time has to pass, no other thread has to act.
+    public func run<Output: Sendable>(
+        _ stack: ProcStack = ProcStack(),
+        _ body: @escaping @Sendable () async throws -> Output
+    ) -> RecoverableHandle<Output>.Outcome {
+        let handle = spawn(stack, body)
+        drain()
+        precondition(
+            handle.handle.proc.isClosed,
+            "seed \(seed): the process waits for something; spawn it, then drain() and advance(by:) instead of run"
+        )
+        return handle.knownOutcome
+    }
+
     /// Lets time pass: timers fire in order, and what each makes ready runs before the next.
     public func advance(by duration: Duration) {
         let end = now + duration

@@ -104,7 +104,7 @@ final class BlockingPool: ProcScheduler, TrapOwner {
     private func hire(_ shared: inout Shared) -> (Int, WorkerThread) {
         let index = shared.nextIndex
         shared.nextIndex += 1
-        let thread = WorkerThread(stack: shared.stacks.take(), owner: self, name: "bastion-blocking")
+        let thread = WorkerThread(stack: shared.stacks.take(), owner: self, name: "bastion-blocker")
         shared.threads[index] = thread
         sleepers.withLock { $0[index] = Sleeper() }
         return (index, thread)

@@ -16,9 +16,13 @@ final class TrapReaper: Sendable {
         var users = 0
         var thread: PlainThread?
         var contained = 0
+        var stop: Stop?
     }
     private let shared = Locked(Shared())
-    private let isStopping = FutexWord()
+    /// One per loop: a reaper that is to end ends, also when the next has begun.
+    private final class Stop: Sendable {
+        let word = FutexWord()
+    }
 
     private init() {}
 
@@ -29,9 +33,10 @@ final class TrapReaper: Sendable {
         shared.withLock { shared in
             shared.users += 1
             guard shared.users == 1 else { return }
-            isStopping.set(0)
+            let stop = Stop()
+            shared.stop = stop
             let ready = BlockingGate()
-            shared.thread = PlainThread(name: "bastion-reaper") { [self] in loop(ready) }
+            shared.thread = PlainThread(name: "bastion-reaper") { [self] in loop(ready, stop) }
             // The handler is in place before anything runs that may trap.
             ready.blockingWait()
         }
@@ -41,7 +46,7 @@ final class TrapReaper: Sendable {
         let thread = shared.withLock { shared -> PlainThread? in
             shared.users -= 1
             guard shared.users == 0 else { return nil }
-            isStopping.set(1)
+            shared.stop?.word.set(1)
             return shared.thread.take()
         }
         guard let thread else { return }
@@ -49,11 +54,11 @@ final class TrapReaper: Sendable {
         thread.join()
     }
 
-    private func loop(_ ready: BlockingGate) {
+    private func loop(_ ready: BlockingGate, _ stop: Stop) {
         let containment = TrapContainment()
         ready.open()
         // Every pool has joined its workers before it releases the reaper, so no trap can be pending at the end.
-        while isStopping.value == 0 {
+        while stop.word.value == 0 {
             var pending = crt_awaitTraps()
             while let record = pending {
                 // Read before the verdict: with it the record may go away.

@@ -55,6 +55,9 @@ package final class TrapContainment {
         let evidence = classifier.examine(thread)
         if case .notContained(let why) = evidence.finding { return .escalate(why) }
         guard let culprit = culprit(of: thread) else { return .escalate("the current task belongs to no process") }
+        if culprit.executor == nil, culprit.proc.isCancellingTask {
+            return .escalate("a cancellation handler was running: the lock of the task's status is held")
+        }
         let signal = thread.pointee.trap.signal
         return .contain(
             culprit,
@@ -76,6 +79,13 @@ package final class TrapContainment {
         guard crt_awaitTrapDetails(thread, 1000), let buffer = thread.pointee.trap.message else { return [] }
         thread.pointee.trap.message = nil
         return messages.read(buffer)
+    }
+
+    private static var wallClock: Duration {
+        var time = timespec()
+        // Fails only for an unknown clock or a bad address; neither can occur.
+        clock_gettime(CLOCK_REALTIME, &time)
+        return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
     }
 
     /// The current task knows its process, also where the worker was draining an actor for another.
@@ -124,6 +134,8 @@ package final class TrapContainment {
             signal: evidence.signal,
             process: culprit.proc.id,
             name: culprit.proc.name,
+            messageType: culprit.proc.messageType.map { "\($0)" },
+            time: Self.wallClock,
             backtrace: evidence.frames
         )
     }

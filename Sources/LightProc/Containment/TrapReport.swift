@@ -16,7 +16,11 @@ public struct TrapReport: Sendable {
     public let process: ProcID
     /// Its name, if it has one.
     public let name: String?
-    /// Return addresses of the faulting stack, innermost first; the first is the faulting instruction.
+    /// The type of the messages that the process takes, if it takes one type only (a reactive process).
+    public let messageType: String?
+    /// When it happened, since the beginning of 1970 (UTC).
+    public let time: Duration
+    /// Addresses within the instructions of the faulting stack, innermost first; at most 64. ``frames()`` names them.
     public let backtrace: [UInt]
 
     package init(
@@ -25,6 +29,8 @@ public struct TrapReport: Sendable {
         signal: Int32,
         process: ProcID,
         name: String?,
+        messageType: String? = nil,
+        time: Duration = .zero,
         backtrace: [UInt]
     ) {
         self.kind = kind
@@ -32,6 +38,8 @@ public struct TrapReport: Sendable {
         self.signal = signal
         self.process = process
         self.name = name
+        self.messageType = messageType
+        self.time = time
         self.backtrace = backtrace
     }
 
@@ -89,27 +97,29 @@ public enum TrapKind: String, Sendable, Hashable, CaseIterable, CustomStringConv
 
     /// In the order in which they are looked for: the more specific first.
     private static let table: [(String, TrapKind)] = [
-        ("ndex out of range", .indexOutOfRange),
-        ("ndex is out of bounds", .indexOutOfRange),
-        ("out of bounds", .indexOutOfRange),
-        ("Index out of bounds", .indexOutOfRange),
-        ("found nil while", .nilUnwrapped),
-        ("ivision by zero", .divisionByZero),
-        ("emainder of division by zero", .divisionByZero),
-        ("'try!' expression unexpectedly raised", .unexpectedError),
-        ("Could not cast value of type", .failedCast),
-        ("Simultaneous accesses to", .exclusivityViolation),
-        ("verlapping accesses to", .exclusivityViolation),
-        ("unowned reference", .danglingUnowned),
-        ("Duplicate values for key", .duplicateKey),
-        ("Duplicate keys of type", .duplicateKey),
-        ("arithmetic overflow", .arithmeticOverflow),
-        ("overflow", .arithmeticOverflow),
-        ("Not enough bits to represent", .arithmeticOverflow),
+        // What follows these words is the program's own.
         ("recondition failed", .preconditionFailure),
         ("ssertion failed", .preconditionFailure),
+        ("ndex out of range", .indexOutOfRange),
+        ("ndex is out of range", .indexOutOfRange),
+        ("ndex is out of bounds", .indexOutOfRange),
+        ("out of bounds", .indexOutOfRange),
+        ("nexpectedly found nil while", .nilUnwrapped),
+        ("ivision by zero", .divisionByZero),
+        ("'try!' expression unexpectedly raised", .unexpectedError),
+        ("Could not cast value of type", .failedCast),
+        ("Unconditional cast failed", .failedCast),
+        ("access conflict detected", .exclusivityViolation),
+        ("Simultaneous accesses to", .exclusivityViolation),
+        ("verlapping accesses to", .exclusivityViolation),
+        ("Attempted to read an unowned reference", .danglingUnowned),
+        ("Duplicate values for key", .duplicateKey),
+        ("uplicate keys", .duplicateKey),
+        ("arithmetic overflow", .arithmeticOverflow),
+        ("results in overflow", .arithmeticOverflow),
+        ("results in an overflow", .arithmeticOverflow),
+        ("Not enough bits to represent", .arithmeticOverflow),
         ("precondition failure", .preconditionFailure),
-        ("Fatal error", .fatalError),
         ("atal error", .fatalError),
     ]
 }

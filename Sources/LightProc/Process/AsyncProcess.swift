@@ -70,6 +70,9 @@ extension LightProc {
         side.content.withLock { $0.isCancelling = false }
     }
 
+    /// Whether the process's task is being cancelled right now: its cancellation handlers run under the task's lock.
+    var isCancellingTask: Bool { existingSide?.content.withLock { $0.isCancelling } ?? false }
+
     /// Gives what is left of an incarnation its shutdown time.
     func startDeadline(_ incarnation: UInt32, unlessRunning: Bool = false) {
         let (time, isRunning) = side.content.withLock { ($0.shutdownTime, $0.deadline != nil) }

@@ -120,12 +120,12 @@ extension LightProc {
 
     /// Tells those who wait for the end. Each is forgotten before it is told, so that none is told twice.
     private func notifyOfEnd(_ reason: ExitReason, awaiters: Bool) {
-        while let receipt = side.content.withLock({ content -> MessageReceipt? in
-            guard let first = content.receipts.min(by: { $0.value.number < $1.value.number }) else { return nil }
-            return content.receipts.removeValue(forKey: first.key)?.receipt
-        }) {
-            receipt.processEnded(reason)
+        side.content.withLock { content in
+            // In the order in which they were taken; the first is the last of the list.
+            content.farewells += content.receipts.values.sorted { $0.number > $1.number }.map(\.receipt)
+            content.receipts = [:]
         }
+        while let receipt = side.content.withLock({ $0.farewells.popLast() }) { receipt.processEnded(reason) }
         guard awaiters else { return }
         while let awaiter = side.content.withLock({ $0.awaiters.popLast() }) { awaiter(reason) }
     }
@@ -160,16 +160,8 @@ extension LightProc {
             decideEnd(state.incarnation, .trap(report))
             orderAsConsumer(.cleanUp)
         case .active, .ending:
-            if side.content.withLock({ swap(&$0.isCancelling, with: false) }) {
-                // A cancellation handler. Its thread held the lock of the task's status and always will: a job of this
-                // incarnation would block its worker on it. So none runs any more.
-                decideEnd(state.incarnation, .trap(report), cancelling: false)
-                withdraw([.cancel, .stop], adding: .cleanUp)
-                _ = transition { $0.seal(state.incarnation) }
-            } else {
-                // `beforeStart`, or a hook: the order it belongs to is still there and is gone on with.
-                decideEnd(state.incarnation, .trap(report))
-            }
+            // `beforeStart`, or a hook: the order it belongs to is still there and is gone on with.
+            decideEnd(state.incarnation, .trap(report))
             scheduler.schedule(self)
         case .created, .ended, .closed:
             // While a message that was left was destroyed: the rest of them follow.

@@ -51,7 +51,14 @@ public final class LightProc: @unchecked Sendable {
     }
 
     deinit {
-        // Nobody refers to the process any more, so nothing can be queued, and no incarnation runs.
+        // Nobody refers to the process any more, so nothing can be queued, and no incarnation runs. Messages are left only
+        // in a process that was dropped while it was down.
+        var node = mailbox.isEmpty ? nil : MessageNode(bits: mailbox.close())
+        while let current = node {
+            node = MessageNode(bits: current.next)
+            current.takeReceipt()?.processEnded(lastExit ?? .shutdown)
+            try? step(self, .discard(current))
+        }
         try? step(self, .release)
         if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
             Unmanaged<ProcSide>.fromOpaque(pointer).release()
@@ -122,6 +129,14 @@ public final class LightProc: @unchecked Sendable {
 
     /// What supervisors, logs and trap reports call the process; nil if nobody named it.
     public var name: String? { existingSide?.content.withLock { $0.name } }
+
+    /// The one type of messages that it takes; nil for an async process, which may take several.
+    package var messageType: Any.Type? {
+        guard isReactive else { return nil }
+        var type: Any.Type = Never.self
+        withUnsafeMutablePointer(to: &type) { try? step(self, .describe($0)) }
+        return type
+    }
 
     // MARK: Messages
 
@@ -228,6 +243,8 @@ final class ProcSide: Sendable {
         /// Asks whose message this process has in its hands, by the order in which it took them.
         var receipts: [ObjectIdentifier: (number: UInt64, receipt: MessageReceipt)] = [:]
         var nextReceipt: UInt64 = 0
+        /// Asks that are being told of the end, the next one last.
+        var farewells: [MessageReceipt] = []
         /// Asks whose reply was dropped without an answer by code of this process.
         var dropped: [MessageReceipt] = []
         /// Called at the end of the incarnation, last registered first.

@@ -175,7 +175,10 @@ extension LightProc {
             }
             cell.pointee = try factory.make()
         case .destroy:
-            cell.pointee = nil
+            // Out of its place first: a body whose `deinit` traps is not destroyed a second time.
+            let last = cell.move()
+            cell.initialize(to: nil)
+            _ = consume last
         case .abandon:
             // Overwritten, not assigned: assigning would destroy the old value.
             cell.initialize(to: nil)

@@ -4,6 +4,7 @@
 
 import Executor
 import LightProc
+import Logging
 
 /// The shell around ``SupervisorMachine``: a reactive process that performs what the machine decides.
 ///
@@ -163,10 +164,12 @@ struct SupervisorBody: ReactiveBody {
             }
         let (proc, name, restarts) = (child.proc, shell.name, child.proc.restarts)
         shell.system.tell(.warning) {
-            (
-                "child ended: \(reason)",
-                ["child": "\(proc)", "supervisor": "\(name)", "restarts": "\(restarts)", "next": "\(next)"]
-            )
+            var metadata: Logger.Metadata = [
+                "child": "\(proc)", "supervisor": "\(name)", "restarts": "\(restarts)", "next": "\(next)",
+            ]
+            // Looks into debug information, here where it keeps nobody waiting.
+            if let place = reason.trapReport?.place { metadata["at"] = "\(place)" }
+            return ("child ended: \(reason)", metadata)
         }
     }
 }

@@ -1,0 +1,121 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+/// Reports for people and for machines.
+extension TrapReport {
+    /// One place in the code that the faulting stack stood in.
+    public struct Frame: Sendable, Equatable {
+        /// An address within the instruction.
+        public let address: UInt
+        /// The function's name, demangled; nil where nothing is known.
+        public let function: String?
+        /// The path of the executable or library.
+        public let object: String?
+        /// From debug information; nil without it, or without libdw on the system.
+        public let file: String?
+        /// Likewise.
+        public let line: Int?
+        /// Whether the compiler put the function's code into its caller, which is the next frame.
+        public let isInlined: Bool
+    }
+
+    /// Names the addresses of the backtrace, innermost first.
+    ///
+    /// Reads symbol tables and debug information: milliseconds for an address that is new, nothing for one that was
+    /// looked up before. On the calling thread; threads that ask at the same time wait for each other.
+    public func frames() -> [Frame] {
+        Self.symbolizer.withLock { symbolizer in
+            backtrace.flatMap { address -> [Frame] in
+                let symbol = symbolizer.symbol(at: address)
+                guard !symbol.locations.isEmpty else {
+                    return [
+                        Frame(
+                            address: address,
+                            function: nil,
+                            object: symbol.object,
+                            file: nil,
+                            line: nil,
+                            isInlined: false
+                        )
+                    ]
+                }
+                return symbol.locations.map {
+                    Frame(
+                        address: address,
+                        function: $0.function,
+                        object: symbol.object,
+                        file: $0.file,
+                        line: $0.line,
+                        isInlined: $0.isInlined
+                    )
+                }
+            }
+        }
+    }
+
+    /// File and line of the innermost frame that has them, as in `Orders.swift:12`; nil without debug information.
+    public var place: String? {
+        for frame in frames() {
+            guard let file = frame.file, let line = frame.line, line > 0, !file.hasSuffix(">") else { continue }
+            return "\(file.split(separator: "/").last ?? ""):\(line)"
+        }
+        return nil
+    }
+
+    private static let symbolizer = Locked(Symbolizer())
+
+    /// The report for people: what and who in the first line, then the backtrace. Costs as ``frames()``.
+    public func text() -> String {
+        var text = "\(name.map { "\($0)\(process)" } ?? "\(process)") trapped: \(summary)"
+        if let messageType { text += ", handling \(messageType)" }
+        for (number, frame) in frames().enumerated() {
+            text += "\n  \(number) \(frame.isInlined ? "[inlined] " : "")\(frame.function ?? "?")"
+            if let file = frame.file {
+                text += " at \(file)\(frame.line.map { ":\($0)" } ?? "")"
+            } else if let object = frame.object {
+                text += " in \(object) 0x\(String(frame.address, radix: 16))"
+            }
+        }
+        return text
+    }
+
+    /// The report for machines: one line of JSON. Costs as ``frames()``.
+    ///
+    /// `{"kind":...,"message":...,"signal":4,"process":"<0.7>","name":...,"messageType":...,"time":1764000000.25,
+    /// "frames":[{"address":"0x...","function":...,"object":...,"file":...,"line":...,"inlined":false}]}`; what is not
+    /// known is null.
+    public func json() -> String {
+        let listed = frames().map { frame in
+            "{\"address\":\"0x\(String(frame.address, radix: 16))\",\"function\":\(Self.json(frame.function)),"
+                + "\"object\":\(Self.json(frame.object)),\"file\":\(Self.json(frame.file)),"
+                + "\"line\":\(frame.line.map(String.init) ?? "null"),\"inlined\":\(frame.isInlined)}"
+        }
+        let (seconds, attoseconds) = time.components
+        let microseconds = "\(1_000_000 + attoseconds / 1_000_000_000_000)".dropFirst()
+        return "{\"kind\":\(Self.json(kind.rawValue)),\"message\":\(Self.json(message)),\"signal\":\(signal),"
+            + "\"process\":\(Self.json(process.description)),\"name\":\(Self.json(name)),"
+            + "\"messageType\":\(Self.json(messageType)),\"time\":\(seconds).\(microseconds),"
+            + "\"frames\":[\(listed.joined(separator: ","))]}"
+    }
+
+    /// A JSON string (RFC 8259), or null.
+    static func json(_ text: String?) -> String {
+        guard let text else { return "null" }
+        var quoted = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": quoted += "\\\""
+            case "\\": quoted += "\\\\"
+            case "\n": quoted += "\\n"
+            case "\r": quoted += "\\r"
+            case "\t": quoted += "\\t"
+            case _ where scalar.value < 0x20:
+                let digits = String(scalar.value, radix: 16)
+                quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+            default: quoted.unicodeScalars.append(scalar)
+            }
+        }
+        return quoted + "\""
+    }
+}

@@ -1,0 +1,99 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+import Testing
+
+@testable import Executor
+@testable import LightProc
+
+/// Defects that were found and mended; each test failed once. Those that hung or went on for ever have a time limit.
+@Suite(.serialized, .timeLimit(.minutes(1))) struct RegressionTests {
+    private final class Bomb: Sendable { deinit { Misdeed.index.commit() } }
+    private struct Holder: ReactiveBody {
+        let bomb = Bomb()
+        mutating func receive(_ message: consuming Int, on proc: LightProc) { proc.finish() }
+    }
+
+    @Test func aTrapInTheDeinitOfTheStateHappensOnce() async {
+        await #expect(processExitsWith: .success) {
+            let pool = try WorkerPool(workers: 2)
+            let proc = LightProc.reactive(Holder(), on: pool)
+            proc.send(1)
+            #expect(await exit(of: proc).description == "normal")
+            while !proc.isClosed { await Task.yield() }
+            #expect(ContainmentStatistics.contained == 1)
+        }
+    }
+
+    /// The lock of the task's status stays with the dead thread, and whoever resumes the task later would wait for it.
+    @Test func aTrapInACancellationHandlerIsNotContained() async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            let pool = try WorkerPool(workers: 2)
+            let (started, gate) = (AsyncGate(), AsyncGate())
+            let handle = pool.spawn {
+                await withTaskCancellationHandler {
+                    started.open()
+                    await gate.wait()
+                } onCancel: {
+                    Misdeed.index.commit()
+                }
+            }
+            await started.wait()
+            handle.cancel()
+            _ = await handle.handle.exit()
+        }
+        let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        #expect(said.contains("a cancellation handler was running"))
+    }
+
+    @Test func theThreadsOfTheBlockingPoolHaveTheirName() async throws {
+        let pool = try WorkerPool(workers: 1)
+        let names = try await pool.spawnBlocking { OurThreads.names() }.outcome().get()
+        #expect(names.contains { $0.hasPrefix("bastion-block") }, "\(names)")
+        await shutDown(pool)
+    }
+
+    #if DEBUG
+    /// In a program of its own: the words of traps at the same instant may be exchanged.
+    @Test func anOverlappingAccessIsCalledSo() async {
+        await #expect(processExitsWith: .success) {
+            let pool = try WorkerPool(workers: 1)
+            let report = await pool.spawn { Misdeed.exclusivity.commit() }.handle.exit().trapReport
+            #expect(report?.kind == .exclusivityViolation, "\(report?.message ?? "")")
+            await shutDown(pool)
+        }
+    }
+    #endif
+
+    @Test func runOnTheSeededExecutorRuns() async {
+        await #expect(processExitsWith: .success) {
+            let outcome = SeededExecutor(seed: 1).run { 1 }
+            guard case .finished(1) = outcome else { _exit(4) }
+        }
+    }
+
+    /// One pool shuts down at the moment another is made: the first must not wait for the end of the second.
+    @Test func aShutdownDoesNotWaitForAPoolThatIsMadeAtTheSameTime() async {
+        await #expect(processExitsWith: .success) {
+            for _ in 0..<400 {
+                TrapReaper.shared.retain()
+                let rendezvous = Rendezvous(2)
+                let first = PlainThread(name: "first") {
+                    rendezvous.arrive()
+                    rendezvous.everybody.blockingWait()
+                    TrapReaper.shared.release()
+                }
+                let second = PlainThread(name: "second") {
+                    rendezvous.arrive()
+                    rendezvous.everybody.blockingWait()
+                    TrapReaper.shared.retain()
+                }
+                first.join()
+                second.join()
+                TrapReaper.shared.release()
+            }
+        }
+    }
+}
