@@ -58,6 +58,9 @@ build_server() {
         return
     fi
     echo "building $product (release)"
+    # SwiftPM does not always compile a module anew when one that it uses only by way of another (LightProc, by way of
+    # Runtime) has changed the layout of a type; the program then reads its memory wrongly. New times make it do so.
+    find "$root/Examples/Sources/$product" -name '*.swift' -exec touch {} +
     local build=(swift build -c release --package-path "$root/Examples" --product "$product")
     # Planned anew each time: a plan that is kept does not see that the root package got or lost a file.
     "${build[@]}" --disable-build-manifest-caching >"$log" 2>&1 &

@@ -54,10 +54,13 @@ extension TrapReport {
         }
     }
 
-    /// File and line of the innermost frame that has them, as in `Orders.swift:12`; nil without debug information.
+    /// File and line of the innermost frame of the program, as in `Orders.swift:12`; nil without debug information.
     public var place: String? {
         for frame in frames() {
             guard let file = frame.file, let line = frame.line, line > 0, !file.hasSuffix(">") else { continue }
+            // The C library and the Swift runtime may have debug information too; the trap is not theirs.
+            let object = frame.object?.split(separator: "/").last ?? ""
+            if object.hasPrefix("libc.so") || object.hasPrefix("libswift") { continue }
             return "\(file.split(separator: "/").last ?? ""):\(line)"
         }
         return nil
