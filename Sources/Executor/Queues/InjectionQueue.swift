@@ -7,28 +7,7 @@ import Synchronization
 
 /// The queue for what comes from threads that are no workers, and for what does not fit into a worker's ring.
 struct InjectionQueue: ~Copyable {
-    struct Items {
-        var items: [RunItem] = []
-        var head = 0
-        var count: Int { items.count - head }
-
-        mutating func popFirst() -> RunItem? {
-            guard head < items.count else { return nil }
-            defer {
-                head += 1
-                if head == items.count {
-                    items.removeAll(keepingCapacity: true)
-                    head = 0
-                } else if head >= 1024, head * 2 >= items.count {
-                    items.removeFirst(head)
-                    head = 0
-                }
-            }
-            return items[head]
-        }
-    }
-
-    private let items = Locked(Items())
+    private let items = Locked(ItemQueue())
     /// How many there are; written under the lock, read without it.
     private let known = Atomic<Int>(0)
 
@@ -41,7 +20,7 @@ struct InjectionQueue: ~Copyable {
 
     func push(_ item: RunItem) {
         items.withLock { items in
-            items.items.append(item)
+            items.append(item)
             // ordering: sequentiallyConsistent: in the queue before the submitter looks whether somebody sleeps.
             known.store(items.count, ordering: .sequentiallyConsistent)
         }
@@ -49,7 +28,7 @@ struct InjectionQueue: ~Copyable {
 
     func push(_ more: [RunItem]) {
         items.withLock { items in
-            items.items += more
+            items.append(contentsOf: more)
             known.store(items.count, ordering: .sequentiallyConsistent)
         }
     }

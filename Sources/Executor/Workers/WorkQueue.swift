@@ -9,14 +9,13 @@ import LightProc
 /// A worker sleeps only after it found the queue empty under the lock, and is on the list from then on; whoever adds
 /// something takes a sleeper from the list under the same lock. So no item is added unseen, and no worker polls.
 struct WorkQueue {
-    private var items: [RunItem] = []
-    private var head = 0
+    private var items = ItemQueue()
     private var sleepers: [Int] = []
     private(set) var isStopping = false
 
     init() {}
 
-    var count: Int { items.count - head }
+    var count: Int { items.count }
     var sleeperCount: Int { sleepers.count }
 
     /// Adds an item; returns the worker to wake, if one sleeps.
@@ -33,7 +32,7 @@ struct WorkQueue {
     }
 
     mutating func next(for worker: Int) -> Next {
-        if let item = popFirst() { return .item(item) }
+        if let item = items.popFirst() { return .item(item) }
         if isStopping { return .stop }
         sleepers.append(worker)
         return .sleep
@@ -51,19 +50,5 @@ struct WorkQueue {
         isStopping = true
         defer { sleepers = [] }
         return sleepers
-    }
-
-    private mutating func popFirst() -> RunItem? {
-        guard head < items.count else { return nil }
-        let item = items[head]
-        head += 1
-        if head == items.count {
-            items.removeAll(keepingCapacity: true)
-            head = 0
-        } else if head >= 1024, head * 2 >= items.count {
-            items.removeFirst(head)
-            head = 0
-        }
-        return item
     }
 }

@@ -8,8 +8,8 @@
 /// |---|---|---|
 /// | 0-2   | phase | see ``Phase`` |
 /// | 3     | stop requested | this incarnation was asked to end |
-/// | 5     | kill requested | likewise, and to be reported as killed |
 /// | 4     | sealed | no job of this incarnation is admitted or run any more |
+/// | 5     | kill requested | asked to end, and to be reported as killed |
 /// | 8-31  | activations | jobs of this incarnation that are queued or running (async processes) |
 /// | 32-63 | incarnation | 0 before the first start, then counted up by every start |
 ///
