@@ -58,5 +58,7 @@ let package = Package(
         .testTarget(name: "SupervisionTests", dependencies: ["Supervision"], swiftSettings: settings),
         .testTarget(name: "FortTests", dependencies: ["Fort"], swiftSettings: settings),
         .testTarget(name: "RuntimeTests", dependencies: ["Runtime"], swiftSettings: settings),
+        // The sources under test are symbolic links: there they are compiled with the model checker's atomics.
+        .testTarget(name: "ModelTests", swiftSettings: settings + [.define("MODEL_CHECKING")]),
     ]
 )

@@ -19,9 +19,11 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
     ],
     targets: [
+        .target(name: "CAllocationCount"),
         .executableTarget(
             name: "bench",
             dependencies: [
+                "CAllocationCount",
                 .product(name: "Runtime", package: "bastion"), .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings

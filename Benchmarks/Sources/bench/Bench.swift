@@ -2,13 +2,15 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CAllocationCount
 import Glibc
 import Logging
 import Runtime
 
 /// Runs scenarios several times and prints the median, the fastest and the slowest, in nanoseconds an operation.
 ///
-/// `bench [--workers N] [--runs N] [--scale N] [NAME ...]`. CPU time of the whole process stands beside wall time: on a
+/// `bench [--workers N] [--runs N] [--scale N] [--counts] [NAME ...]`. With `--counts` it prints allocations an operation
+/// instead: the difference between a run and one of twice the size, so that what is made once does not count. CPU time of the whole process stands beside wall time: on a
 /// shared machine it is the steadier of the two.
 @main
 struct Bench {
@@ -23,13 +25,30 @@ struct Scenario: Sendable {
     /// What one operation is.
     let unit: String
     let operations: Int
+    /// The scenario that does the same without a runtime around it; timings are printed as ratios to it.
+    var floor: String?
     let body: @Sendable (BastionSystem, Int) async throws -> Void
+
+    init(
+        name: String,
+        unit: String,
+        operations: Int,
+        floor: String? = nil,
+        body: @escaping @Sendable (BastionSystem, Int) async throws -> Void
+    ) {
+        self.name = name
+        self.unit = unit
+        self.operations = operations
+        self.floor = floor
+        self.body = body
+    }
 }
 
 struct BenchCommand {
     private var workers = 2
     private var runs = 7
     private var scale = 1
+    private var countsAllocations = false
     private var names: [String] = []
 
     init(arguments: [String]) {
@@ -39,6 +58,7 @@ struct BenchCommand {
             case "--workers": workers = Self.number(argument, rest.popFirst())
             case "--runs": runs = Self.number(argument, rest.popFirst())
             case "--scale": scale = Self.number(argument, rest.popFirst())
+            case "--counts": countsAllocations = true
             case _ where argument.hasPrefix("-"): Self.fail("unknown option \(argument)")
             default: names.append(argument)
             }
@@ -68,8 +88,15 @@ struct BenchCommand {
         var log = Logger(label: "bench")
         log.logLevel = .error
         let system = BastionSystem(executor: pool, log: log)
+        if countsAllocations {
+            await printAllocations(system)
+            await system.stop()
+            pool.shutdown()
+            return
+        }
+        var medians: [String: Double] = [:]
         print("workers \(pool.workerCount), runs \(runs); ns an operation")
-        print(Self.row(["scenario", "operation", "median", "fastest", "slowest", "CPU median"]))
+        print(Self.row(["scenario", "operation", "median", "fastest", "slowest", "CPU median", "CPU/floor"]))
         for scenario in Scenario.all where names.isEmpty || names.contains(scenario.name) {
             let count = scenario.operations * scale
             var wall: [Double] = []
@@ -88,10 +115,13 @@ struct BenchCommand {
             }
             wall.sort()
             cpu.sort()
+            medians[scenario.name] = cpu[cpu.count / 2]
+            let ratio = scenario.floor.flatMap { medians[$0] }.map { Self.figure(cpu[cpu.count / 2] / $0 * 100) + " %" }
             print(
                 Self.row(
                     [scenario.name, scenario.unit]
                         + [wall[wall.count / 2], wall[0], wall[wall.count - 1], cpu[cpu.count / 2]].map(Self.figure)
+                        + [ratio ?? ""]
                 )
             )
         }
@@ -99,8 +129,30 @@ struct BenchCommand {
         pool.shutdown()
     }
 
+    private func printAllocations(_ system: BastionSystem) async {
+        print(Self.row(["scenario", "operation", "allocations"]))
+        for scenario in Scenario.all where names.isEmpty || names.contains(scenario.name) {
+            let count = scenario.operations / 4 * scale
+            var blocks: [Int64] = []
+            // The first fills the node pools and the caches of the Swift runtime.
+            for size in [2 * count, count, 2 * count] {
+                let before = alc_count()
+                alc_setCounting(1)
+                do {
+                    try await scenario.body(system, size)
+                } catch {
+                    Self.fail("\(scenario.name): \(error)")
+                }
+                alc_setCounting(0)
+                blocks.append(alc_count() - before)
+            }
+            let each = Double(blocks[2] - blocks[1]) / Double(count)
+            print(Self.row([scenario.name, scenario.unit, "\((each * 1000).rounded() / 1000)"]))
+        }
+    }
+
     private static func row(_ cells: [String]) -> String {
-        zip(cells, [26, 28, 12, 12, 12, 12]).enumerated().map { index, cell in
+        zip(cells, [26, 28, 12, 12, 12, 12, 12]).enumerated().map { index, cell in
             let pad = String(repeating: " ", count: max(cell.1 - cell.0.count, 1))
             return index < 2 ? cell.0 + pad : pad + cell.0
         }.joined()

@@ -20,54 +20,50 @@ actor Gate {
 }
 
 struct Player: Reactive {
-    enum Message: Sendable {
-        case meet(ProcRef<Message>, Gate)
-        case ball(Int)
-    }
-    var peer: ProcRef<Message>?
-    var gate: Gate?
+    let meeting: Meeting
+    var peer: ProcRef<Int>?
 
-    mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) {
-        switch message {
-        case .meet(let peer, let gate):
-            self.peer = peer
-            self.gate = gate
-        case .ball(0):
-            let gate = self.gate
+    mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {
+        if message > 0 {
+            peer?.tell(message &- 1)
+        } else if message < 0 {
+            peer = meeting.peer(of: context.id)
+        } else {
             peer = nil
-            Task { await gate?.open() }
-        case .ball(let left):
-            peer?.tell(.ball(left - 1))
+            let meeting = self.meeting
+            Task { await meeting.gate.open() }
         }
     }
 }
 
-struct Counter: Reactive {
-    enum Message: Sendable {
-        case one
-        case last(Gate)
-    }
-    var count = 0
+/// Where two players find each other: their messages are plain numbers, as those of the floor are.
+final class Meeting: @unchecked Sendable {
+    // Sendable: `players` is written before the players are told to look.
+    let gate = Gate()
+    var players: [ProcRef<Int>] = []
+    func peer(of id: ProcID) -> ProcRef<Int>? { players.first { $0.id != id } }
+}
 
-    mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) {
-        switch message {
-        case .one: count &+= 1
-        case .last(let gate): Task { await gate.open() }
-        }
+struct Counter: Reactive {
+    /// Opened at the message 0.
+    var gate: Gate?
+    var sum = 0
+
+    mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {
+        sum &+= message
+        if message == 0, let gate { Task { await gate.open() } }
     }
 }
 
 /// Sends to a counter in portions, so that it is a process with a budget and not a flood from outside.
 struct Producer: Reactive {
-    enum Message: Sendable { case go }
     var left: Int
-    let counter: ProcRef<Counter.Message>
-    let gate: Gate
+    let counter: ProcRef<Int>
 
-    mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) {
-        for _ in 0..<min(left, 256) { counter.tell(.one) }
-        left -= min(left, 256)
-        if left > 0 { context.me.tell(.go) } else { counter.tell(.last(gate)) }
+    mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {
+        for _ in 0..<min(left, 255) { counter.tell(1) }
+        left -= min(left, 255)
+        if left > 0 { context.me.tell(1) } else { counter.tell(0) }
     }
 }
 
@@ -80,18 +76,29 @@ struct Asked: Reactive {
     }
 }
 
+/// A body that owns nothing.
+struct Tally: Reactive {
+    var sum = 0
+    mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) { sum &+= message }
+}
+
 /// Spawns a process, tells it one thing, and lets go of it; again and again.
 struct Spawner: Reactive {
-    enum Message: Sendable { case go }
     var left: Int
+    /// Whether the bodies own an object (nil here: the type decides), and so die in a process of their own.
+    let isOwning: Bool
     let system: BastionSystem
     let gate: Gate
 
-    mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) {
-        for _ in 0..<min(left, 64) { system.spawn(Counter()).tell(.one) }
+    mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {
+        if isOwning {
+            for _ in 0..<min(left, 64) { system.spawn(Counter()).tell(1) }
+        } else {
+            for _ in 0..<min(left, 64) { system.spawn(Tally()).tell(1) }
+        }
         left -= min(left, 64)
         let gate = self.gate
-        if left > 0 { context.me.tell(.go) } else { Task { await gate.open() } }
+        if left > 0 { context.me.tell(1) } else { Task { await gate.open() } }
     }
 }
 
@@ -104,25 +111,76 @@ struct Trapping: Sendable {
 
 extension Scenario {
     static let all: [Scenario] = [
-        Scenario(name: "ping_pong", unit: "message, reactive", operations: 1_000_000) { system, count in
+        Scenario(name: "floor_ping_pong", unit: "message, no runtime", operations: 4_000_000) { _, count in
+            Floor.pingPong(count)
+        },
+        Scenario(
+            name: "ping_pong",
+            unit: "message, reactive",
+            operations: 1_000_000,
+            floor: "floor_ping_pong"
+        ) { system, count in
+            let meeting = Meeting()
+            meeting.players = [system.spawn(Player(meeting: meeting)), system.spawn(Player(meeting: meeting))]
+            for player in meeting.players { player.tell(-1) }
+            meeting.players[0].tell(count)
+            await meeting.gate.wait()
+            meeting.players = []
+        },
+        Scenario(name: "floor_counting", unit: "message, no runtime", operations: 4_000_000) { _, count in
+            Floor.counting(count)
+        },
+        Scenario(
+            name: "counting",
+            unit: "message, reactive",
+            operations: 2_000_000,
+            floor: "floor_counting"
+        ) { system, count in
             let gate = Gate()
-            let (a, b) = (system.spawn(Player()), system.spawn(Player()))
-            a.tell(.meet(b, gate))
-            b.tell(.meet(a, gate))
-            a.tell(.ball(count))
+            let counter = system.spawn(Counter(gate: gate))
+            system.spawn(Producer(left: count, counter: counter)).tell(1)
             await gate.wait()
         },
-        Scenario(name: "counting", unit: "message, reactive", operations: 2_000_000) { system, count in
+        Scenario(name: "floor_spawn", unit: "spawn + message + exit", operations: 1_000_000) { _, count in
+            Floor.spawn(count)
+        },
+        Scenario(
+            name: "spawn",
+            unit: "spawn + message + exit",
+            operations: 200_000,
+            floor: "floor_spawn"
+        ) { system, count in
             let gate = Gate()
-            let counter = system.spawn(Counter())
-            let producer = system.spawn(Producer(left: count, counter: counter, gate: gate))
-            producer.tell(.go)
+            system.spawn(Spawner(left: count, isOwning: false, system: system, gate: gate)).tell(1)
             await gate.wait()
         },
-        Scenario(name: "spawn", unit: "spawn + message + exit", operations: 200_000) { system, count in
+        Scenario(name: "spawn_owning", unit: "the same, body not plain", operations: 200_000) { system, count in
             let gate = Gate()
-            system.spawn(Spawner(left: count, system: system, gate: gate)).tell(.go)
+            system.spawn(Spawner(left: count, isOwning: true, system: system, gate: gate)).tell(1)
             await gate.wait()
+        },
+        Scenario(name: "ping_pong_async", unit: "message, async", operations: 50_000) { system, count in
+            let meeting = Meeting()
+            let tree = try system.supervise {
+                Children("player", redundancy: 2) { context in
+                    var peer: ProcRef<Int>?
+                    for await message in context.messages(of: Int.self) {
+                        if message > 0 {
+                            peer?.tell(message &- 1)
+                        } else if message < 0 {
+                            peer = meeting.peer(of: context.id)
+                        } else {
+                            await meeting.gate.open()
+                        }
+                    }
+                }
+            }
+            let group = try tree.group("player", of: Int.self)
+            meeting.players = [group.next, group.next]
+            for player in meeting.players { player.tell(-1) }
+            meeting.players[0].tell(count)
+            await meeting.gate.wait()
+            await tree.stop()
         },
         Scenario(name: "ask", unit: "question and answer", operations: 20_000) { system, count in
             let asked = system.spawn(Asked())

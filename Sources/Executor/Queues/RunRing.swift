@@ -2,8 +2,10 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+#if !MODEL_CHECKING
 import LightProc
 import Synchronization
+#endif
 
 /// The run queue of one worker: a ring that its owner pushes to and pops from, and others steal half of.
 ///
@@ -15,7 +17,11 @@ import Synchronization
 /// Indices are 32 bits and wrap; a wrap within one operation would need 4 billion pushes by the owner meanwhile, during
 /// which `head` would have moved too, so that the exchange fails.
 struct RunRing: ~Copyable {
+    #if MODEL_CHECKING
+    static let capacity: UInt32 = 4
+    #else
     static let capacity: UInt32 = 256
+    #endif
 
     private let head = Atomic<UInt32>(0)
     private let tail = Atomic<UInt32>(0)

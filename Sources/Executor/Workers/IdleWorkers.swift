@@ -2,8 +2,10 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+#if !MODEL_CHECKING
 import LightProc
 import Synchronization
+#endif
 
 /// Who sleeps, and how many look for work: the protocol by which no item is left lying while a worker sleeps.
 ///

@@ -2,7 +2,9 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+#if !MODEL_CHECKING
 public import Synchronization
+#endif
 
 /// The message queue of a process: any number of senders, one consumer, first in first out per sender.
 ///
