@@ -1,0 +1,123 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Testing
+
+extension ModelTests {
+    /// The state word of an async process, changed by its jobs, by who ends it, and by the deadline.
+    @Suite struct ProcStates {
+        enum Flaw {
+            case updateByLoadAndStore
+            case sealsAgain
+        }
+
+        @Test func anIncarnationIsSealedOnce() {
+            expectHolds("state word, 2 jobs, end and deadline") { life($0, restarts: false, flaw: nil) }
+        }
+
+        @Test func jobsOfAnIncarnationThatIsOverDoNotTouchTheNext() {
+            expectHolds("state word with restart") { life($0, restarts: true, flaw: nil) }
+        }
+
+        @Test(arguments: [Flaw.updateByLoadAndStore, .sealsAgain])
+        func whatSealsTwiceIsFound(_ flaw: Flaw) {
+            expectFound("state word, \(flaw)") { life($0, restarts: false, flaw: flaw) }
+        }
+
+        private func life(_ model: Model, restarts: Bool, flaw: Flaw?) {
+            let proc = ModelState(model, restarts: restarts, flaw: flaw)
+            model.thread {
+                // The task: a job that queues another.
+                proc.job { proc.job {} }
+                proc.decideEnd(cancelling: false)
+            }
+            model.thread { proc.decideEnd(cancelling: true) }
+            model.thread {
+                proc.job {}
+                proc.deadline()
+            }
+        }
+    }
+}
+
+/// The lines of `LightProc` that order the clean-up, over the real state and the real `update`.
+private final class ModelState {
+    private let model: Model
+    private let restarts: Bool
+    private let flaw: ModelTests.ProcStates.Flaw?
+    private let word: AtomicWord
+    private var cleanUps = 0
+    private var ends = 0
+
+    init(_ model: Model, restarts: Bool, flaw: ModelTests.ProcStates.Flaw?) {
+        self.model = model
+        self.restarts = restarts
+        self.flaw = flaw
+        var state = ProcState()
+        _ = state.start()
+        word = AtomicWord(state.rawValue)
+        model.finally { self.verdict() }
+    }
+
+    private func transition<Result>(_ change: (inout ProcState) -> Result) -> Result {
+        if flaw == .updateByLoadAndStore {
+            var state = ProcState(rawValue: word.load(ordering: .acquiring))
+            let result = change(&state)
+            word.store(state.rawValue, ordering: .sequentiallyConsistent)
+            return result
+        }
+        return word.update { word in
+            var state = ProcState(rawValue: word)
+            let result = change(&state)
+            word = state.rawValue
+            return result
+        }
+    }
+
+    func job(_ body: () -> Void) {
+        guard transition({ $0.admit(1) }) == .admitted else { return }
+        body()
+        retire()
+    }
+
+    private func retire() { if transition({ $0.retire(1) }) == .sealed { cleanUp() } }
+
+    func decideEnd(cancelling: Bool) {
+        let ending = transition { $0.end(1, admitting: cancelling) }
+        if ending == .tooLate { return }
+        ends += 1
+        if cancelling { retire() } else if ending == .sealed { cleanUp() }
+    }
+
+    func deadline() {
+        if flaw == .sealsAgain {
+            // Without the look whether it is sealed already.
+            let isEnding = transition { state in
+                _ = state.seal(1)
+                return state.phase == .ending
+            }
+            if isEnding { cleanUp() }
+        } else if transition({ $0.seal(1) }) == .sealed {
+            cleanUp()
+        }
+    }
+
+    private func cleanUp() {
+        cleanUps += 1
+        guard restarts else { return }
+        transition { $0.finish() }
+        _ = transition { $0.start() }
+    }
+
+    private func verdict() -> String? {
+        let state = ProcState(rawValue: word.settled)
+        if ends != 1 { return "the end was decided \(ends) times" }
+        if cleanUps != 1 { return "cleaned up \(cleanUps) times" }
+        if restarts {
+            return state.phase == .active && state.incarnation == 2 && state.activations == 0
+                ? nil : "the next incarnation was touched: \(state)"
+        }
+        return state.phase == .ending && state.isSealed ? nil : "not sealed at the end: \(state)"
+    }
+}

@@ -1,0 +1,1 @@
+../../../Sources/LightProc/Primitives/Atomics.swift

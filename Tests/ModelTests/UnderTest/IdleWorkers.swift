@@ -1,0 +1,1 @@
+../../../Sources/Executor/Workers/IdleWorkers.swift

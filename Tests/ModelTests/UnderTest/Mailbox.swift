@@ -1,0 +1,1 @@
+../../../Sources/LightProc/Mailbox/Mailbox.swift

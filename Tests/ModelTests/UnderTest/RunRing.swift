@@ -1,0 +1,1 @@
+../../../Sources/Executor/Queues/RunRing.swift
