@@ -27,6 +27,6 @@ let package = Package(
                 .product(name: "Runtime", package: "bastion"), .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings
-        )
+        ),
     ]
 )

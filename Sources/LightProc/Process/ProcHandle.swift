@@ -135,7 +135,8 @@ extension LightProc {
     /// For callbacks: a trap in one ends nothing but itself.
     @usableFromInline
     package static func runOnce(on scheduler: any ProcScheduler, _ work: @escaping @Sendable () -> Void) {
-        let proc = LightProc.reactive(OneShot(work), on: scheduler)
+        // Nobody waits for its end, so it has none: it is gone when it has run.
+        let proc = LightProc.reactive(OneShot(ends: false, work), on: scheduler)
         _ = proc.push(MessageNode.make(()))
     }
 }
@@ -143,14 +144,18 @@ extension LightProc {
 /// A reactive process that does one thing and ends.
 private struct OneShot: ReactiveBody {
     private var work: (@Sendable () throws -> Void)?
+    private let ends: Bool
 
-    init(_ work: @escaping @Sendable () throws -> Void) { self.work = work }
+    init(ends: Bool = true, _ work: @escaping @Sendable () throws -> Void) {
+        self.ends = ends
+        self.work = work
+    }
 
     mutating func receive(_ message: consuming Void, on proc: LightProc) throws {
         defer {
             // What the closure owns is destroyed here, in the name of this process.
             work = nil
-            proc.finish()
+            if ends { proc.finish() }
         }
         try work?()
     }
