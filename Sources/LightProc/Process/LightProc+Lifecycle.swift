@@ -345,6 +345,8 @@ extension LightProc {
         }
         // Only `run` and `start` can throw.
         try? step(self, .destroy)
+        // Replies that the hooks or the body still held died with them.
+        for receipt in side.content.withLock({ swap(&$0.dropped, with: []) }) { receipt.processEnded(reason) }
     }
 
     private func reportEnd() {
@@ -366,7 +368,11 @@ extension LightProc {
             observer?.procDiscarded(messageOf: type, by: self)
             try? step(self, .discard(node))
         }
-        _ = side.content.withLock { swap(&$0.lastObserver, with: nil) }
+        let (last, dropped) = side.content.withLock { content in
+            (swap(&content.lastObserver, with: nil), swap(&content.dropped, with: []))
+        }
+        _ = last
+        for receipt in dropped { receipt.unanswered() }
     }
 }
 
