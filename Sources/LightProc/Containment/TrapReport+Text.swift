@@ -25,38 +25,33 @@ extension TrapReport {
     /// Reads symbol tables and debug information: milliseconds for an address that is new, nothing for one that was
     /// looked up before. On the calling thread; threads that ask at the same time wait for each other.
     public func frames() -> [Frame] {
-        Self.symbolizer.withLock { symbolizer in
-            backtrace.flatMap { address -> [Frame] in
-                let symbol = symbolizer.symbol(at: address)
-                guard !symbol.locations.isEmpty else {
-                    return [
-                        Frame(
-                            address: address,
-                            function: nil,
-                            object: symbol.object,
-                            file: nil,
-                            line: nil,
-                            isInlined: false
-                        )
-                    ]
-                }
-                return symbol.locations.map {
-                    Frame(
-                        address: address,
-                        function: $0.function,
-                        object: symbol.object,
-                        file: $0.file,
-                        line: $0.line,
-                        isInlined: $0.isInlined
-                    )
-                }
-            }
+        backtrace.flatMap(Self.frames)
+    }
+
+    private static func frames(at address: UInt) -> [Frame] {
+        let symbol = symbolizer.withLock { $0.symbol(at: address) }
+        guard !symbol.locations.isEmpty else {
+            return [
+                Frame(address: address, function: nil, object: symbol.object, file: nil, line: nil, isInlined: false)
+            ]
+        }
+        return symbol.locations.map {
+            Frame(
+                address: address,
+                function: $0.function,
+                object: symbol.object,
+                file: $0.file,
+                line: $0.line,
+                isInlined: $0.isInlined
+            )
         }
     }
 
     /// File and line of the innermost frame of the program, as in `Orders.swift:12`; nil without debug information.
+    ///
+    /// Looks up no more addresses than it takes to find it.
     public var place: String? {
-        for frame in frames() {
+        for frame in backtrace.lazy.flatMap(Self.frames) {
             guard let file = frame.file, let line = frame.line, line > 0, !file.hasSuffix(">") else { continue }
             // The C library and the Swift runtime may have debug information too; the trap is not theirs.
             let object = frame.object?.split(separator: "/").last ?? ""

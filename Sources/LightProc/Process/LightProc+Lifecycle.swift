@@ -358,8 +358,7 @@ extension LightProc {
     private func discardLeftovers() {
         guard let side = existingSide else { return }
         let observer = side.content.withLock { $0.lastObserver }
-        var type: Any.Type = Never.self
-        withUnsafeMutablePointer(to: &type) { try? step(self, .describe($0)) }
+        let type: Any.Type = nodeType
         while let node = side.content.withLock({ content -> MessageNode? in
             guard let node = MessageNode(bits: content.leftovers) else { return nil }
             content.leftovers = node.next

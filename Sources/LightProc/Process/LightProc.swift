@@ -132,8 +132,13 @@ public final class LightProc: @unchecked Sendable {
 
     /// The one type of messages that it takes; nil for an async process, which may take several.
     package var messageType: Any.Type? {
-        guard isReactive else { return nil }
+        isReactive ? nodeType : nil
+    }
+
+    /// What the messages in the mailbox are, an async process's envelopes included.
+    var nodeType: Any.Type {
         var type: Any.Type = Never.self
+        // Only `run` and `start` can throw.
         withUnsafeMutablePointer(to: &type) { try? step(self, .describe($0)) }
         return type
     }
