@@ -63,8 +63,9 @@ struct BenchCommand {
             default: names.append(argument)
             }
         }
-        for name in names where !Scenario.all.contains(where: { $0.name == name }) {
-            Self.fail("no scenario \(name); there is: \(Scenario.all.map(\.name).joined(separator: " "))")
+        let known = Scenario.all.map(\.name) + SampledScenario.all.map(\.name)
+        for name in names where !known.contains(name) {
+            Self.fail("no scenario \(name); there is: \(known.joined(separator: " "))")
         }
     }
 
@@ -125,8 +126,32 @@ struct BenchCommand {
                 )
             )
         }
+        await printPercentiles(system)
         await system.stop()
         pool.shutdown()
+    }
+
+    private func printPercentiles(_ system: BastionSystem) async {
+        let chosen = SampledScenario.all.filter { names.isEmpty || names.contains($0.name) }
+        if chosen.isEmpty { return }
+        print(Self.row(["scenario", "operation", "p50", "p90", "p99", "fastest", "slowest"]))
+        for scenario in chosen {
+            var samples: [UInt64] = []
+            do {
+                _ = try await scenario.body(system, scenario.samples / 10)
+                for _ in 0..<runs { samples += try await scenario.body(system, scenario.samples * scale) }
+            } catch {
+                Self.fail("\(scenario.name): \(error)")
+            }
+            samples.sort()
+            let at = [50, 90, 99].map { Double(samples[samples.count * $0 / 100]) }
+            print(
+                Self.row(
+                    [scenario.name, scenario.unit]
+                        + (at + [Double(samples[0]), Double(samples[samples.count - 1])]).map(Self.figure)
+                )
+            )
+        }
     }
 
     private func printAllocations(_ system: BastionSystem) async {
