@@ -71,6 +71,26 @@ static void copyRegisters(uintptr_t *to, const ucontext_t *context) {
 #endif
 }
 
+// async-signal-safe: atomics on memory that was allocated before, and system calls.
+// Tells whoever decides: the heir, which sleeps on the same PU and goes on in this thread's place, or else the reaper.
+static void callForVerdict(crt_thread *self) {
+    // ordering: acquire: publishes the heir's record to us; whoever takes the heir out owns it.
+    crt_thread *heir = atomic_exchange_explicit(&self->heir, NULL, memory_order_acquire);
+    if (heir) {
+        heir->predecessor = self;
+        // ordering: release: publishes our record to the heir.
+        atomic_store_explicit(&heir->call, crt_callInherit, memory_order_release);
+        crt_futexWake(&heir->call, 1);
+        return;
+    }
+    crt_thread *head = atomic_load_explicit(&trappedThreads, memory_order_relaxed);
+    do self->nextTrapped = head;                   // retried only when another thread trapped at the same instant
+    // ordering: release: publishes the record to the reaper's acquiring exchange.
+    while (!atomic_compare_exchange_weak_explicit(&trappedThreads, &head, self, memory_order_release, memory_order_relaxed));
+    atomic_fetch_add_explicit(&reaperSignal, 1, memory_order_release);
+    crt_futexWake(&reaperSignal, 1);
+}
+
 // Everything reachable from here is async-signal-safe. Line by line:
 static void handleTrap(int signal, siginfo_t *info, void *context) {
     crt_thread *self = crt_currentThread;          // an initial-exec thread-local: one load, never allocates
@@ -88,39 +108,35 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     trap->code = info->si_code;
     trap->address = (uintptr_t)info->si_addr;
     copyRegisters(trap->registers, context);
-    trap->message = NULL;
     trap->taskExecutor = trap->taskExecutorWitness = 0;
-    trap->hasTask = false;
-    // ordering: release: pairs with the acquire loads of the reaper; publishes the fields above.
-    atomic_store_explicit(&trap->stage, 1, memory_order_release);
-    // ordering: relaxed: this word is written by the reaper only after it took the record from the stack below.
-    atomic_store_explicit(&self->verdict, crt_verdictPending, memory_order_relaxed);
-    crt_thread *head = atomic_load_explicit(&trappedThreads, memory_order_relaxed);
-    do self->nextTrapped = head;                   // retried only when another thread trapped at the same instant
-    // ordering: release: publishes the record to the reaper's acquiring exchange.
-    while (!atomic_compare_exchange_weak_explicit(&trappedThreads, &head, self, memory_order_release, memory_order_relaxed));
-    atomic_fetch_add_explicit(&reaperSignal, 1, memory_order_release);
-    crt_futexWake(&reaperSignal, 1);               // a system call
-
-    // What the Swift runtime knows. These may wait for a lock of the task; should they never return, the reaper's
-    // wait for stage 2 times out and the trap is escalated.
-    if (swift_getFatalErrorMessageBuffer)          // returns the address of an atomic pointer; allocates nothing
+    // What the Swift runtime said: the first returns the address of an atomic pointer and allocates nothing.
+    trap->message = NULL;
+    if (swift_getFatalErrorMessageBuffer)
+        // ordering: acquire: publishes the text to us.
         trap->message = atomic_exchange_explicit(swift_getFatalErrorMessageBuffer(), NULL, memory_order_acquire);
-    if (swift_task_getCurrent()) {                 // reads a thread-local that this worker has used before
+    trap->hasTask = swift_task_getCurrent() != NULL;   // reads a thread-local that this worker has used before
+    // ordering: release: pairs with the acquire loads of who decides; publishes the fields above.
+    atomic_store_explicit(&trap->stage, trap->hasTask ? 1 : 2, memory_order_release);
+    // ordering: relaxed: this word is written by who decides only after it was given the record, below.
+    atomic_store_explicit(&self->verdict, crt_verdictPending, memory_order_relaxed);
+    callForVerdict(self);                          // stores and system calls, see there
+    if (trap->hasTask) {
+        // Called after others know of the trap, for it may wait for a lock of the task; should it never return, their
+        // wait for stage 2 times out and the trap is escalated.
         TaskExecutorRef executor = swift_task_getPreferredTaskExecutor();
-        trap->hasTask = true;
         trap->taskExecutor = executor.identity;
         trap->taskExecutorWitness = executor.witness;
+        // ordering: release: as above.
+        atomic_store_explicit(&trap->stage, 2, memory_order_release);
+        crt_futexWake(&trap->stage, 1);            // a system call
     }
-    // ordering: release: as above.
-    atomic_store_explicit(&trap->stage, 2, memory_order_release);
-    crt_futexWake(&trap->stage, 1);                // a system call
 
-    // Parked until a normal thread has decided. The reaper always delivers a verdict, unless it waits itself for a lock
-    // that a parked thread holds (the allocator's): then this thread stops waiting and the program ends, as it must.
+    // Parked until a normal thread has decided. A verdict always comes, unless who decides waits itself for a lock that a
+    // parked thread holds (the allocator's): then this thread stops waiting and the program ends, as it must.
     uint32_t verdict = crt_verdictPending;
-    for (int waits = 0; waits < 100 && verdict == crt_verdictPending; waits++) {
-        crt_futexWait(&self->verdict, crt_verdictPending, 100000000);
+    for (int waits = 0; (waits < 100 && verdict == crt_verdictPending) || verdict == crt_verdictHeld; waits++) {
+        crt_futexWait(&self->verdict, verdict, 100000000);
+        // ordering: acquire: pairs with `crt_deliverVerdict`.
         verdict = atomic_load_explicit(&self->verdict, memory_order_acquire);
     }
     if (verdict == crt_verdictPending)             // fails if the verdict came at the last moment: then that counts
@@ -160,6 +176,7 @@ bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context)
     sigemptyset(&traps);
     for (int i = 0; i < trapSignalCount; i++) sigaddset(&traps, trapSignals[i]);
     pthread_sigmask(SIG_UNBLOCK, &traps, NULL);
+    self->kernelID = (int32_t)syscall(SYS_gettid);
     crt_currentThread = self;
     bool returned = sigsetjmp(self->base, 0) == 0;
     if (returned) body(context);
@@ -171,6 +188,36 @@ bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context)
     me->process = NULL;
     me->hasEnded = 1;
     return returned;
+}
+
+uint32_t crt_awaitCall(crt_thread *self) {
+    while (true) {
+        // ordering: acquire: pairs with the caller's release; publishes what it left for us.
+        uint32_t call = atomic_load_explicit(&self->call, memory_order_acquire);
+        if (call != crt_callNone) return call;
+        crt_futexWait(&self->call, crt_callNone, -1);
+    }
+}
+
+void crt_callForWork(crt_thread *thread) {
+    // ordering: release: as above.
+    atomic_store_explicit(&thread->call, crt_callWork, memory_order_release);
+    crt_futexWake(&thread->call, 1);
+}
+
+void crt_setHeir(crt_thread *thread, crt_thread *heir) {
+    // ordering: release: publishes the heir's record to the handler.
+    atomic_store_explicit(&thread->heir, heir, memory_order_release);
+}
+
+bool crt_hasHeir(const crt_thread *thread) {
+    // ordering: relaxed: a hint; who takes it out decides.
+    return atomic_load_explicit(&thread->heir, memory_order_relaxed) != NULL;
+}
+
+crt_thread *crt_takeHeir(crt_thread *thread) {
+    // ordering: acquire: as in `callForVerdict`.
+    return atomic_exchange_explicit(&thread->heir, NULL, memory_order_acquire);
 }
 
 // ---------------------------------------------------------------------------------------------------- the reaper
@@ -203,10 +250,13 @@ bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds) {
 }
 
 void crt_deliverVerdict(crt_thread *thread, uint32_t verdict) {
-    uint32_t pending = crt_verdictPending;         // a thread that gave up waiting has decided for itself
-    atomic_compare_exchange_strong_explicit(&thread->verdict, &pending, verdict, memory_order_acq_rel,
-                                            memory_order_relaxed);
-    crt_futexWake(&thread->verdict, 1);
+    uint32_t known = crt_verdictPending;           // a thread that gave up waiting has decided for itself
+    // ordering: release: what was done before the verdict is seen by the thread.
+    // Retried once at most: the one who decides is alone, and the thread itself changes only a pending verdict.
+    while (!atomic_compare_exchange_strong_explicit(&thread->verdict, &known, verdict, memory_order_acq_rel,
+                                                    memory_order_relaxed))
+        if (known != crt_verdictHeld) return;
+    if (verdict != crt_verdictHeld) crt_futexWake(&thread->verdict, 1);
 }
 
 void crt_nameThread(const char *name) {

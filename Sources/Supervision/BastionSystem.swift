@@ -14,6 +14,11 @@ public final class BastionSystem: Sendable {
     public let executor: any ProcExecutor
     /// Where ends of children, supervisors that give up, and dead letters are told.
     public let log: Logger
+    /// What becomes of a trap of a process of the system, unless its group says otherwise.
+    public let containment: ContainmentPolicy
+    @usableFromInline let domain: UInt32
+    /// By policy; held as long as the system.
+    private let domains: [ContainmentPolicy: ContainmentDomain]
     private let counters = Locked(Counters())
     private let roots = Locked<[Supervisor]>([])
 
@@ -24,12 +29,37 @@ public final class BastionSystem: Sendable {
 
     /// Creates a system on an executor.
     ///
-    /// - Parameter log: Where ends of children, restarts and dead letters are told; contents of messages never are.
-    public init(name: String = "bastion", executor: any ProcExecutor, log: Logger? = nil) {
+    /// - Parameters:
+    ///   - containment: What becomes of a trap of a process of the system, unless its group says otherwise.
+    ///   - log: Where ends of children, restarts and dead letters are told; contents of messages never are.
+    public init(
+        name: String = "bastion",
+        executor: any ProcExecutor,
+        containment: ContainmentPolicy = .contain,
+        log: Logger? = nil
+    ) {
+        let log = log ?? Logger(label: name)
         self.name = name
         self.executor = executor
-        self.log = log ?? Logger(label: name)
+        self.log = log
+        self.containment = containment
+        domains = Dictionary(
+            uniqueKeysWithValues: ContainmentPolicy.allCases.map { policy in
+                (policy, ContainmentDomain(policy) { report in Self.log(report, to: log, on: executor) })
+            }
+        )
+        domain = domains[containment]?.number ?? 0
     }
+
+    /// Logs a whole report, in a process of its own: the log's handler is the user's.
+    private static func log(_ report: TrapReport, to log: Logger, on executor: any ProcExecutor) {
+        LightProc.runOnce(on: executor) {
+            log.error("\(report.text())", metadata: ["process": "\(report.process)", "kind": "\(report.kind)"])
+        }
+    }
+
+    /// The number of the domain of processes with a policy.
+    func domain(for policy: ContainmentPolicy?) -> UInt32 { policy.flatMap { domains[$0]?.number } ?? domain }
 
     /// The system of the program, on one worker per processing unit. Made when first used.
     public static var shared: BastionSystem {
@@ -76,7 +106,7 @@ public final class BastionSystem: Sendable {
     /// It lives as long as somebody holds its reference or messages wait for it.
     @inlinable
     public func spawn<Body: Reactive>(_ body: Body) -> ProcRef<Body.Message> {
-        ProcRef(LightProc.reactive(ReactiveAdapter(body), on: executor))
+        ProcRef(LightProc.reactive(ReactiveAdapter(body), on: executor, domain: domain))
     }
 
     /// Starts supervised children at the top of the system.

@@ -63,14 +63,14 @@ enum Scene: String, CaseIterable, Codable, Sendable {
         case .exitHook:
             // The hook's trap ends the hook: the process ends as it would have, and its other hooks run.
             let proc = LightProc.reactive(Doer(), on: pool)
-            let before = ContainmentStatistics.contained
+            let before = Containment.contained
             let reason = await withUnsafeContinuation { continuation in
                 proc.onExit { continuation.resume(returning: $0) }
                 proc.onExit { _ in misdeed.commit() }
                 proc.tell { $0.finish() }
             }
             #expect(reason.description == "normal")
-            #expect(ContainmentStatistics.contained == before + 1)
+            #expect(Containment.contained == before + 1)
             return (nil, proc.id)
         case .blocking: return await ended(pool.spawnBlocking { misdeed.commit() })
         }
@@ -185,7 +185,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
                 }
                 mostThreads = max(mostThreads, OurThreads.count)
             }
-            #expect(ContainmentStatistics.contained == count)
+            #expect(Containment.contained == count)
             #expect(mostThreads <= threads + 4, "\(mostThreads) threads, \(threads) before")
             for bystander in bystanders {
                 let (count, isInOrder) = await bystander.bystanderCount()

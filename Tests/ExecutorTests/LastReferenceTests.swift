@@ -32,7 +32,7 @@ import Testing
             let value = try await pool.spawn { 7 }.outcome().get()
             precondition(value == 7)
             await shutDown(pool)
-            precondition(ContainmentStatistics.contained == 1)
+            precondition(Containment.contained == 1)
         }
     }
 }

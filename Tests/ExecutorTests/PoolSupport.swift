@@ -33,7 +33,7 @@ enum OurThreads {
     static var count: Int { names().count }
 
     /// How many a pool has that is at rest: its workers, two in reserve, the timer's and the reaper's.
-    static func atRest(_ pool: WorkerPool) -> Int { pool.workerCount + 4 }
+    static func atRest(_ pool: WorkerPool) -> Int { 2 * pool.workerCount + 3 }
 
     /// Waits until there are as many: threads name themselves when they start, and end after they were replaced.
     /// Ends with false after ten seconds, far more than a thread needs to end.

@@ -23,7 +23,7 @@ import Testing
             proc.send(1)
             #expect(await exit(of: proc).description == "normal")
             while !proc.isClosed { await Task.yield() }
-            #expect(ContainmentStatistics.contained == 1)
+            #expect(Containment.contained == 1)
         }
     }
 

@@ -49,7 +49,7 @@ final class SupervisedService: RequestService {
         ServiceStatistics(
             // ordering: relaxed: a statistic, publishes nothing.
             requests: requests.load(ordering: .relaxed),
-            trapsContained: ContainmentStatistics.contained,
+            trapsContained: Containment.contained,
             restarts: system.restarts
         )
     }

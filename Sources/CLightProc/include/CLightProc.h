@@ -30,6 +30,14 @@ enum {
     crt_verdictPending = 0,
     crt_verdictContain = 1,                     // end the thread at the base of its stack
     crt_verdictEscalate = 2,                    // give the signal to the handler that was installed before ours
+    crt_verdictHeld = 3,                        // it will be "contain"; wait for that as long as it takes
+};
+
+/// What a thread that waits is called for.
+enum {
+    crt_callNone = 0,
+    crt_callWork = 1,                           // to do what it was given
+    crt_callInherit = 2,                        // to decide about `predecessor`, and to take its place
 };
 
 /// A free list of equally sized message nodes, used by one thread at a time.
@@ -50,6 +58,12 @@ typedef struct crt_thread {
     void *owner;                                // for the executor: whose thread this is
     void *seat;                                 // for the executor: the worker this thread is, or NULL
     crt_nodePool *nodes;                        // pool of message nodes of the seat this thread sits on
+    int32_t kernelID;                           // the kernel's number of the thread, once it runs
+    // The thread that waits to take this one's place when it traps, or NULL: then the reaper is called. Whoever takes
+    // it out of here, by an exchange, decides about it.
+    _Atomic(struct crt_thread *) heir;
+    _Atomic(uint32_t) call;                     // what a waiting thread is called for; a futex
+    struct crt_thread *predecessor;             // whom an heir was called by
     sigjmp_buf base;
     crt_trap trap;
     _Atomic(uint32_t) verdict;                  // a futex
@@ -104,7 +118,17 @@ void crt_wakeReaper(void);
 /// Waits until the handler has told everything. False when it did not within the time.
 bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds);
 
-/// Tells a parked thread what to do.
+/// Sleeps until the calling thread, whose record it is, is called; returns what for.
+uint32_t crt_awaitCall(crt_thread *self);
+/// Wakes a thread that waits, for work.
+void crt_callForWork(crt_thread *thread);
+/// Makes a waiting thread the heir of a running one.
+void crt_setHeir(crt_thread *thread, crt_thread *heir);
+bool crt_hasHeir(const crt_thread *thread);
+/// Takes the heir away from a thread; NULL if it has none, or has called it.
+crt_thread *crt_takeHeir(crt_thread *thread);
+
+/// Tells a parked thread what to do. It ends or goes on at once, except if told to hold.
 void crt_deliverVerdict(crt_thread *thread, uint32_t verdict);
 
 /// Reads or writes of the faulting address, and the size an alternate signal stack needs on this CPU.

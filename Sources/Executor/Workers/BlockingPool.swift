@@ -154,9 +154,13 @@ final class BlockingPool: ProcScheduler, TrapOwner {
         }
     }
 
-    func retire(_ stack: WorkerStack) {
+    func inherit(from predecessor: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread) {
+        preconditionFailure("impossible: threads of the blocking pool have no heirs")
+    }
+
+    func retire(_ thread: WorkerThread) {
         let hired = shared.withLock { shared -> (Int, WorkerThread)? in
-            shared.stacks.put(stack, afterTrap: true)
+            shared.stacks.put(thread.stack, afterTrap: true)
             guard shared.queue.count > 0 else { return nil }
             // Items wait for a thread that nobody started: because the bound was reached, or because the pool is stopping.
             let isWanted =

@@ -6,19 +6,29 @@ import CLightProc
 import Glibc
 import LightProc
 
-/// The thread that looks at traps: decides, replaces the worker, tells the process, and sees the old thread off.
+/// Decides about threads that trapped, and sees them off.
 ///
-/// One for the whole program, because signals are. It runs while at least one pool does.
+/// A worker has an heir, a thread that sleeps on the same PU: when the worker traps, its heir decides about the trap and
+/// goes on in its place, without another thread having to wake up. The dead thread is then buried by the reaper's thread.
+/// That thread also decides itself about traps of threads that have no heir: those of the blocking pool, and workers that
+/// trapped before a new heir was there.
+///
+/// One for the whole program, because signals are. Its two threads, the reaper's and the reporter's (which looks up
+/// symbols and tells observers), run while at least one pool does.
 final class TrapReaper: Sendable {
     static let shared = TrapReaper()
 
     private struct Shared {
         var users = 0
-        var thread: PlainThread?
-        var contained = 0
+        var threads: [PlainThread] = []
         var stop: Stop?
     }
     private let shared = Locked(Shared())
+    /// Threads that trapped and were succeeded; their verdict is held.
+    private let corpses = Locked<[WorkerThread]>([])
+    /// Counts what the reporter is to look at.
+    private let news = FutexWord()
+
     /// One per loop: a reaper that is to end ends, also when the next has begun.
     private final class Stop: Sendable {
         let word = FutexWord()
@@ -26,102 +36,130 @@ final class TrapReaper: Sendable {
 
     private init() {}
 
-    /// Traps contained since the program started.
-    var containedCount: Int { shared.withLock { $0.contained } }
-
     func retain() {
+        // The handler is in place before anything runs that may trap.
+        _ = TrapContainment.shared
         shared.withLock { shared in
             shared.users += 1
             guard shared.users == 1 else { return }
             let stop = Stop()
             shared.stop = stop
-            let ready = BlockingGate()
-            shared.thread = PlainThread(name: "bastion-reaper") { [self] in loop(ready, stop) }
-            // The handler is in place before anything runs that may trap.
-            ready.blockingWait()
+            shared.threads = [
+                PlainThread(name: "bastion-reaper") { [self] in reap(stop) },
+                PlainThread(name: "bastion-reports") { [self] in report(stop) },
+            ]
         }
     }
 
     func release() {
-        let thread = shared.withLock { shared -> PlainThread? in
+        let threads = shared.withLock { shared -> [PlainThread] in
             shared.users -= 1
-            guard shared.users == 0 else { return nil }
+            guard shared.users == 0 else { return [] }
             shared.stop?.word.set(1)
-            return shared.thread.take()
+            defer { shared.threads = [] }
+            return shared.threads
         }
-        guard let thread else { return }
+        if threads.isEmpty { return }
         crt_wakeReaper()
-        thread.join()
+        wakeReporter()
+        for thread in threads { thread.join() }
     }
 
-    private func loop(_ ready: BlockingGate, _ stop: Stop) {
-        let containment = TrapContainment()
-        ready.open()
-        // Every pool has joined its workers before it releases the reaper, so no trap can be pending at the end.
+    private func reap(_ stop: Stop) {
+        // Every pool has joined its workers before it releases the reaper, so nothing can be pending at the end.
         while stop.word.value == 0 {
             var pending = crt_awaitTraps()
             while let record = pending {
                 // Read before the verdict: with it the record may go away.
                 pending = record.pointee.nextTrapped
-                handle(record, containment, &pending)
+                decide(record)
             }
+            // Ends: what is added meanwhile wakes this thread again, or is taken here.
+            while let corpse = corpses.withLock({ $0.popLast() }) { bury(corpse) }
         }
     }
 
-    /// Looks at the traps that are waiting for what the runtime said about this one.
+    private func report(_ stop: Stop) {
+        while true {
+            // Read before the look, so that no news is slept through.
+            let seen = news.value
+            ContainmentLedger.shared.tellNews()
+            if stop.word.value != 0 { return }
+            if !ContainmentLedger.shared.hasNews { news.blockingWait(while: seen) }
+        }
+    }
+
+    private func wakeReporter() {
+        news.increment()
+        news.wake()
+    }
+
+    /// Decides about a thread without an heir.
+    private func decide(_ record: UnsafeMutablePointer<crt_thread>) {
+        guard let trap = examine(record) else { return }
+        // Told first: the successor finds that there is something to do, also while the pool is stopping.
+        trap.tell()
+        trap.thread.owner.replace(trap.thread)
+        bury(trap.thread)
+    }
+
+    /// Looks at a trap. Nil if it is not contained: then the thread has been told, and the program ends.
     ///
-    /// Its words may be in the hands of another thread's handler. That one was on the list of trapped threads before it
-    /// took them, so it is found here.
-    private func shareMessages(
-        _ containment: TrapContainment,
-        _ pending: inout UnsafeMutablePointer<crt_thread>?
-    ) {
-        var more = crt_takeTraps()
-        while let next = more {
-            more = next.pointee.nextTrapped
-            next.pointee.nextTrapped = pending
-            pending = next
-        }
-        var other = pending
-        while let next = other {
-            containment.shareMessages(of: next)
-            other = next.pointee.nextTrapped
-        }
-    }
-
-    private func handle(
-        _ record: UnsafeMutablePointer<crt_thread>,
-        _ containment: TrapContainment,
-        _ pending: inout UnsafeMutablePointer<crt_thread>?
-    ) {
-        switch containment.verdict(on: record) {
+    /// Any thread; does not allocate before it is known that the parked thread holds no lock of the allocator.
+    func examine(_ record: UnsafeMutablePointer<crt_thread>) -> ContainedTrap? {
+        switch TrapContainment.shared.verdict(on: record) {
         case .escalate(let why):
             complain(why)
             crt_deliverVerdict(record, UInt32(crt_verdictEscalate))
+            return nil
         case .contain(let culprit, let evidence):
-            // safety: a worker thread keeps itself alive until it is joined, below.
+            crt_deliverVerdict(record, UInt32(crt_verdictHeld))
+            // safety: a worker thread keeps itself alive until it is joined, in `bury`.
             let thread = Unmanaged<WorkerThread>.fromOpaque(record.pointee.owner).takeUnretainedValue()
-            let owner = thread.owner
-            owner.replace(thread)
-            thread.markTrapped()
-            if record.pointee.trap.message == nil { shareMessages(containment, &pending) }
-            let report = containment.report(evidence, of: culprit, on: record)
-            shared.withLock { $0.contained += 1 }
-            let running = thread.takeRunning()
-            culprit.proc.trapped(report, in: culprit.executor, isOwnJob: running?.isJob(of: culprit.executor) ?? false)
-            letGo(of: running, culprit: culprit)
-            crt_deliverVerdict(record, UInt32(crt_verdictContain))
-            let stack = thread.stack
-            thread.join()
-            owner.retire(stack)
+            return ContainedTrap(thread: thread, culprit: culprit, evidence: evidence)
         }
     }
 
-    /// Gives up the dead thread's hold on what it was running.
+    /// Leaves a thread whose place was taken to the reaper, which buries it when it is woken next. Any thread.
+    func leave(_ thread: WorkerThread) { corpses.withLock { $0.append(thread) } }
+
+    /// Lets a thread end that trapped, and gives back what it used. On the reaper's thread.
+    private func bury(_ thread: WorkerThread) {
+        wakeReporter()
+        thread.markTrapped()
+        crt_deliverVerdict(thread.record, UInt32(crt_verdictContain))
+        let owner = thread.owner
+        thread.join()
+        owner.retire(thread)
+    }
+
+    private func complain(_ why: StaticString) {
+        Self.write("bastion: this trap is not contained: ")
+        Self.write(why)
+        Self.write("\n")
+    }
+
+    /// Without allocating: the thread that trapped may hold the allocator's lock.
+    private static func write(_ text: StaticString) {
+        // What cannot be written to stderr cannot be told otherwise either.
+        _ = Glibc.write(STDERR_FILENO, text.utf8Start, text.utf8CodeUnitCount)
+    }
+}
+
+/// A trap that is contained, of a thread that is parked.
+struct ContainedTrap {
+    let thread: WorkerThread
+    let culprit: TrapContainment.Culprit
+    let evidence: TrapContainment.Evidence
+
+    /// Tells the process, and gives up the thread's hold on what it was running.
     ///
     /// That may be a job of another process than the one that trapped: inside an actor that both share, the thread was
     /// draining the other's work. Either way that job no longer runs, and is counted as returned.
-    private func letGo(of running: WorkerThread.Running?, culprit: TrapContainment.Culprit) {
+    func tell() {
+        let report = TrapContainment.shared.report(evidence, of: culprit, on: thread.record)
+        let running = thread.takeRunning()
+        culprit.proc.trapped(report, in: culprit.executor, isOwnJob: running?.isJob(of: culprit.executor) ?? false)
         switch running {
         case .proc(let proc):
             proc.release()
@@ -132,15 +170,4 @@ final class TrapReaper: Sendable {
             break
         }
     }
-
-    private func complain(_ why: String) {
-        let line = "bastion: this trap is not contained: \(why)\n"
-        _ = line.withCString { write(STDERR_FILENO, $0, strlen($0)) }
-    }
-}
-
-/// Counts of the whole program.
-public enum ContainmentStatistics {
-    /// Traps contained since the program started, in all systems.
-    public static var contained: Int { TrapReaper.shared.containedCount }
 }

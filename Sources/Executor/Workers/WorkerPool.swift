@@ -28,20 +28,13 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     private struct Staff {
         var seated: [Int: WorkerThread] = [:]
-        var reserve: [WorkerThread] = []
         var stacks = WorkerStackPool()
-        var hasStarted = false
         var isStopping = false
         /// Traps that the reaper is busy with: their threads are not joined yet.
         var pendingTraps = 0
-        /// Seats whose thread trapped while the pool was stopping.
-        var vacant: [Int] = []
     }
     /// Counts changes that `shutdown` may wait for.
     private let changes = FutexWord()
-
-    /// Threads that wait for a seat, so that a trap need not wait for a thread.
-    private static let reserveSize = 2
 
     /// Starts the workers.
     ///
@@ -59,8 +52,10 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         staff = Locked(Staff())
         TrapReaper.shared.retain()
         timers.start()
-        for seat in placement.seats { seatThread(on: seat.index) }
-        fillReserve()
+        for seat in placement.seats {
+            seatThread(on: seat.index)
+            provideHeir(for: seat.index)
+        }
     }
 
     /// Starts workers on this machine's processing units.
@@ -88,16 +83,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         // ordering: sequentiallyConsistent: set before the sleepers are woken; read by each before it sleeps.
         isStopping.store(true, ordering: .sequentiallyConsistent)
         for worker in workers { unpark(worker) }
-        let reserve = staff.withLock { staff in
-            staff.isStopping = true
-            defer { staff.reserve = [] }
-            return staff.reserve
-        }
-        for thread in reserve {
-            thread.dismiss()
-            thread.join()
-            staff.withLock { $0.stacks.put(thread.stack, afterTrap: false) }
-        }
+        staff.withLock { $0.isStopping = true }
         joinAll()
         TrapReaper.shared.release()
         staff.withLock { $0.stacks.unmapAll() }
@@ -116,6 +102,8 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             }
             // A thread that trapped is off its seat by now, and the reaper's.
             guard thread.blockingWaitUntilEnded() == .returned else { continue }
+            // It has left, so it calls its heir no more.
+            if let heir = thread.takeHeir() { dismiss(heir) }
             thread.join()
             staff.withLock { staff in
                 staff.seated[index] = nil
@@ -193,36 +181,53 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     // MARK: Workers
 
+    /// Puts a new thread on a seat.
     private func seatThread(on index: Int) {
-        let thread = staff.withLock { staff in
-            let thread = staff.reserve.popLast() ?? makeThread(&staff)
-            staff.seated[index] = thread
-            return thread
-        }
-        thread.assign { [self] thread in work(thread, on: index) }
+        let thread = makeThread(for: index)
+        staff.withLock { $0.seated[index] = thread }
+        seat(thread)
     }
 
-    private func makeThread(_ staff: inout Staff) -> WorkerThread {
-        WorkerThread(stack: staff.stacks.take(), owner: self, name: "bastion-worker")
-    }
-
-    private func fillReserve() {
-        staff.withLock { staff in
-            guard !staff.isStopping else { return }
-            while staff.reserve.count < Self.reserveSize { staff.reserve.append(makeThread(&staff)) }
+    private func seat(_ thread: WorkerThread) {
+        thread.assign { [self] thread in
+            // Unmanaged: a frame that a trap cuts off releases nothing.
+            Unmanaged.passUnretained(workers[thread.seat])._withUnsafeGuaranteedRef { work(thread, as: $0) }
         }
     }
 
-    private func work(_ thread: WorkerThread, on index: Int) {
-        // A refused pin leaves the worker where the kernel puts it: slower, not wrong.
-        if placement.pinsWorkers { _ = try? ThreadPlacement.take(placement.seats[index]) }
-        // Unmanaged: a frame that a trap cuts off releases nothing.
-        Unmanaged.passUnretained(workers[index])._withUnsafeGuaranteedRef { work(thread, as: $0) }
+    private func makeThread(for index: Int) -> WorkerThread {
+        let stack = staff.withLock { $0.stacks.take() }
+        return WorkerThread(stack: stack, owner: self, seat: index, name: "bastion-worker") { [placement] thread in
+            thread.touchAlternateStack()
+            // A refused pin leaves the worker where the kernel puts it: slower, not wrong.
+            if placement.pinsWorkers { _ = try? ThreadPlacement.take(placement.seats[index]) }
+        }
+    }
+
+    /// Has a thread wait beside a seat for the one on it to trap. On the thread that makes the pool, or the reaper's.
+    private func provideHeir(for index: Int) {
+        let heir = makeThread(for: index)
+        let isNeeded = staff.withLock { staff in
+            guard !staff.isStopping, let thread = staff.seated[index], !thread.hasHeir else { return false }
+            thread.setHeir(heir)
+            return true
+        }
+        if !isNeeded { dismiss(heir) }
+    }
+
+    private func dismiss(_ heir: WorkerThread) {
+        heir.dismiss()
+        heir.join()
+        staff.withLock { $0.stacks.put(heir.stack, afterTrap: false) }
+    }
+
+    private func take(_ worker: Worker, for thread: WorkerThread) {
+        thread.record.pointee.nodes = worker.nodes
+        thread.record.pointee.seat = Unmanaged.passUnretained(worker).toOpaque()
     }
 
     private func work(_ thread: WorkerThread, as worker: Worker) {
-        thread.record.pointee.nodes = worker.nodes
-        thread.record.pointee.seat = Unmanaged.passUnretained(worker).toOpaque()
+        take(worker, for: thread)
         // The predecessor on this seat may have trapped as a searcher only in user code, where nobody searches.
         while let item = worker.take(injection) ?? search(worker) ?? sleep(worker) {
             if thread.run(item) { push(item, worker) }
@@ -282,27 +287,54 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     // MARK: TrapOwner
 
-    func replace(_ thread: WorkerThread) {
-        let vacant = staff.withLock { staff -> Int? in
+    func inherit(from predecessor: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread) {
+        // Not contained: the program ends. Should the former handler have survived it, the seat stays empty.
+        guard let trap = TrapReaper.shared.examine(predecessor) else { return }
+        staff.withLock { staff in
             staff.pendingTraps += 1
-            guard let index = staff.seated.first(where: { $0.value === thread })?.key else { return nil }
-            staff.seated[index] = nil
-            // While stopping, a successor would find nothing to do yet and leave: it comes when the process was told.
-            if staff.isStopping { staff.vacant.append(index) }
-            return staff.isStopping ? nil : index
+            staff.seated[heir.seat] = heir
+            // A second heir may have been provided meanwhile: it stays with the seat.
+            if let next = trap.thread.takeHeir() { heir.setHeir(next) }
         }
-        if let vacant { seatThread(on: vacant) }
+        Unmanaged.passUnretained(workers[heir.seat])._withUnsafeGuaranteedRef { worker in
+            // On the seat first: what the end of the process makes ready runs here, next.
+            take(worker, for: heir)
+            trap.tell()
+            TrapReaper.shared.leave(trap.thread)
+            // The hooks, the supervisor's decision, the next start: before time is spent on the dead thread. Should one
+            // of them trap, the reaper is called for that and finds both.
+            for _ in 0..<Self.itemsBeforeBurial {
+                guard let item = worker.take(injection) else { break }
+                if heir.run(item) { push(item, worker) }
+            }
+            crt_wakeReaper()
+            work(heir, as: worker)
+        }
     }
 
-    func retire(_ stack: WorkerStack) {
-        let vacant = staff.withLock { staff -> Int? in
-            staff.stacks.put(stack, afterTrap: true)
-            return staff.vacant.popLast()
+    /// So many items an heir runs before it has its predecessor buried, which wakes another thread.
+    private static let itemsBeforeBurial = 8
+
+    func replace(_ thread: WorkerThread) {
+        let (isSeated, heir) = staff.withLock { staff -> (Bool, WorkerThread?) in
+            staff.pendingTraps += 1
+            guard staff.seated[thread.seat] === thread else { return (false, nil) }
+            // One may have come after the thread had trapped.
+            let heir = thread.takeHeir()
+            if let heir { staff.seated[thread.seat] = heir }
+            return (true, heir)
         }
-        if let vacant { seatThread(on: vacant) }
+        if let heir { seat(heir) } else if isSeated { seatThread(on: thread.seat) }
+    }
+
+    func retire(_ thread: WorkerThread) {
+        let orphans = staff.withLock { staff in
+            staff.stacks.put(thread.stack, afterTrap: true)
+            return staff.seated.filter { !$0.value.hasHeir }.map(\.key)
+        }
+        for index in orphans { provideHeir(for: index) }
         staff.withLock { $0.pendingTraps -= 1 }
         changes.increment()
         changes.wake(.max)
-        fillReserve()
     }
 }

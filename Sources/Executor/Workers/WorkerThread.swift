@@ -8,7 +8,8 @@ import LightProc
 
 /// An OS thread with a stack of ours, an alternate signal stack, and a record that the signal handler finds.
 ///
-/// It waits in reserve until it is given something to do, does that, and ends. Traps in processes it runs end it.
+/// It waits until it is given something to do, or is called as the heir of a thread that trapped; does that, and ends.
+/// Traps in processes it runs end it.
 final class WorkerThread: @unchecked Sendable {
     // Sendable: `task` is written before the futex is set and read after; the rest is written before the thread starts,
     // or by the reaper after it was joined.
@@ -16,7 +17,6 @@ final class WorkerThread: @unchecked Sendable {
     let record: UnsafeMutablePointer<crt_thread>
     let stack: WorkerStack
     private var handle = pthread_t()
-    private let assigned = FutexWord()
     /// What to do, retained until the thread has been joined: a frame that a trap cuts off releases nothing.
     private var task: Unmanaged<Task>?
     /// 0: not ended. 1: `work` returned; whoever waits for that joins. 2: trapped; the reaper joins.
@@ -25,12 +25,25 @@ final class WorkerThread: @unchecked Sendable {
     private var running: Running?
     /// Who takes over when the thread has trapped.
     let owner: any TrapOwner
+    let seat: Int
     private let name: String
+    private let prepare: (@Sendable (WorkerThread) -> Void)?
 
-    init(stack: WorkerStack, owner: any TrapOwner, name: String) {
+    /// - Parameters:
+    ///   - seat: The owner's number of the place that the thread is made for.
+    ///   - prepare: Called on the thread before it waits to be called.
+    init(
+        stack: WorkerStack,
+        owner: any TrapOwner,
+        seat: Int = 0,
+        name: String,
+        prepare: (@Sendable (WorkerThread) -> Void)? = nil
+    ) {
         self.stack = stack
         self.owner = owner
+        self.seat = seat
         self.name = name
+        self.prepare = prepare
         record = .allocate(capacity: 1)
         // safety: all-zero bytes are a valid record: null pointers, zero counts, atomics at zero.
         memset(record, 0, MemoryLayout<crt_thread>.size)
@@ -76,8 +89,7 @@ final class WorkerThread: @unchecked Sendable {
     /// Gives the thread something to do, once. It ends when that returns.
     func assign(_ body: @escaping @Sendable (WorkerThread) -> Void) {
         task = Unmanaged.passRetained(Task(body))
-        assigned.set(1)
-        assigned.wake()
+        crt_callForWork(record)
     }
 
     /// Lets a thread that was never given anything end.
@@ -85,11 +97,36 @@ final class WorkerThread: @unchecked Sendable {
 
     private func work() {
         crt_nameThread(name)
-        // Ends: every thread is given something or dismissed.
-        while assigned.value == 0 { assigned.blockingWait(while: 0) }
-        task?._withUnsafeGuaranteedRef { $0.body(self) }
+        // Taken before there is something to do: pinning to another PU than the one it runs on takes tens of microseconds.
+        prepare?(self)
+        // Ends: every thread is called: for work, as an heir, or to be dismissed.
+        if crt_awaitCall(record) == UInt32(crt_callInherit), let predecessor = record.pointee.predecessor {
+            owner.inherit(from: predecessor, by: self)
+        } else {
+            task?._withUnsafeGuaranteedRef { $0.body(self) }
+        }
         ended.set(1)
         ended.wake(.max)
+    }
+
+    /// Has the kernel provide the pages that a signal will need, before there is one.
+    func touchAlternateStack() {
+        let size = record.pointee.alternateStackSize
+        for offset in stride(from: 1, to: min(size, 24 * 1024), by: 4096) {
+            // safety: within the mapping, which nobody uses yet.
+            record.pointee.alternateStack.storeBytes(of: 0, toByteOffset: size - offset, as: UInt8.self)
+        }
+    }
+
+    /// Whether another thread waits for this one to trap.
+    var hasHeir: Bool { crt_hasHeir(record) }
+
+    func setHeir(_ heir: WorkerThread) { crt_setHeir(record, heir.record) }
+
+    /// Takes the heir away, unless the thread has called it.
+    func takeHeir() -> WorkerThread? {
+        // safety: an heir keeps itself alive until it is joined.
+        crt_takeHeir(record).map { Unmanaged<WorkerThread>.fromOpaque($0.pointee.owner).takeUnretainedValue() }
     }
 
     enum End {
@@ -168,9 +205,11 @@ final class WorkerThread: @unchecked Sendable {
 
 /// Who owns threads and carries on when one of them trapped.
 protocol TrapOwner: AnyObject, Sendable {
+    /// A thread has trapped and called its heir, which decides about it and takes its place. On the heir's thread.
+    func inherit(from predecessor: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread)
     /// The thread is parked and its trap will be contained: put another in its place, and forget it. On the reaper's
     /// thread.
     func replace(_ thread: WorkerThread)
     /// The process was told, the thread has ended and was joined; its stack is free. On the reaper's thread.
-    func retire(_ stack: WorkerStack)
+    func retire(_ thread: WorkerThread)
 }

@@ -27,13 +27,15 @@ final class TrapClassifier {
 
     enum Finding {
         case contained
-        case notContained(String)
+        case notContained(StaticString)
     }
 
     struct Evidence {
         var finding: Finding
         /// The innermost frames: addresses to look up.
         var frames: [UInt]
+        /// Bytes of the stack that were in use.
+        var usedStack = 0
     }
 
     private static let reportedFrames = 64
@@ -58,7 +60,12 @@ final class TrapClassifier {
         let finding = judge(thread.pointee.trap, thread, origins, pc: registers.programCounter)
         if case .notContained = finding { return Evidence(finding: finding, frames: []) }
         // No lock of the allocator is held on that stack: from here on allocating is safe.
-        return Evidence(finding: finding, frames: Array(innermost))
+        let (low, high) = (thread.pointee.stackLow, thread.pointee.stackHigh)
+        return Evidence(
+            finding: finding,
+            frames: Array(innermost),
+            usedStack: Int(high - min(max(registers.stackPointer, low), high))
+        )
     }
 
     private var innermost: [UInt] = {

@@ -5,8 +5,11 @@
 package import CLightProc
 import Glibc
 
-/// Decides, on a normal thread, what becomes of a thread that trapped. One per program; used by the reaper only.
-package final class TrapContainment {
+/// Decides, on a normal thread, what becomes of a thread that trapped. One for the program; any thread.
+package final class TrapContainment: Sendable {
+    /// Made before anything runs that may trap: making it installs the handler.
+    package static let shared = TrapContainment()
+
     /// Who trapped.
     package struct Culprit {
         package let proc: LightProc
@@ -17,7 +20,7 @@ package final class TrapContainment {
     package enum Verdict {
         case contain(Culprit, Evidence)
         /// Not ours to contain, and why.
-        case escalate(String)
+        case escalate(StaticString)
     }
 
     /// What a report is made of, later, when the worker has been replaced.
@@ -25,16 +28,14 @@ package final class TrapContainment {
         let signal: Int32
         let isStackOverflow: Bool
         let frames: [UInt]
+        let usedStack: Int
     }
 
-    private let classifier = TrapClassifier()
-    private let symbolizer = Symbolizer()
-    private var messages = RuntimeMessages()
-    /// Words of threads that are still waiting for their verdict.
-    private var own: [UnsafeMutablePointer<crt_thread>: String] = [:]
+    /// Held for the length of a walk. Nobody who is walked over can hold it: a trap under a lock of ours is not contained.
+    private let classifier = Locked(TrapClassifier())
     private let executorWitness: UInt
 
-    package init() {
+    private init() {
         Self.installHandler
         let proc = LightProc.async(on: Nobody()) { _ in }
         executorWitness = ProcTaskExecutor(proc, incarnation: 0).identity.witness
@@ -47,38 +48,31 @@ package final class TrapContainment {
         precondition(status == 0, "sigaction failed with errno \(status)")
     }()
 
-    /// Decides about a parked thread.
+    /// Decides about a parked thread. Does not allocate before it is known that the thread holds no lock of the allocator.
     package func verdict(on thread: UnsafeMutablePointer<crt_thread>) -> Verdict {
+        // The walk first: it needs the registers only, and meanwhile the thread finds out whose task it was.
+        let evidence = classifier.withLock { $0.examine(thread) }
+        if case .notContained(let why) = evidence.finding { return .escalate(why) }
         guard crt_awaitTrapDetails(thread, 1000) else {
             return .escalate("the Swift runtime did not say within a second whose task it was")
         }
-        let evidence = classifier.examine(thread)
-        if case .notContained(let why) = evidence.finding { return .escalate(why) }
         guard let culprit = culprit(of: thread) else { return .escalate("the current task belongs to no process") }
         if culprit.executor == nil, culprit.proc.isCancellingTask {
             return .escalate("a cancellation handler was running: the lock of the task's status is held")
         }
+        if ContainmentLedger.shared.policy(of: culprit.proc.domain) == .crash {
+            return .escalate("the policy of the process is to crash")
+        }
         let signal = thread.pointee.trap.signal
         return .contain(
             culprit,
-            Evidence(signal: signal, isStackOverflow: signal == SIGSEGV || signal == SIGBUS, frames: evidence.frames)
+            Evidence(
+                signal: signal,
+                isStackOverflow: signal == SIGSEGV || signal == SIGBUS,
+                frames: evidence.frames,
+                usedStack: evidence.usedStack
+            )
         )
-    }
-
-    /// Reads what the handler of a waiting thread took of the runtime's words, so that a trap before it in the queue finds
-    /// its own there.
-    package func shareMessages(of thread: UnsafeMutablePointer<crt_thread>) {
-        let reports = takeMessages(of: thread)
-        // With one report the words are that thread's own, and are kept for it.
-        guard let first = reports.first else { return }
-        own[thread] = first
-        messages.leave(reports.dropFirst())
-    }
-
-    private func takeMessages(of thread: UnsafeMutablePointer<crt_thread>) -> [String] {
-        guard crt_awaitTrapDetails(thread, 1000), let buffer = thread.pointee.trap.message else { return [] }
-        thread.pointee.trap.message = nil
-        return messages.read(buffer)
     }
 
     private static var wallClock: Duration {
@@ -105,40 +99,37 @@ package final class TrapContainment {
         return Culprit(proc: executor.proc, executor: executor)
     }
 
-    /// Puts into words what happened. Costs a look into debug information the first time an address traps.
+    /// Reports what happened: puts it into the ledger, and returns it as the reason for the process's end.
+    ///
+    /// Looks nothing up: that is for who reads the report.
     package func report(
         _ evidence: Evidence,
         of culprit: Culprit,
         on thread: UnsafeMutablePointer<crt_thread>
     ) -> TrapReport {
-        let pc = evidence.frames.first ?? 0
-        let failure = evidence.isStackOverflow ? nil : symbolizer.runtimeFailure(at: pc)
-        // Optimised traps say nothing; their words are in the debug information.
-        let own = self.own.removeValue(forKey: thread).map { [$0] } ?? takeMessages(of: thread)
-        let message = messages.claim(own: own, speaks: failure == nil && !evidence.isStackOverflow) ?? failure
-        let kind: TrapKind =
-            if evidence.isStackOverflow {
-                .stackOverflow
-            } else if let known = message.flatMap(TrapKind.init(words:)) {
-                known
-            } else {
-                switch evidence.signal {
-                case SIGFPE: .divisionByZero
-                case SIGABRT: .abort
-                default: .trap
-                }
-            }
-        return TrapReport(
-            kind: kind,
-            message: message,
+        let content = TrapReportContent(
             signal: evidence.signal,
+            isStackOverflow: evidence.isStackOverflow,
             process: culprit.proc.id,
             name: culprit.proc.name,
-            messageType: culprit.proc.messageType.map { "\($0)" },
+            messageType: culprit.proc.messageType,
             time: Self.wallClock,
-            backtrace: evidence.frames
+            backtrace: evidence.frames,
+            words: thread.pointee.trap.message
         )
+        thread.pointee.trap.message = nil
+        ReportResolver.shared.add(content)
+        let report = TrapReport(content)
+        let leaked = min(evidence.usedStack, Self.bytesOfFrames) + (culprit.executor == nil ? 0 : Self.bytesOfTask)
+        ContainmentLedger.shared.add(report, domain: culprit.proc.domain, leaking: leaked)
+        return report
     }
+
+    /// What a task that never finishes keeps, by measurement: its record, its stack, its executor and the closure it runs.
+    package static let bytesOfTask = 1536
+
+    /// What the frames of one trapped stack are taken to hold at most: in a recursion they hold little each.
+    private static let bytesOfFrames = 16 << 10
 }
 
 /// A scheduler for a process that never runs.

@@ -29,7 +29,7 @@ extension TrapReport {
     }
 
     private static func frames(at address: UInt) -> [Frame] {
-        let symbol = symbolizer.withLock { $0.symbol(at: address) }
+        let symbol = ReportResolver.shared.symbol(at: address)
         guard !symbol.locations.isEmpty else {
             return [
                 Frame(address: address, function: nil, object: symbol.object, file: nil, line: nil, isInlined: false)
@@ -60,8 +60,6 @@ extension TrapReport {
         }
         return nil
     }
-
-    private static let symbolizer = Locked(Symbolizer())
 
     /// The report for people: what and who in the first line, then the backtrace. Costs as ``frames()``.
     public func text() -> String {

@@ -4,50 +4,69 @@
 
 /// What is known about a contained trap.
 ///
-/// Cheap to copy; made by the reaper while the faulting thread is parked.
+/// Cheap to copy. What the handler saw is there from the beginning; what has to be looked up (the kind of a trap in
+/// optimised code, names, lines) is looked up once, by a thread made for that, or by the first who asks if that is
+/// earlier: then the asking thread waits while files are read, milliseconds the first time.
 public struct TrapReport: Sendable {
-    /// What went wrong, as far as the message, the debug information and the signal tell.
-    public let kind: TrapKind
-    /// What the Swift runtime printed about it, if it did. Two traps at the same instant may share their lines.
-    public let message: String?
-    /// The signal's number, as in `SIGILL`.
-    public let signal: Int32
-    /// The process that trapped.
-    public let process: ProcID
-    /// Its name, if it has one.
-    public let name: String?
-    /// The type of the messages that the process takes, if it takes one type only (a reactive process).
-    public let messageType: String?
-    /// When it happened, since the beginning of 1970 (UTC).
-    public let time: Duration
-    /// Addresses within the instructions of the faulting stack, innermost first; at most 64. ``frames()`` names them.
-    public let backtrace: [UInt]
+    let content: TrapReportContent
 
+    /// The signal's number, as in `SIGILL`.
+    public var signal: Int32 { content.signal }
+    /// The process that trapped.
+    public var process: ProcID { content.process }
+    /// Its name, if it has one.
+    public var name: String? { content.name }
+    /// The type of the messages that the process takes, if it takes one type only (a reactive process), or of the
+    /// message that it had received last.
+    public var messageType: String? { content.messageType.map { "\($0)" } }
+    /// When it happened, since the beginning of 1970 (UTC).
+    public var time: Duration { content.time }
+    /// Addresses within the instructions of the faulting stack, innermost first; at most 64. ``frames()`` names them.
+    public var backtrace: [UInt] { content.backtrace }
+
+    /// What went wrong, as far as the message, the debug information and the signal tell. May wait, see above.
+    public var kind: TrapKind { content.findings.kind }
+    /// What the Swift runtime printed about it, if it did. Two traps at the same instant may share their lines. May wait.
+    public var message: String? { content.findings.message }
+
+    /// One line for logs and error bodies. May wait.
+    public var summary: String {
+        let findings = content.findings
+        guard let message = findings.message, !message.isEmpty else { return findings.kind.description }
+        return "\(findings.kind) (\(message))"
+    }
+
+    /// Looks up what has to be looked up, if nobody has. By the reporter's thread.
+    func resolve() { _ = content.findings }
+
+    /// Calls `action` once what has to be looked up is known: at once, or on the thread that looks it up.
+    package func whenResolved(_ action: @escaping @Sendable () -> Void) { content.whenResolved(action) }
+
+    /// A report of which everything is known, as tests make them.
     package init(
         kind: TrapKind,
         message: String?,
         signal: Int32,
         process: ProcID,
         name: String?,
-        messageType: String? = nil,
+        messageType: Any.Type? = nil,
         time: Duration = .zero,
         backtrace: [UInt]
     ) {
-        self.kind = kind
-        self.message = message
-        self.signal = signal
-        self.process = process
-        self.name = name
-        self.messageType = messageType
-        self.time = time
-        self.backtrace = backtrace
+        content = TrapReportContent(
+            signal: signal,
+            isStackOverflow: false,
+            process: process,
+            name: name,
+            messageType: messageType,
+            time: time,
+            backtrace: backtrace,
+            words: nil,
+            findings: .init(kind: kind, message: message)
+        )
     }
 
-    /// One line for logs and error bodies.
-    public var summary: String {
-        guard let message, !message.isEmpty else { return kind.description }
-        return "\(kind) (\(message))"
-    }
+    init(_ content: TrapReportContent) { self.content = content }
 }
 
 /// What went wrong, in words.

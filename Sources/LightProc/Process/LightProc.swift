@@ -31,6 +31,8 @@ public final class LightProc: @unchecked Sendable {
     @usableFromInline let slot = BodySlot()
     /// Whether messages are handled by a synchronous handler; the other kind is async.
     public let isReactive: Bool
+    /// The number of its ``ContainmentDomain``; 0: none.
+    package let domain: UInt32
     /// Who runs the process; the same for its whole life.
     public let scheduler: any ProcScheduler
     /// The identity of the process; it stays the same over restarts.
@@ -41,11 +43,13 @@ public final class LightProc: @unchecked Sendable {
         scheduler: any ProcScheduler,
         isReactive: Bool,
         isBusy: Bool,
+        domain: UInt32,
         step: @escaping (LightProc, ProcOperation) throws -> Void
     ) {
         id = ProcID.next()
         self.scheduler = scheduler
         self.isReactive = isReactive
+        self.domain = domain
         self.step = step
         mailbox = Mailbox(isBusy: isBusy)
     }

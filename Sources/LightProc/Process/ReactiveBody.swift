@@ -105,15 +105,20 @@ extension LightProc {
     @inlinable static var reductions: Int32 { @inline(__always) get { 256 } }
 
     /// Makes a reactive process that lives at once and cannot be restarted.
+    ///
+    /// - Parameter domain: The number of its ``ContainmentDomain``, which says what becomes of its traps; 0: they are
+    ///   contained.
     @inlinable
     public static func reactive<Body: ReactiveBody>(
         _ body: consuming sending Body,
-        on scheduler: any ProcScheduler
+        on scheduler: any ProcScheduler,
+        domain: UInt32 = 0
     ) -> LightProc {
         let proc = LightProc(
             scheduler: scheduler,
             isReactive: true,
             isBusy: false,
+            domain: domain,
             step: { try reactiveStep($0, $1, Body.self) }
         )
         BodyStorage<Body>.initialize(proc.slot, to: body)
@@ -122,15 +127,19 @@ extension LightProc {
     }
 
     /// Makes a reactive process whose body is made by `make` at every start. It is down until `restart()`.
+    ///
+    /// - Parameter domain: As for a process made of a value.
     @inlinable
     public static func reactive<Body: ReactiveBody>(
         on scheduler: any ProcScheduler,
+        domain: UInt32 = 0,
         make: @escaping @Sendable () throws -> Body
     ) -> LightProc {
         let proc = LightProc(
             scheduler: scheduler,
             isReactive: true,
             isBusy: true,
+            domain: domain,
             step: { try reactiveStep($0, $1, Body.self) }
         )
         BodyStorage<Body>.initialize(proc.slot, to: nil)

@@ -2,7 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-import LightProc
+public import LightProc
 
 /// A group of like children: how many, what they do, and when they are restarted.
 public struct Children: Sendable {
@@ -16,6 +16,8 @@ public struct Children: Sendable {
     public let backoff: Backoff
     /// How long an async child may take to return after it was asked to stop.
     public let shutdownTime: Duration
+    /// What becomes of a trap of a member; nil: what the system says.
+    public let containment: ContainmentPolicy?
     let messageType: Any.Type?
     let make: @Sendable (BastionSystem, ChildBox) -> LightProc
 
@@ -24,12 +26,14 @@ public struct Children: Sendable {
     /// - Parameters:
     ///   - name: Members are called `name-0`, `name-1`, ...
     ///   - redundancy: How many; at least one.
+    ///   - containment: What becomes of a trap of a member; nil: what the system says.
     public init(
         _ name: String,
         redundancy: Int = 1,
         restart: RestartType = .permanent,
         backoff: Backoff = .none,
         shutdownTime: Duration = .seconds(5),
+        containment: ContainmentPolicy? = nil,
         body: @escaping @Sendable (Context) async throws -> Void
     ) {
         self.name = name
@@ -37,9 +41,10 @@ public struct Children: Sendable {
         self.restart = restart
         self.backoff = backoff
         self.shutdownTime = shutdownTime
+        self.containment = containment
         messageType = nil
         make = { system, box in
-            let proc = LightProc.async(on: system.executor) { proc in
+            let proc = LightProc.async(on: system.executor, domain: system.domain(for: containment)) { proc in
                 try await body(Context(proc: proc, system: system, box: box))
             }
             proc.declareMessages(of: Envelope.self)
@@ -53,16 +58,20 @@ public struct Children: Sendable {
         _ behavior: @autoclosure @escaping @Sendable () throws -> Body,
         redundancy: Int = 1,
         restart: RestartType = .permanent,
-        backoff: Backoff = .none
+        backoff: Backoff = .none,
+        containment: ContainmentPolicy? = nil
     ) {
         self.name = name
         self.redundancy = redundancy
         self.restart = restart
         self.backoff = backoff
         shutdownTime = .seconds(5)
+        self.containment = containment
         messageType = Body.Message.self
         make = { system, _ in
-            LightProc.reactive(on: system.executor) { try ReactiveAdapter(behavior()) }
+            LightProc.reactive(on: system.executor, domain: system.domain(for: containment)) {
+                try ReactiveAdapter(behavior())
+            }
         }
     }
 

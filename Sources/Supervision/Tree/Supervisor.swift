@@ -163,13 +163,19 @@ struct SupervisorBody: ReactiveBody {
             case .stop, .finish, nil: "the supervisor is stopping"
             }
         let (proc, name, restarts) = (child.proc, shell.name, child.proc.restarts)
-        shell.system.tell(.warning) {
+        let system = shell.system
+        let line: @Sendable () -> (Logger.Message, Logger.Metadata) = {
             var metadata: Logger.Metadata = [
                 "child": "\(proc)", "supervisor": "\(name)", "restarts": "\(restarts)", "next": "\(next)",
             ]
-            // Looks into debug information, here where it keeps nobody waiting.
             if let place = reason.trapReport?.place { metadata["at"] = "\(place)" }
             return ("child ended: \(reason)", metadata)
+        }
+        // The symbols of a report are looked up elsewhere first, so that no worker waits for files.
+        if let report = reason.trapReport {
+            report.whenResolved { system.tell(.warning, line) }
+        } else {
+            system.tell(.warning, line)
         }
     }
 }

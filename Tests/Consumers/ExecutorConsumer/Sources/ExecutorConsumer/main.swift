@@ -19,7 +19,7 @@ func check() async throws {
     let trapping = pool.spawn(ProcStack(name: "trapping")) { names[names.count + 97] }
     guard case .failed(.trap(let report)) = await trapping.outcome() else { fatalError("a trap has another outcome") }
     precondition(report.kind == .indexOutOfRange && report.name == "trapping", "\(report.summary) of \(report.process)")
-    precondition(ContainmentStatistics.contained == 1, "the trap was not counted")
+    precondition(Containment.contained == 1, "the trap was not counted")
 
     // The worker that the trap ended was replaced: the pool goes on.
     let after = pool.spawn { try await Task.sleep(for: .milliseconds(1)) }

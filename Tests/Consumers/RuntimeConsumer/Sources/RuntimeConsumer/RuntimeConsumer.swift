@@ -12,7 +12,7 @@ struct RuntimeConsumer: FortProgram {
     func run(in context: Context) async throws {
         let words = ["zero"]
         if context.restarts < 2 { context.log.info("never said: \(words[context.restarts + 1])") }
-        precondition(ContainmentStatistics.contained == 2, "\(ContainmentStatistics.contained) traps were contained")
+        precondition(Containment.contained == 2, "\(Containment.contained) traps were contained")
 
         let digits = try context.children("digit", of: Question.self) { context in
             for await question in context.messages(of: Question.self) {

@@ -1,0 +1,149 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+
+/// What is behind a ``TrapReport``: what the handler saw, and what was found out about it since.
+final class TrapReportContent: Sendable {
+    struct Findings: Sendable {
+        let kind: TrapKind
+        let message: String?
+    }
+    private struct State: @unchecked Sendable {
+        // Sendable: the words belong to the report until the resolver takes them.
+        var words: UnsafeMutablePointer<CChar>?
+        var findings: Findings?
+        var waiting: [@Sendable () -> Void] = []
+    }
+
+    let signal: Int32
+    let isStackOverflow: Bool
+    let process: ProcID
+    let name: String?
+    let messageType: Any.Type?
+    let time: Duration
+    let backtrace: [UInt]
+    private let state: Locked<State>
+
+    /// - Parameter words: What the handler took of the runtime's words, malloc'ed; belongs to the report from now on.
+    init(
+        signal: Int32,
+        isStackOverflow: Bool,
+        process: ProcID,
+        name: String?,
+        messageType: Any.Type?,
+        time: Duration,
+        backtrace: [UInt],
+        words: UnsafeMutablePointer<CChar>?,
+        findings: Findings? = nil
+    ) {
+        self.signal = signal
+        self.isStackOverflow = isStackOverflow
+        self.process = process
+        self.name = name
+        self.messageType = messageType
+        self.time = time
+        self.backtrace = backtrace
+        state = Locked(State(words: words, findings: findings))
+    }
+
+    /// What has to be looked up; waits for it if nobody has looked.
+    var findings: Findings {
+        if let known { return known }
+        return ReportResolver.shared.resolve(self)
+    }
+
+    var known: Findings? { state.withLock { $0.findings } }
+
+    func whenResolved(_ action: @escaping @Sendable () -> Void) {
+        let isKnown = state.withLock { state in
+            if state.findings == nil { state.waiting.append(action) }
+            return state.findings != nil
+        }
+        if isKnown { action() }
+    }
+
+    func takeWords() -> UnsafeMutablePointer<CChar>? {
+        let bits = state.withLock { state in
+            defer { state.words = nil }
+            return UInt(bitPattern: state.words)
+        }
+        return UnsafeMutablePointer(bitPattern: bits)
+    }
+
+    /// By the resolver, once. Returns who waits for it, to be called outside of locks.
+    func settle(_ findings: Findings) -> [@Sendable () -> Void] {
+        state.withLock { state in
+            state.findings = findings
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+    }
+}
+
+/// Finds out what a report does not know by itself. One for the program: symbols are read and kept once.
+final class ReportResolver: Sendable {
+    static let shared = ReportResolver()
+
+    private struct State {
+        let symbolizer = Symbolizer()
+        var messages = RuntimeMessages()
+        /// Words of reports that were read, but not looked up yet.
+        var own: [ObjectIdentifier: String] = [:]
+
+        /// Sorts out the words of a report: the first that it has are its own.
+        mutating func read(_ report: TrapReportContent) {
+            guard let words = report.takeWords() else { return }
+            let reports = messages.read(words)
+            guard let first = reports.first else { return }
+            own[ObjectIdentifier(report)] = first
+            messages.leave(reports.dropFirst())
+        }
+
+        mutating func findings(of report: TrapReportContent) -> TrapReportContent.Findings {
+            // Optimised traps say nothing; their words are in the debug information.
+            let failure =
+                report.isStackOverflow ? nil : report.backtrace.first.flatMap { symbolizer.runtimeFailure(at: $0) }
+            let own = self.own.removeValue(forKey: ObjectIdentifier(report))
+            let speaks = failure == nil && !report.isStackOverflow
+            let message = messages.claim(own: own.map { [$0] } ?? [], speaks: speaks) ?? failure
+            if report.isStackOverflow { return .init(kind: .stackOverflow, message: message) }
+            let kind =
+                message.flatMap(TrapKind.init(words:))
+                ?? {
+                    switch report.signal {
+                    case SIGFPE: .divisionByZero
+                    case SIGABRT: .abort
+                    default: .trap
+                    }
+                }()
+            return .init(kind: kind, message: message)
+        }
+    }
+    /// Held while files are read. Who asks meanwhile waits.
+    private let state = Locked(State())
+    /// Reports in the order of their traps that are not looked up yet; a lock of its own, so that adding never waits.
+    private let unresolved = Locked<[TrapReportContent]>([])
+
+    /// A report was made; its words may be wanted by another.
+    func add(_ report: TrapReportContent) { unresolved.withLock { $0.append(report) } }
+
+    func symbol(at address: UInt) -> Symbolizer.Symbol { state.withLock { $0.symbolizer.symbol(at: address) } }
+
+    func resolve(_ report: TrapReportContent) -> TrapReportContent.Findings {
+        let (findings, waiting) = state.withLock { state -> (TrapReportContent.Findings, [@Sendable () -> Void]) in
+            if let known = report.known { return (known, []) }
+            // The words of all that trapped at about the same time: what one handler took may be another's.
+            let others = unresolved.withLock { unresolved in
+                unresolved.removeAll { $0 === report }
+                return unresolved
+            }
+            for other in [report] + others { state.read(other) }
+            let findings = state.findings(of: report)
+            return (findings, report.settle(findings))
+        }
+        for action in waiting { action() }
+        return findings
+    }
+}
