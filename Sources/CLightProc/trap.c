@@ -16,6 +16,16 @@
 #define AT_MINSIGSTKSZ 51
 #endif
 
+// How often the waits below are repeated. Everything takes many times longer in a program that a sanitizer watches.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define CRT_PATIENCE 20
+#endif
+#endif
+#ifndef CRT_PATIENCE
+#define CRT_PATIENCE 1
+#endif
+
 __thread crt_thread *crt_currentThread __attribute__((tls_model("initial-exec")));
 
 // ---------------------------------------------------------------------------------------------------- futex
@@ -134,7 +144,8 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     // Parked until a normal thread has decided. A verdict always comes, unless who decides waits itself for a lock that a
     // parked thread holds (the allocator's): then this thread stops waiting and the program ends, as it must.
     uint32_t verdict = crt_verdictPending;
-    for (int waits = 0; (waits < 100 && verdict == crt_verdictPending) || verdict == crt_verdictHeld; waits++) {
+    for (int waits = 0; (waits < 100 * CRT_PATIENCE && verdict == crt_verdictPending) || verdict == crt_verdictHeld;
+         waits++) {
         crt_futexWait(&self->verdict, verdict, 100000000);
         // ordering: acquire: pairs with `crt_deliverVerdict`.
         verdict = atomic_load_explicit(&self->verdict, memory_order_acquire);
@@ -242,7 +253,7 @@ void crt_wakeReaper(void) {
 }
 
 bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds) {
-    for (uint32_t waited = 0; waited < milliseconds; waited++) {
+    for (uint32_t waited = 0; waited < milliseconds * CRT_PATIENCE; waited++) {
         if (atomic_load_explicit(&thread->trap.stage, memory_order_acquire) == 2) return true;
         crt_futexWait(&thread->trap.stage, 1, 1000000);
     }

@@ -23,7 +23,8 @@ import Testing
         #expect(said(result).contains("bastion: this trap is not contained: a wild access"))
     }
 
-    @Test func anAbortOfTheAllocatorEndsTheProgram() async {
+    @Test(.withTheFunctionsOfTheCLibrary)
+    func anAbortOfTheAllocatorEndsTheProgram() async {
         let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
             let pool = try WorkerPool(workers: 1)
             _ = await pool.spawn {

@@ -8,6 +8,7 @@ import Testing
 
 @Suite struct UnwindingOriginTests {
     @Test(
+        .withTheFunctionsOfTheCLibrary,
         arguments: [
             ("malloc", .allocator), ("free", .allocator), ("memalign", .allocator), ("posix_memalign", .allocator),
             ("dlsym", .loader), ("dl_iterate_phdr", .loader), ("abort", .libcAbort), ("raise", .libcAbort),

@@ -13,7 +13,8 @@ import Testing
         #expect(SwiftName.demangled("") == "")
     }
 
-    @Test func anExportedFunctionIsNamed() {
+    @Test(.withTheFunctionsOfTheCLibrary)
+    func anExportedFunctionIsNamed() {
         let symbolizer = Symbolizer()
         let address = UInt(bitPattern: dlsym(nil, "qsort"))
         let symbol = symbolizer.symbol(at: address + 2)

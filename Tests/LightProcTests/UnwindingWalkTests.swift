@@ -22,7 +22,8 @@ import Testing
         }
     }
 
-    @Test func aCallbackOfQsortIsWalkedThrough() async {
+    @Test(.withTheFunctionsOfTheCLibrary)
+    func aCallbackOfQsortIsWalkedThrough() async {
         await #expect(processExitsWith: .success) {
             let thread = FaultedThread.run {
                 var numbers: [Int32] = [3, 1, 2]
@@ -65,7 +66,8 @@ import Testing
         }
     }
 
-    @Test func anAbortOfFreeIsTheAllocators() async {
+    @Test(.withTheFunctionsOfTheCLibrary)
+    func anAbortOfFreeIsTheAllocators() async {
         await #expect(processExitsWith: .success) {
             let thread = FaultedThread.run { free(opaque(malloc(64)! + 8)) }
             let origins = thread.origins(CodeRegions())

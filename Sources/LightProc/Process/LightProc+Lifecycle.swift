@@ -2,8 +2,6 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-public import Synchronization
-
 /// Start, stop, end, restart, close: the shell around ``ProcState``.
 ///
 /// How an incarnation ends, whatever the reason:
@@ -23,21 +21,14 @@ extension LightProc {
 
     /// Tells the process to do something besides its messages. Any thread.
     func order(_ order: Orders) {
-        // ordering: sequentiallyConsistent: the order is in place before the mailbox is looked at; the consumer goes
-        // idle first and looks at the orders then. One of the two sees the other (Dekker).
-        let before = orders.bitwiseOr(order.rawValue, ordering: .sequentiallyConsistent).oldValue
-        if isReactive {
-            if mailbox.claim() { scheduler.schedule(self) }
-        } else if before == 0 {
-            scheduler.schedule(self)
-        }
+        let mustSchedule = isReactive ? orders.give(order, claiming: mailbox) : orders.give(order)
+        if mustSchedule { scheduler.schedule(self) }
     }
 
     /// As `order`, by the consumer of a process that is down or whose worker trapped.
     private func orderAsConsumer(_ order: Orders) {
-        // ordering: sequentiallyConsistent: as in `order`.
-        let before = orders.bitwiseOr(order.rawValue, ordering: .sequentiallyConsistent).oldValue
-        if isReactive || before == 0 { scheduler.schedule(self) }
+        let isFirst = orders.give(order)
+        if isReactive || isFirst { scheduler.schedule(self) }
     }
 
     // MARK: Start
@@ -201,8 +192,7 @@ extension LightProc {
     /// - Returns: Whether it must be queued again, behind the others.
     @inlinable
     public func run() -> Bool {
-        // ordering: acquiring: pairs with `order`.
-        if orders.load(ordering: .acquiring) != 0, !obey() { return false }
+        if orders.current.rawValue != 0, !obey() { return false }
         guard isReactive else { return false }
         while true {
             do {
@@ -212,10 +202,8 @@ extension LightProc {
                 return false
             }
             // Out of budget with messages left, or told to do something else.
-            // ordering: relaxed: a hint; the one that counts follows.
-            if orders.load(ordering: .relaxed) != 0 || !mailbox.settle() { return true }
-            // ordering: sequentiallyConsistent: see `order`.
-            if orders.load(ordering: .sequentiallyConsistent) == 0 || !mailbox.claim() { return false }
+            if orders.hasSome || !mailbox.settle() { return true }
+            if !orders.hasSomeAfterSettling || !mailbox.claim() { return false }
             if !obey() { return false }
         }
     }
@@ -224,8 +212,7 @@ extension LightProc {
     @usableFromInline
     func failed(_ error: any Error) {
         decideEnd(state.incarnation, .error(error))
-        // ordering: relaxed: we are the consumer; nobody is to be woken.
-        _ = orders.bitwiseOr(Orders.cleanUp.rawValue, ordering: .relaxed)
+        orders.add(.cleanUp)
         _ = obey()
     }
 
@@ -235,37 +222,36 @@ extension LightProc {
     @usableFromInline
     func obey() -> Bool {
         while true {
-            // ordering: acquiring: pairs with `order`.
-            let current = Orders(rawValue: orders.load(ordering: .acquiring))
+            let current = orders.current
             if current.contains(.discard) {
                 discardLeftovers()
-                withdraw(Orders(rawValue: .max))
+                orders.withdraw(Orders(rawValue: .max))
                 return false
             }
             if current.contains(.cleanUp) {
                 runHooks()
                 if isReactive {
                     // Nothing of the process may be touched once the observer knows: it may run elsewhere already.
-                    withdraw([.cleanUp, .start, .stop, .finish, .settleDropped])
+                    orders.withdraw([.cleanUp, .start, .stop, .finish, .settleDropped])
                     reportEnd()
                     return false
                 }
                 // The order itself stays until the observer knows: a restart then goes on here, not elsewhere.
-                withdraw([.start, .stop, .finish, .cancel, .settleDropped])
+                orders.withdraw([.start, .stop, .finish, .cancel, .settleDropped])
                 reportEnd()
-                if withdraw(.cleanUp) { return false }
+                if orders.withdraw(.cleanUp) { return false }
                 continue
             }
             if current.contains(.start) {
                 start()
-                if withdraw(.start) { return isReactive }
+                if orders.withdraw(.start) { return isReactive }
                 continue
             }
             if current.contains(.settleDropped) {
                 // Withdrawn first: one that is dropped from now on orders anew.
-                let isEmpty = withdraw(.settleDropped, adding: isReactive ? [] : .held)
+                let isEmpty = orders.withdraw(.settleDropped, adding: isReactive ? [] : .held)
                 while let receipt = side.content.withLock({ $0.dropped.popLast() }) { receipt.unanswered() }
-                if isReactive ? isEmpty : withdraw(.held) { return isReactive }
+                if isReactive ? isEmpty : orders.withdraw(.held) { return isReactive }
                 continue
             }
             if current.contains(.cancel) {
@@ -273,7 +259,8 @@ extension LightProc {
                 let incarnation = state.incarnation
                 let isSealed = transition { $0.retire(incarnation) } == .sealed
                 if !isSealed { startDeadline(incarnation) }
-                if withdraw(isSealed ? [.cancel, .stop] : .cancel, adding: isSealed ? .cleanUp : []) { return false }
+                let done: Orders = isSealed ? [.cancel, .stop] : .cancel
+                if orders.withdraw(done, adding: isSealed ? .cleanUp : []) { return false }
             } else if !current.isDisjoint(with: .ends) {
                 let state = self.state
                 // An order that was meant for an incarnation before this one is dropped.
@@ -282,13 +269,13 @@ extension LightProc {
                     let reason: ExitReason =
                         state.isKillRequested ? .killed : state.isStopRequested ? .shutdown : .normal
                     let decided = isMeant && decideEnd(state.incarnation, reason)
-                    withdraw(.ends, adding: decided ? .cleanUp : [])
+                    orders.withdraw(.ends, adding: decided ? .cleanUp : [])
                 } else {
                     if isMeant {
                         cancelTask()
                         startDeadline(state.incarnation)
                     }
-                    if withdraw(.ends) { return false }
+                    if orders.withdraw(.ends) { return false }
                 }
             } else {
                 return isReactive
@@ -305,17 +292,7 @@ extension LightProc {
             try step(self, .start)
         } catch {
             decideEnd(state.incarnation, .error(error), cancelling: false)
-            // ordering: relaxed: we are the consumer and look at the orders next.
-            _ = orders.bitwiseOr(Orders.cleanUp.rawValue, ordering: .relaxed)
-        }
-    }
-
-    /// Removes orders that were carried out. True if none is left, and with that, for an async process, the role of consumer.
-    @discardableResult
-    private func withdraw(_ done: Orders, adding more: Orders = []) -> Bool {
-        orders.update { word in
-            word = word & ~done.rawValue | more.rawValue
-            return word == 0
+            orders.add(.cleanUp)
         }
     }
 

@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import CLightProc
-public import Synchronization
+import Synchronization
 
 /// A lightweight process: one mailbox, one lifecycle, restartable in place.
 ///
@@ -18,8 +18,8 @@ public final class LightProc: @unchecked Sendable {
 
     /// The queue of messages, and the place in the schedule.
     @usableFromInline let mailbox: Mailbox
-    /// What the process was told to do besides handling messages; a set of ``Orders``.
-    @usableFromInline let orders = AtomicWord(0)
+    /// What the process was told to do besides handling messages.
+    @usableFromInline let orders = OrderWord()
     /// A ``ProcState``.
     let stateWord = AtomicWord(ProcState().rawValue)
     /// The ``ProcSide``, retained, or 0 while nobody needed one.
@@ -207,33 +207,6 @@ enum ProcOperation {
     case release
     /// Say what the type of the messages is.
     case describe(UnsafeMutablePointer<Any.Type>)
-}
-
-/// Orders to a process besides its messages: a set in one word. They overtake messages.
-@usableFromInline
-struct Orders: OptionSet, Sendable {
-    @usableFromInline let rawValue: UInt
-    @usableFromInline init(rawValue: UInt) { self.rawValue = rawValue }
-
-    /// Begin an incarnation.
-    static let start = Orders(rawValue: 1)
-    /// End at the next opportunity, as asked.
-    static let stop = Orders(rawValue: 2)
-    /// Cancel the task of an async process.
-    static let cancel = Orders(rawValue: 4)
-    /// The end is decided: run the hooks, then report it.
-    static let cleanUp = Orders(rawValue: 8)
-    /// The mailbox is closed: get rid of what was left in it.
-    static let discard = Orders(rawValue: 16)
-    /// Tell the askers whose replies were dropped.
-    static let settleDropped = Orders(rawValue: 32)
-    /// End normally: the process's own wish.
-    static let finish = Orders(rawValue: 64)
-
-    /// Nothing to do; keeps the role of consumer of an async process.
-    static let held = Orders(rawValue: 128)
-
-    static let ends: Orders = [.stop, .finish]
 }
 
 /// The part of a process that most do without: behind a lock, made on demand.

@@ -175,8 +175,7 @@ extension LightProc {
                 let (message, receipt) = node.open(as: Body.Message.self)
                 if let receipt { proc.accept(receipt) }
                 try cell.pointee!.receive(message, on: proc)
-                // ordering: relaxed: a hint, looked at again before the process goes idle.
-                if proc.orders.load(ordering: .relaxed) != 0 { return }
+                if proc.orders.hasSome { return }
             }
         case .start:
             guard let factory = proc.factory as? BodyFactory<Body> else {
@@ -219,8 +218,7 @@ extension LightProc {
             let (message, receipt) = node.open(as: Body.Message.self)
             if let receipt { proc.accept(receipt) }
             try cell.pointee!.receive(message, on: proc)
-            // ordering: relaxed: as above.
-            if proc.orders.load(ordering: .relaxed) != 0 { return }
+            if proc.orders.hasSome { return }
         }
     }
 }

@@ -96,7 +96,7 @@ package struct CodeRegions: Sendable {
             "pvalloc", "malloc_trim", "malloc_usable_size", "mallinfo2", "malloc_stats", "malloc_info", "mallopt",
         ]
         let home = Self.address(of: "malloc").flatMap(list.entry(containing:))
-        let addresses = names.compactMap(Self.address(of:)).filter { home?.object.contains($0) ?? false }
+        let addresses = names.flatMap(Self.addresses(of:)).filter { home?.object.contains($0) ?? false }
         switch home.map(Self.origin(of:)) {
         case .libc?: addRun(of: addresses, .allocator)
         case _? where home?.object != list.executable?.object:
@@ -112,7 +112,7 @@ package struct CodeRegions: Sendable {
     }
 
     private mutating func add(_ name: StaticString, _ origin: FrameOrigin) {
-        if let address = Self.address(of: name) { add(functionAt: address, origin) }
+        for address in Self.addresses(of: name) { add(functionAt: address, origin) }
     }
 
     private mutating func add(functionAt address: UInt, _ origin: FrameOrigin) {
@@ -132,11 +132,29 @@ package struct CodeRegions: Sendable {
         }
     }
 
-    private static func address(of name: StaticString) -> UInt? {
-        // safety: a StaticString literal is null-terminated UTF-8.
-        let address = name.utf8Start.withMemoryRebound(to: CChar.self, capacity: name.utf8CodeUnitCount + 1) {
-            dlsym(nil, $0)
-        }
-        return address.map(UInt.init(bitPattern:))
+    /// The function that the program calls by this name.
+    private static func address(of name: StaticString) -> UInt? { address(of: name.description, in: nil) }
+
+    /// All functions that stand on the stack when the program calls one of the C library: that one, what was put in its
+    /// place, and, in a program that was built with a sanitizer, what its replacement jumps to.
+    private static func addresses(of name: StaticString) -> [UInt] {
+        let addresses = [
+            address(of: name), address(of: name.description, in: cLibrary),
+            address(of: "__interceptor_\(name)", in: nil),
+        ]
+        return Array(Set(addresses.compactMap { $0 }))
     }
+
+    private static func address(of name: String, in library: Library?) -> UInt? {
+        dlsym(library?.handle, name).map(UInt.init(bitPattern:))
+    }
+
+    /// An object that is loaded and stays so.
+    private struct Library: @unchecked Sendable {
+        // Sendable: the handle is never closed, and the loader has locks of its own.
+        let handle: UnsafeMutableRawPointer
+    }
+
+    /// Nil if the program is linked with its own: then there is no other.
+    private static let cLibrary = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD).map(Library.init)
 }

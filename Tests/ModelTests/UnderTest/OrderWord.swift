@@ -1,0 +1,1 @@
+../../../Sources/LightProc/Process/OrderWord.swift

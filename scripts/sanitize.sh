@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Builds the tests with a sanitizer, in .build-tsan or .build-asan, and runs them. A report is a failure.
+#
+#     scripts/sanitize.sh thread [FILTER]     ThreadSanitizer: data races, in what is not atomic or not ordered
+#     scripts/sanitize.sh address [FILTER]    AddressSanitizer: use after free, overflow
+#
+# FILTER is a regular expression as for `swift test --filter`; by default all suites but those named below.
+# Exit tests run in programs of their own, with the same sanitizer; a report there is a failure of the test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case ${1:-} in
+thread) kind=thread build=.build-tsan ;;
+address) kind=address build=.build-asan ;;
+*)
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+filter=${2:-}
+
+# Signals are ours: what the tests expect of a trap that is not contained is the signal, not the sanitizer's report.
+signals=handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0:handle_abort=0
+# The first report ends the program: later ones may be consequences.
+export TSAN_OPTIONS=$signals:halt_on_error=1:${TSAN_OPTIONS:-}
+# A process that trapped leaks by design, and its stack is left without unwinding.
+export ASAN_OPTIONS=$signals:detect_leaks=0:detect_stack_use_after_return=0:use_sigaltstack=0:${ASAN_OPTIONS:-}
+# The runtime's own reports of crashes clone the program, which ThreadSanitizer does not survive.
+export SWIFT_BACKTRACE=enable=no
+
+flags=(--sanitize="$kind" --scratch-path "$build" --disable-xctest)
+echo "== build the tests with the $kind sanitizer"
+swift build --quiet --build-tests --sanitize="$kind" --scratch-path "$build" --disable-build-manifest-caching
+
+run() {
+    echo "== run $*"
+    swift test --quiet "${flags[@]}" --skip-build "$@"
+}
+
+if [ -n "$filter" ]; then
+    run --filter "$filter"
+    exit
+fi
+# Left out: the models' threads run one at a time by design; topology is pure code, and tests of it read files.
+run --skip '^ModelTests' --skip '\.Topology' --skip '\.Placement'
