@@ -221,7 +221,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     }
 
     private func work(_ thread: WorkerThread, as worker: Worker) {
-        thread.record.pointee.nodes = worker.nodes
+        crt_setNodes(worker.nodes)
         thread.record.pointee.seat = Unmanaged.passUnretained(worker).toOpaque()
         // The predecessor on this seat may have trapped as a searcher only in user code, where nobody searches.
         while let item = worker.take(injection) ?? search(worker) ?? sleep(worker) {
