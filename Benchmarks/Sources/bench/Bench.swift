@@ -9,9 +9,11 @@ import Runtime
 
 /// Runs scenarios several times and prints the median, the fastest and the slowest, in nanoseconds an operation.
 ///
-/// `bench [--workers N] [--runs N] [--scale N] [--counts] [NAME ...]`. With `--counts` it prints allocations an operation
-/// instead: the difference between a run and one of twice the size, so that what is made once does not count. CPU time of the whole process stands beside wall time: on a
-/// shared machine it is the steadier of the two.
+/// `bench [--workers N] [--runs N] [--scale N] [--operations N] [--counts | --memory] [NAME ...]`. With `--counts` it
+/// prints allocations an operation instead: the difference between a run and one of twice the size, so that what is made
+/// once does not count. With `--memory` it prints what a million idle processes occupy. `--operations` replaces the
+/// number of operations of each run, for tools that slow the program down. CPU time of the whole process stands beside
+/// wall time: on a shared machine it is the steadier of the two.
 @main
 struct Bench {
     static func main() async {
@@ -48,7 +50,9 @@ struct BenchCommand {
     private var workers = 2
     private var runs = 7
     private var scale = 1
+    private var operations: Int?
     private var countsAllocations = false
+    private var measuresMemory = false
     private var names: [String] = []
 
     init(arguments: [String]) {
@@ -58,7 +62,9 @@ struct BenchCommand {
             case "--workers": workers = Self.number(argument, rest.popFirst())
             case "--runs": runs = Self.number(argument, rest.popFirst())
             case "--scale": scale = Self.number(argument, rest.popFirst())
+            case "--operations": operations = Self.number(argument, rest.popFirst())
             case "--counts": countsAllocations = true
+            case "--memory": measuresMemory = true
             case _ where argument.hasPrefix("-"): Self.fail("unknown option \(argument)")
             default: names.append(argument)
             }
@@ -89,8 +95,13 @@ struct BenchCommand {
         var log = Logger(label: "bench")
         log.logLevel = .error
         let system = BastionSystem(executor: pool, log: log)
-        if countsAllocations {
-            await printAllocations(system)
+        if countsAllocations || measuresMemory {
+            if countsAllocations {
+                await printAllocations(system)
+            } else {
+                await IdleMemory.print(system, operations ?? 1_000_000)
+            }
+            if measuresMemory { return }
             await system.stop()
             pool.shutdown()
             return
@@ -99,7 +110,7 @@ struct BenchCommand {
         print("workers \(pool.workerCount), runs \(runs); ns an operation")
         print(Self.row(["scenario", "operation", "median", "fastest", "slowest", "CPU median", "CPU/floor"]))
         for scenario in Scenario.all where names.isEmpty || names.contains(scenario.name) {
-            let count = scenario.operations * scale
+            let count = operations ?? scenario.operations * scale
             var wall: [Double] = []
             var cpu: [Double] = []
             for run in 0...runs {
@@ -157,7 +168,7 @@ struct BenchCommand {
     private func printAllocations(_ system: BastionSystem) async {
         print(Self.row(["scenario", "operation", "allocations"]))
         for scenario in Scenario.all where names.isEmpty || names.contains(scenario.name) {
-            let count = scenario.operations / 4 * scale
+            let count = operations ?? scenario.operations / 4 * scale
             var blocks: [Int64] = []
             // The first fills the node pools and the caches of the Swift runtime.
             for size in [2 * count, count, 2 * count] {

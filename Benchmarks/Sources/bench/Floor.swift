@@ -29,6 +29,17 @@ enum Floor {
         loop.run()
     }
 
+    /// As `counting`, but what sends is a process too, in portions of 255: what the runtime's scenario does.
+    static func countingFromProcess(_ count: Int) {
+        let loop = FloorLoop()
+        let counter = FloorProc(0, countUp)
+        let producer = FloorProc(FloorProducer(left: count), FloorProducer.handle)
+        producer.body.assumingMemoryBound(to: FloorProducer.self).pointee.counter = Unmanaged.passUnretained(counter)
+        producer.body.assumingMemoryBound(to: FloorProducer.self).pointee.me = Unmanaged.passUnretained(producer)
+        producer.tell(1, loop)
+        withExtendedLifetime((counter, producer)) { loop.run() }
+    }
+
     static func spawn(_ count: Int) {
         let loop = FloorLoop()
         for _ in 0..<count {
@@ -45,6 +56,19 @@ private struct FloorPlayer {
 
     static func handle(_ body: inout FloorPlayer, _ message: Int, _ loop: FloorLoop) {
         if message > 0 { body.peer?._withUnsafeGuaranteedRef { $0.tell(message &- 1, loop) } }
+    }
+}
+
+private struct FloorProducer {
+    var left: Int
+    var counter: Unmanaged<FloorProc>?
+    var me: Unmanaged<FloorProc>?
+
+    static func handle(_ body: inout FloorProducer, _ message: Int, _ loop: FloorLoop) {
+        let portion = min(body.left, 255)
+        body.left -= portion
+        body.counter?._withUnsafeGuaranteedRef { for _ in 0..<portion { $0.tell(1, loop) } }
+        if body.left > 0 { body.me?._withUnsafeGuaranteedRef { $0.tell(1, loop) } }
     }
 }
 
@@ -112,10 +136,11 @@ private final class FloorProc {
     }
 }
 
-/// The queue: one place, which is all that these scenarios need, and free nodes.
+/// The queue: two places, which is all that these scenarios need, and free nodes.
 private struct FloorLoop {
     private struct State {
         var next: Unmanaged<FloorProc>?
+        var later: Unmanaged<FloorProc>?
         var free: UnsafeMutablePointer<FloorNode>?
     }
     // Never freed: a few words for each run of a benchmark.
@@ -141,15 +166,23 @@ private struct FloorLoop {
 
     @inline(__always)
     func add(_ proc: FloorProc) {
-        precondition(state.pointee.next == nil, "the floor has one place in its queue")
-        state.pointee.next = .passRetained(proc)
+        if state.pointee.next == nil {
+            state.pointee.next = .passRetained(proc)
+        } else {
+            precondition(state.pointee.later == nil, "the floor has two places in its queue")
+            state.pointee.later = .passRetained(proc)
+        }
     }
 
     func run() {
-        while let proc = state.pointee.next {
-            state.pointee.next = nil
-            proc._withUnsafeGuaranteedRef { $0.step($0, self) }
-            proc.release()
-        }
+        repeat {
+            while let proc = state.pointee.next {
+                state.pointee.next = nil
+                proc._withUnsafeGuaranteedRef { $0.step($0, self) }
+                proc.release()
+            }
+            state.pointee.next = state.pointee.later
+            state.pointee.later = nil
+        } while state.pointee.next != nil
     }
 }

@@ -130,6 +130,11 @@ extension Scenario {
         Scenario(name: "floor_counting", unit: "message, no runtime", operations: 4_000_000) { _, count in
             Floor.counting(count)
         },
+        Scenario(name: "floor_counting_process", unit: "the same, sent by a process", operations: 4_000_000) {
+            _,
+            count in
+            Floor.countingFromProcess(count)
+        },
         Scenario(
             name: "counting",
             unit: "message, reactive",

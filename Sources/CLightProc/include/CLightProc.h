@@ -40,11 +40,13 @@ enum {
     crt_callInherit = 2,                        // to decide about `predecessor`, and to take its place
 };
 
-/// A free list of equally sized message nodes, used by one thread at a time.
+/// What a worker needs at hand when it sends or spawns; used by one thread at a time.
 typedef struct crt_nodePool {
-    void *free;
-    uint32_t count;
-    int32_t budget;                             // reductions left in the current run
+    void *free;                                 // message nodes of one size, a list
+    uint64_t meter;                             // their number * 2^32 + the (signed) reductions left in the current run
+    uint64_t nextID, endID;                     // numbers for processes that are made here
+    const void *scheduler;                      // whose worker it is
+    int64_t held;                               // processes made here less those that ended here, of that scheduler
 } crt_nodePool;
 
 /// One thread that may run processes. Owned by who created the thread; outlives it.
@@ -57,7 +59,6 @@ typedef struct crt_thread {
     size_t alternateStackSize;
     void *owner;                                // for the executor: whose thread this is
     void *seat;                                 // for the executor: the worker this thread is, or NULL
-    crt_nodePool *nodes;                        // pool of message nodes of the seat this thread sits on
     int32_t kernelID;                           // the kernel's number of the thread, once it runs
     // The thread that waits to take this one's place when it traps, or NULL: then the reaper is called. Whoever takes
     // it out of here, by an exchange, decides about it.
@@ -79,11 +80,13 @@ static inline crt_thread *crt_self(void) { return crt_currentThread; }
 /// their traps: such a record has no stack bounds.
 static inline void crt_setSelf(crt_thread *thread) { crt_currentThread = thread; }
 
-/// The message nodes of the calling worker's seat, or NULL on a thread that is not ours.
-static inline crt_nodePool *crt_nodes(void) {
-    crt_thread *self = crt_currentThread;
-    return self ? self->nodes : NULL;
-}
+extern __thread crt_nodePool *crt_currentNodes __attribute__((tls_model("initial-exec")));
+
+/// The node pool of the calling worker's seat, or NULL on a thread that is not a worker.
+static inline crt_nodePool *crt_nodes(void) { return crt_currentNodes; }
+
+/// Makes a node pool the calling thread's, until it ends.
+static inline void crt_setNodes(crt_nodePool *nodes) { crt_currentNodes = nodes; }
 
 /// What the calling thread is running, or NULL.
 static inline void *crt_currentProcess(void) {

@@ -222,7 +222,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     }
 
     private func take(_ worker: Worker, for thread: WorkerThread) {
-        thread.record.pointee.nodes = worker.nodes
+        crt_setNodes(worker.nodes)
         thread.record.pointee.seat = Unmanaged.passUnretained(worker).toOpaque()
     }
 

@@ -106,6 +106,25 @@ public struct Mailbox: ~Copyable {
         return node
     }
 
+    /// As `take`, for a consumer that keeps what is left of the batch in `rest` from one call to the next: 0 at first if
+    /// nothing was taken before. `taken` says the same at every moment at which the consumer may trap.
+    @inlinable @inline(__always)
+    func take(_ rest: inout UInt) -> MessageNode? {
+        guard let node = MessageNode(bits: rest) else {
+            let node = takeBatch()
+            rest = node?.next ?? 0
+            return node
+        }
+        rest = node.next
+        // ordering: relaxed: as in `take()`.
+        taken.store(rest, ordering: .relaxed)
+        return node
+    }
+
+    /// What is left of the batch that was taken last. Consumer only.
+    @inlinable @inline(__always)
+    var rest: UInt { taken.load(ordering: .relaxed) }
+
     /// Goes idle. False if messages are waiting, or the mailbox was closed. Consumer only.
     @inlinable @inline(__always)
     func settle() -> Bool {

@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+public import CLightProc
+
 /// A raw pointer to a message node: a header of two words, then the message.
 ///
 /// Nodes of up to ``NodePool/nodeSize`` bytes come from the worker's pool, larger ones from the allocator.
@@ -34,7 +36,7 @@ public struct MessageNode: @unchecked Sendable {
     @inlinable @inline(__always)
     public static func make<Message>(_ message: consuming Message, receipt: MessageReceipt? = nil) -> MessageNode {
         let node = MessageNode(NodePool.allocate(Layout<Message>.size))
-        node.raw.storeBytes(of: 0, as: UInt.self)
+        // `next` is for the mailbox to write.
         (node.raw + 8).storeBytes(
             of: receipt.map { UInt(bitPattern: Unmanaged.passRetained($0).toOpaque()) } ?? 0,
             as: UInt.self
@@ -53,6 +55,19 @@ public struct MessageNode: @unchecked Sendable {
         NodePool.recycle(raw, size: Layout<Message>.size)
         guard let pointer = UnsafeRawPointer(bitPattern: bits) else { return (message, nil) }
         return (message, Unmanaged<MessageReceipt>.fromOpaque(pointer).takeRetainedValue())
+    }
+
+    /// As `open`, for the process that runs on the worker of this pool.
+    @inlinable @inline(__always)
+    func open<Message>(
+        as type: Message.Type,
+        on pool: UnsafeMutablePointer<crt_nodePool>
+    ) -> (message: Message, receipt: UInt) {
+        let receipt = (raw + 8).load(as: UInt.self)
+        // safety: as in `open`.
+        let message = (raw + Layout<Message>.offset).assumingMemoryBound(to: Message.self).move()
+        NodePool.recycleHandled(raw, size: Layout<Message>.size, to: pool)
+        return (message, receipt)
     }
 
     /// Destroys a node that a closed mailbox refused, with its message.

@@ -7,7 +7,8 @@ public import Glibc
 
 /// The free list of message nodes of the worker that the calling thread is.
 ///
-/// Costs two loads and a store on a worker; on other threads it is the allocator. A node may be taken on one worker and
+/// The number of its nodes and the reductions left in the run share a word, so that a send or a receive changes one.
+/// Costs two loads and two stores on a worker; on other threads it is the allocator. A node may be taken on one worker and
 /// given back on another: a list that grows too long goes, whole, to a depot, from where a worker that has run out takes
 /// it. So a stream from one worker to another allocates nothing in the long run either.
 @frozen @usableFromInline
@@ -18,15 +19,14 @@ enum NodePool {
 
     /// So many nodes make a batch for the depot.
     @inlinable @inline(__always)
-    static var batchSize: UInt32 { 1024 }
+    static var batchSize: Int { 1024 }
 
     @inlinable @inline(__always)
     static func allocate(_ size: Int) -> UnsafeMutableRawPointer {
         if size <= nodeSize, let pool = crt_nodes(), let node = pool.pointee.free {
             pool.pointee.free = node.load(as: UnsafeMutableRawPointer?.self)
-            pool.pointee.count &-= 1
             // A send is a reduction too: a producer that only its own inbox held back would fill the memory.
-            pool.pointee.budget &-= 1
+            pool.pointee.meter &+= taken
             return node
         }
         return allocateSlowly(size)
@@ -35,10 +35,10 @@ enum NodePool {
     @inline(never) @usableFromInline
     static func allocateSlowly(_ size: Int) -> UnsafeMutableRawPointer {
         if let pool = crt_nodes() {
-            pool.pointee.budget &-= 1
+            pool.pointee.meter &-= 1
             if size <= nodeSize, let batch = depot.take() {
                 pool.pointee.free = batch.load(as: UnsafeMutableRawPointer?.self)
-                pool.pointee.count = batchSize - 1
+                pool.pointee.meter &+= UInt64(batchSize - 1) << 32
                 return batch
             }
         }
@@ -50,14 +50,60 @@ enum NodePool {
 
     @inlinable @inline(__always)
     static func recycle(_ node: UnsafeMutableRawPointer, size: Int) {
-        if size <= nodeSize, let pool = crt_nodes() {
-            node.storeBytes(of: pool.pointee.free, as: UnsafeMutableRawPointer?.self)
-            pool.pointee.free = node
-            pool.pointee.count &+= 1
-            if pool.pointee.count == batchSize * 2 { giveBatch(pool) }
-            return
+        guard size <= nodeSize, let pool = crt_nodes() else { return free(node) }
+        give(node, to: pool, meter: 1 << 32)
+        trim(pool)
+    }
+
+    /// Puts a node of a message that is being handled on the list; `trim` follows at the end of the run.
+    @inlinable @inline(__always)
+    static func recycleHandled(_ node: UnsafeMutableRawPointer, size: Int, to pool: UnsafeMutablePointer<crt_nodePool>)
+    {
+        if size <= nodeSize {
+            give(node, to: pool, meter: received)
+        } else {
+            pool.pointee.meter &-= 1
+            free(node)
         }
-        free(node)
+    }
+
+    @inlinable @inline(__always)
+    static func give(_ node: UnsafeMutableRawPointer, to pool: UnsafeMutablePointer<crt_nodePool>, meter: UInt64) {
+        node.storeBytes(of: pool.pointee.free, as: UnsafeMutableRawPointer?.self)
+        pool.pointee.free = node
+        pool.pointee.meter &+= meter
+    }
+
+    /// Gives a batch to the depot if the list has grown long.
+    @inlinable @inline(__always)
+    static func trim(_ pool: UnsafeMutablePointer<crt_nodePool>) {
+        if count(pool) >= batchSize * 2 { giveBatch(pool) }
+    }
+
+    // MARK: Meter
+
+    /// One node less, one reduction less.
+    @inlinable @inline(__always)
+    static var taken: UInt64 { 0 &- (1 << 32) &- 1 }
+
+    /// One node more, one reduction less.
+    @inlinable @inline(__always)
+    static var received: UInt64 { (1 << 32) &- 1 }
+
+    /// Reductions left; negative when more were spent than there were.
+    @inlinable @inline(__always)
+    static func budget(_ pool: UnsafeMutablePointer<crt_nodePool>) -> Int32 {
+        Int32(truncatingIfNeeded: pool.pointee.meter)
+    }
+
+    @inlinable @inline(__always)
+    static func setBudget(_ pool: UnsafeMutablePointer<crt_nodePool>, _ budget: Int32) {
+        pool.pointee.meter &+= UInt64(bitPattern: Int64(budget) &- Int64(self.budget(pool)))
+    }
+
+    @inlinable @inline(__always)
+    static func count(_ pool: UnsafeMutablePointer<crt_nodePool>) -> Int {
+        Int((Int64(bitPattern: pool.pointee.meter) &- Int64(budget(pool))) >> 32)
     }
 
     /// Keeps half of a list and gives the other to the depot.
@@ -70,7 +116,7 @@ enum NodePool {
             last = next
         }
         pool.pointee.free = last.load(as: UnsafeMutableRawPointer?.self)
-        pool.pointee.count -= batchSize
+        pool.pointee.meter &-= UInt64(batchSize) << 32
         last.storeBytes(of: nil, as: UnsafeMutableRawPointer?.self)
         if !depot.put(batch) {
             var next: UnsafeMutableRawPointer? = batch

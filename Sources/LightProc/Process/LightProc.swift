@@ -170,6 +170,13 @@ public final class LightProc: @unchecked Sendable {
         side.content.withLock { $0.register(receipt) }
     }
 
+    /// As `accept`, of a receipt as it stands in the node, retained.
+    @inline(never) @usableFromInline
+    func accept(_ receipt: UInt) {
+        guard let pointer = UnsafeRawPointer(bitPattern: receipt) else { return }
+        accept(Unmanaged<MessageReceipt>.fromOpaque(pointer).takeRetainedValue())
+    }
+
     /// The reply to an ask was dropped without an answer, by code that this process is running.
     ///
     /// Whether that was all there was to it, or the process is unwinding because it failed, shows when that code returns:

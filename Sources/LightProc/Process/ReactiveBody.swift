@@ -169,11 +169,12 @@ extension LightProc {
         switch operation {
         case .run:
             guard let nodes = crt_nodes() else { return try runOffPool(proc, cell) }
-            nodes.pointee.budget = reductions
-            while nodes.pointee.budget > 0, let node = proc.mailbox.take() {
-                nodes.pointee.budget &-= 1
-                let (message, receipt) = node.open(as: Body.Message.self)
-                if let receipt { proc.accept(receipt) }
+            NodePool.trim(nodes)
+            NodePool.setBudget(nodes, reductions)
+            var rest = proc.mailbox.rest
+            while NodePool.budget(nodes) > 0, let node = proc.mailbox.take(&rest) {
+                let (message, receipt) = node.open(as: Body.Message.self, on: nodes)
+                if receipt != 0 { proc.accept(receipt) }
                 try cell.pointee!.receive(message, on: proc)
                 if proc.orders.hasSome { return }
             }
