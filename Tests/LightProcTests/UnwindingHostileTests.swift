@@ -18,19 +18,21 @@ import Testing
         print("SEED=\(RandomCases.seed) SCALE=\(RandomCases.scale)")
         var random = SeededGenerator(state: RandomCases.seed)
         let code = codeAddresses()
-        let cache = FrameRowCache()
-        let words = 64
+        let cache = FrameRowCache(regions: CodeRegions())
+        let words = 96
         let stack = UnsafeMutablePointer<UInt>.allocate(capacity: words)
         defer { stack.deallocate() }
         let low = UInt(bitPattern: stack)
         let range = low..<low + UInt(words * 8)
         var longest = 0
-        for _ in 0..<10_000 * RandomCases.scale {
+        var skipped = 0
+        for round in 0..<10_000 * RandomCases.scale {
             for index in 0..<words { stack[index] = value(range, code, &random) }
             var registers = RegisterFile()
             for number in 0..<RegisterFile.count { registers[number] = value(range, code, &random) }
             registers.programCounter = Bool.random(using: &random) ? code(&random) : value(range, code, &random)
             var walker = StackWalker(registers: registers, stack: range, cache: cache, frameLimit: 1_000)
+            let skips = round % 2 == 1
             var previous: UInt = 0
             var count = 0
             while let frame = walker.next() {
@@ -41,12 +43,29 @@ import Testing
                     "a frame outside of the stack"
                 )
                 previous = frame.canonicalFrameAddress
+                guard skips else { continue }
+                let before = walker
+                let origins = walker.skipKnownFrames()
+                skipped += origins == 0 ? 0 : 1
+                // What is skipped is what would have been walked: the next frame lies on the same trail.
+                if origins != 0 { precondition(isOnTrail(before, walker), "a skip has left the trail") }
             }
             precondition(count <= words + 1, "more frames than words")
             longest = max(longest, count)
         }
         // Otherwise the garbage is not near enough to the truth to test anything.
         precondition(longest > 4, "too little of it was walked")
+        precondition(skipped > 0, "nothing was skipped")
+    }
+
+    /// Whether a walk comes by, frame by frame, where another got by skipping.
+    private func isOnTrail(_ start: StackWalker, _ end: StackWalker) -> Bool {
+        var (start, end) = (start, end)
+        guard let wanted = end.next() else { return true }
+        while let frame = start.next() {
+            if frame == wanted { return true }
+        }
+        return false
     }
 
     @Test func anEmptyStackGivesOneFrame() {

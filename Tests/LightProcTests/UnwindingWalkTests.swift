@@ -139,6 +139,40 @@ import Testing
         }
     }
 
+    /// A verdict needs the origins of all frames, but has no time to look at each of a recursion's.
+    @Test(arguments: [false, true])
+    func skippedFramesAreThoseThatAreWalkedOtherwise(isMutual: Bool) async {
+        await #expect(processExitsWith: .success) { [isMutual] in
+            let thread = FaultedThread.run {
+                _ = nest(3) { isMutual ? opaque(Deep().odd(1, 2, 3, 4)) : opaque(deeper(1)) }
+            }
+            let regions = CodeRegions()
+            let frames = thread.frames()
+            let last = try #require(frames.last)
+            let cache = FrameRowCache(regions: regions)
+            for isFirst in [true, false] {
+                var walker = StackWalker(registers: thread.registers, stack: thread.stack, cache: cache)
+                var origins = StackOrigins()
+                var position = 0
+                var walked = 0
+                while let frame = walker.next() {
+                    // In step again after each skip, wherever it ended.
+                    let found = frames[position...].firstIndex(of: frame)
+                    position = try #require(found) + 1
+                    walked += 1
+                    origins.add(regions.origin(of: frame))
+                    if origins.isPastTop { origins.add(further: walker.skipKnownFrames()) }
+                }
+                #expect(walked < frames.count / 10, "\(walked) of \(frames.count), first: \(isFirst)")
+                // A skip may take the outermost frames along, but never beyond them.
+                #expect(position <= frames.count)
+                let all = thread.origins(regions)
+                for origin in FrameOrigin.allCases { #expect(origins.contains(origin) == all.contains(origin)) }
+                if position == frames.count { #expect(frames[position - 1] == last) }
+            }
+        }
+    }
+
     @Test func aTrapInATaskIsWalkedToTheBaseOfItsThread() async {
         await #expect(processExitsWith: .success) {
             let thread = FaultedThread.run {
@@ -173,6 +207,19 @@ import Testing
     var numbers = Array(repeating: depth, count: 3 + depth % 5)
     if depth > 0 { numbers[1] = opaque(deeper(depth + 1)) }
     return numbers.reduce(0, &+)
+}
+
+/// Two functions that call each other and keep values in all the registers that they must save.
+private final class Deep {
+    @inline(never) func odd(_ a: Int, _ b: Int, _ c: Int, _ d: Int) -> Int {
+        let sum = opaque(even(opaque(b), opaque(c), opaque(d), a &+ 1))
+        return sum &+ a &+ b &* c &+ d
+    }
+
+    @inline(never) func even(_ a: Int, _ b: Int, _ c: Int, _ d: Int) -> Int {
+        if opaque(a) == .min { return 0 }
+        return opaque(odd(d, a, b, c)) &+ a
+    }
 }
 
 private func suspendAndRaise() async {

@@ -22,8 +22,10 @@ import Glibc
 ///
 /// Runs on the reaper's thread and, as the parked thread may hold any lock, neither allocates nor waits in `examine`.
 final class TrapClassifier {
-    private let cache = FrameRowCache()
+    private let cache: FrameRowCache
     private let regions = CodeRegions()
+
+    init() { cache = FrameRowCache(regions: regions) }
 
     enum Finding {
         case contained
@@ -55,7 +57,12 @@ final class TrapClassifier {
         while let frame = walker.next() {
             origins.add(regions.origin(of: frame))
             // Capacity was reserved: appending does not allocate.
-            if innermost.count < Self.reportedFrames { innermost.append(frame.lookupAddress) }
+            if innermost.count < Self.reportedFrames {
+                innermost.append(frame.lookupAddress)
+            } else if origins.isPastTop {
+                // A recursion without end fills the stack with frames like those that were seen.
+                origins.add(further: walker.skipKnownFrames())
+            }
         }
         let finding = judge(thread.pointee.trap, thread, origins, pc: registers.programCounter)
         if case .notContained = finding { return Evidence(finding: finding, frames: []) }

@@ -123,6 +123,7 @@ public enum TrapKind: String, Sendable, Hashable, CaseIterable, CustomStringConv
         ("ndex is out of range", .indexOutOfRange),
         ("ndex is out of bounds", .indexOutOfRange),
         ("out of bounds", .indexOutOfRange),
+        ("from an empty collection", .indexOutOfRange),
         ("nexpectedly found nil while", .nilUnwrapped),
         ("ivision by zero", .divisionByZero),
         ("'try!' expression unexpectedly raised", .unexpectedError),
@@ -138,7 +139,10 @@ public enum TrapKind: String, Sendable, Hashable, CaseIterable, CustomStringConv
         ("results in overflow", .arithmeticOverflow),
         ("results in an overflow", .arithmeticOverflow),
         ("Not enough bits to represent", .arithmeticOverflow),
+        ("value cannot be converted to", .arithmeticOverflow),
         ("precondition failure", .preconditionFailure),
+        ("requires lowerBound <= upperBound", .preconditionFailure),
+        ("deallocated with non-zero retain count", .fatalError),
         ("atal error", .fatalError),
     ]
 }

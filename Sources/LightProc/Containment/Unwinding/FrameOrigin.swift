@@ -60,6 +60,15 @@ package struct StackOrigins: Sendable {
         }
     }
 
+    /// Whether what follows can only add to what was seen: the frames that tell who called `abort` are past.
+    package var isPastTop: Bool { stage == .below }
+
+    /// Takes in frames of which only the origins matter: a set of bits, each `1 << origin.rawValue`.
+    package mutating func add(further origins: UInt16) {
+        assert(isPastTop, "the innermost frames are looked at one by one")
+        seen |= origins
+    }
+
     /// Whether any frame was of an origin.
     package func contains(_ origin: FrameOrigin) -> Bool {
         seen & (1 << origin.rawValue) != 0

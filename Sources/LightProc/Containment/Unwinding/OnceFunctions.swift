@@ -17,6 +17,8 @@ enum OnceFunctions {
             var predicate = 0
             crt_swiftOnce(&predicate, initialiser, context)
         }
+        // On the stack while the initialiser runs is a private function that pthread_once jumps to.
+        spans += learnPthreadOnce()
         // dispatch_once_f is found only in a program that uses Dispatch.
         if let dispatchOnce = dlsym(nil, "dispatch_once_f") {
             typealias Once =
@@ -39,6 +41,36 @@ enum OnceFunctions {
         var (with, without) = (CallTrace(), CallTrace())
         withUnsafeMutablePointer(to: &without) { initialiser($0) }
         withUnsafeMutablePointer(to: &with) { once(initialiser, $0) }
+        return difference(with, without)
+    }
+
+    /// `pthread_once`, through which `std::call_once` goes too. Its initialiser is given nothing, so it finds the trace
+    /// in a static variable, one learner at a time.
+    @inline(never)
+    private static func learnPthreadOnce() -> [Range<UInt>] {
+        let initialiser: @convention(c) () -> Void = { OnceFunctions.trace?.pointee.capture() }
+        var (with, without) = (CallTrace(), CallTrace())
+        turn.withLock { _ in
+            withUnsafeMutablePointer(to: &without) {
+                trace = $0
+                initialiser()
+            }
+            withUnsafeMutablePointer(to: &with) {
+                trace = $0
+                var control = pthread_once_t()
+                pthread_once(&control, initialiser)
+            }
+            trace = nil
+        }
+        return difference(with, without)
+    }
+
+    private static let turn = Locked(())
+    // Touched under `turn` only, also by the initialiser.
+    private nonisolated(unsafe) static var trace: UnsafeMutablePointer<CallTrace>?
+
+    private static func difference(_ with: CallTrace, _ without: CallTrace) -> [Range<UInt>] {
+        var with = with
         // One occurrence each: whoever called us may itself stand in a once, that of a lazy global.
         for function in without.functions {
             if let index = with.functions.firstIndex(of: function) { with.functions.remove(at: index) }

@@ -70,6 +70,74 @@ package struct StackWalker {
         return frame
     }
 
+    /// Goes on over the frames whose rows the cache has in their short form, which takes a few loads a frame.
+    ///
+    /// The frames are those that ``next()`` would give, up to the first that needs more.
+    /// - Returns: Their origins: a set of bits, each `1 << origin.rawValue`.
+    package mutating func skipKnownFrames() -> UInt16 {
+        guard isReturnAddress else { return 0 }
+        let steps = cache.steps
+        let end = stack.upperBound
+        // A frame address from here on has all that a step reads between itself and the bottom of the stack.
+        let start = max(previousFrameAddress, stack.lowerBound &+ UInt(FrameStep.depth))
+        var (stackPointer, framePointer) = (registers.stackPointer, registers.framePointer)
+        var address = registers.programCounter &- 1
+        var frameAddress = start
+        var left = framesLeft
+        var origins: UInt16 = 0
+        // The row of the frames stepped over last, and the last of these, if they restore other registers.
+        var pending: UnsafeMutablePointer<FrameStep>?
+        while left > 0 {
+            // safety: the index of an address is within the table.
+            let step = steps + FrameRowCache.index(of: address)
+            guard step.pointee.address == address else { break }
+            let base = step.pointee.isFromFramePointer ? framePointer : stackPointer
+            let next = base &+ UInt(bitPattern: step.pointee.frameOffset)
+            // Words are read where words are: anything else is for the careful way.
+            guard next > frameAddress, next <= end, next & 7 == 0 else { break }
+            guard let words = UnsafePointer<UInt>(bitPattern: next) else { break }
+            // safety: `next` lies in the stack, at least `FrameStep.depth` bytes above its bottom, and the places of a
+            // step are at most that far below it.
+            let returnAddress = withoutSignature(words[step.pointee.returnAddressPlace])
+            if returnAddress == 0 { break }
+            if pending != step {
+                // Only the outermost of a run of like frames has the last word on what its caller's registers were.
+                if let pending { restoreOthers(pending.pointee.address, frameAddress) }
+                pending = step.pointee.restoresOthers ? step : nil
+            }
+            if step.pointee.framePointerPlace != 0 {
+                // safety: as above.
+                framePointer = withoutAsyncMark(words[step.pointee.framePointerPlace])
+            }
+            origins |= step.pointee.origin
+            stackPointer = next
+            frameAddress = next
+            address = returnAddress &- 1
+            left &-= 1
+        }
+        guard left < framesLeft else { return 0 }
+        if let pending { restoreOthers(pending.pointee.address, frameAddress) }
+        registers.stackPointer = stackPointer
+        registers.framePointer = framePointer
+        registers.programCounter = address &+ 1
+        previousFrameAddress = frameAddress
+        framesLeft = left
+        return origins
+    }
+
+    /// Restores what a frame saved, except for the registers that a skip keeps track of itself.
+    private mutating func restoreOthers(_ address: UInt, _ frameAddress: UInt) {
+        guard let row = cache.row(at: address) else { return }
+        let tracked: UInt64 =
+            1 << UInt64(RegisterFile.programCounterNumber) | 1 << UInt64(RegisterFile.framePointerNumber)
+        var changed = row.pointee.changedRegisters & ~tracked
+        while changed != 0 {
+            let number = changed.trailingZeroBitCount
+            changed &= changed &- 1
+            if let value = value(by: row.pointee[number], of: number, frameAddress) { registers[number] = value }
+        }
+    }
+
     // MARK: Steps. Each returns the current frame and leaves the registers of its caller.
 
     private mutating func stepByRow(_ row: UnsafePointer<FrameRow>) -> Frame {
