@@ -91,6 +91,7 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     trap->message = NULL;
     trap->taskExecutor = trap->taskExecutorWitness = 0;
     trap->hasTask = false;
+    trap->task = NULL;
     // ordering: release: pairs with the acquire loads of the reaper; publishes the fields above.
     atomic_store_explicit(&trap->stage, 1, memory_order_release);
     // ordering: relaxed: this word is written by the reaper only after it took the record from the stack below.
@@ -106,7 +107,8 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     // wait for stage 2 times out and the trap is escalated.
     if (swift_getFatalErrorMessageBuffer)          // returns the address of an atomic pointer; allocates nothing
         trap->message = atomic_exchange_explicit(swift_getFatalErrorMessageBuffer(), NULL, memory_order_acquire);
-    if (swift_task_getCurrent()) {                 // reads a thread-local that this worker has used before
+    trap->task = swift_task_getCurrent();          // reads a thread-local that this worker has used before
+    if (trap->task) {
         TaskExecutorRef executor = swift_task_getPreferredTaskExecutor();
         trap->hasTask = true;
         trap->taskExecutor = executor.identity;

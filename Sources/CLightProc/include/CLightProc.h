@@ -21,6 +21,7 @@ typedef struct crt_trap {
     uintptr_t taskExecutor;                     // identity of the current task's preferred executor, or 0
     uintptr_t taskExecutorWitness;              // its witness table, or 0
     bool hasTask;                               // whether a Swift task was current
+    void *task;                                 // which, or NULL; not to be touched once its thread goes on
     char *message;                              // what the Swift runtime said last, or NULL; malloc'ed, ours now
     _Atomic(uint32_t) stage;                    // 0: nothing, 1: signal and registers, 2: everything; a futex
 } crt_trap;
@@ -49,6 +50,7 @@ typedef struct crt_thread {
     size_t alternateStackSize;
     void *owner;                                // for the executor: whose thread this is
     void *seat;                                 // for the executor: the worker this thread is, or NULL
+    void *guest;                                // whose job an actor's process is running, retained: a `ProcTaskExecutor`
     crt_nodePool *nodes;                        // pool of message nodes of the seat this thread sits on
     sigjmp_buf base;
     crt_trap trap;

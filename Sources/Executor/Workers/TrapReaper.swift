@@ -108,7 +108,18 @@ final class TrapReaper: Sendable {
             let report = containment.report(evidence, of: culprit, on: record)
             shared.withLock { $0.contained += 1 }
             let running = thread.takeRunning()
-            culprit.proc.trapped(report, in: culprit.executor, isOwnJob: running?.isJob(of: culprit.executor) ?? false)
+            let guest = ProcTaskExecutor.guest(of: record)
+            let isOwnJob = running?.isJob(of: culprit.executor) ?? false || guest != nil && guest === culprit.executor
+            culprit.proc.trapped(
+                report,
+                in: culprit.executor,
+                isOwnJob: isOwnJob,
+                task: culprit.executor == nil ? nil : record.pointee.trap.task
+            )
+            if case .proc(let host) = running {
+                // After the culprit, who is to end with the trap itself and not with its consequence.
+                host._withUnsafeGuaranteedRef { $0.lostGuest(of: record, report, culprit: culprit.executor) }
+            }
             letGo(of: running, culprit: culprit)
             crt_deliverVerdict(record, UInt32(crt_verdictContain))
             let stack = thread.stack

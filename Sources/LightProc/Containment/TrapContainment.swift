@@ -92,6 +92,8 @@ package final class TrapContainment {
     private func culprit(of thread: UnsafeMutablePointer<crt_thread>) -> Culprit? {
         let trap = thread.pointee.trap
         guard trap.hasTask else {
+            // What the last job of a guest's task leaves behind is destroyed when that is current no more.
+            if let guest = ProcTaskExecutor.guest(of: thread) { return Culprit(proc: guest.proc, executor: guest) }
             // safety: the worker holds the process while it runs it.
             return Culprit(
                 proc: Unmanaged<LightProc>.fromOpaque(thread.pointee.process).takeUnretainedValue(),

@@ -81,6 +81,11 @@ package struct CodeRegions: Sendable {
         }
         for span in OnceFunctions.learn() { functions.insert(span, .swiftOnce) }
         for name: StaticString in ["pthread_once", "dispatch_once", "dispatch_once_f"] { add(name, .swiftOnce) }
+        for name: StaticString in ["swift_task_cancel", "swift_task_escalate"] {
+            if let address = Self.address(of: name) ?? runtime.address(of: name) {
+                add(functionAt: address, .swiftTaskStatus)
+            }
+        }
         for group in StaticRuntime.metadataGroups {
             addRun(of: group.compactMap { Self.address(of: $0) ?? runtime.address(of: $0) }, .swiftMetadata)
         }
