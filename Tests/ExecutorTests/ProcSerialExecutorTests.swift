@@ -59,7 +59,7 @@ private final class Flag: Sendable {
     // MARK: As any executor of an actor
 
     @Test func oneJobRunsAtATimeAndEachProcessIsServedInOrder() async throws {
-        let pool = try WorkerPool(workers: 4)
+        let pool = try WorkerPool(workers: 2)
         let ledger = Ledger(on: pool)
         let handles = (0..<8).map { number in
             pool.spawn {
@@ -260,7 +260,9 @@ private final class Flag: Sendable {
             await shutDown(pool)
         }
         let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
-        #expect(said.split(separator: "\n").filter { $0.contains("a task that belongs to no process waits") }.count == 1)
+        #expect(
+            said.split(separator: "\n").filter { $0.contains("a task that belongs to no process waits") }.count == 1
+        )
         #expect(said.contains("the actor on ledger<0."))
     }
 
@@ -317,7 +319,7 @@ private final class Flag: Sendable {
     /// `SCALE=10` runs ten times as many.
     @Test func aStormOfTrapsInSharedActorsLeavesNobodyHanging() async {
         await #expect(processExitsWith: .success) {
-            let pool = try WorkerPool(workers: 4)
+            let pool = try WorkerPool(workers: 2)
             var random = SeededGenerator(seed: RandomRun.seed)
             print("SEED=\(RandomRun.seed)")
             for _ in 0..<100 * RandomRun.scale {
