@@ -15,7 +15,9 @@ private actor Ledger {
     private(set) var entries: [Int] = []
     private(set) var total = 0
 
-    init(on pool: WorkerPool, name: String? = nil) { executor = ProcSerialExecutor(on: pool, name: name) }
+    init(on scheduler: any ProcScheduler, name: String? = nil) {
+        executor = ProcSerialExecutor(on: scheduler, name: name)
+    }
 
     func add(_ number: Int) {
         entries.append(number)
@@ -128,6 +130,22 @@ private final class Flag: Sendable {
         #expect(visited)
         await freed.wait()
         await shutDown(pool)
+    }
+
+    @Test func onTheSeededExecutorTheSameSeedGivesTheSameOrder() throws {
+        func order(_ seed: UInt64) throws -> [Int] {
+            let executor = SeededExecutor(seed: seed)
+            let ledger = Ledger(on: executor)
+            return try executor.run {
+                await withTaskGroup(of: Void.self) { group in
+                    for number in 0..<50 { group.addTask { await ledger.add(number) } }
+                }
+                return await ledger.entries
+            }.get()
+        }
+        #expect(try order(1).sorted() == Array(0..<50))
+        #expect(try order(1) == order(1))
+        #expect(try (2..<5).contains { try order($0) != order(1) })
     }
 
     // MARK: A process that ends
