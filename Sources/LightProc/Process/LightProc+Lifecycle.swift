@@ -138,7 +138,10 @@ extension LightProc {
         let (result, state) = transition { ($0.retire(incarnation, count), $0) }
         if result == .sealed {
             order(.cleanUp)
-        } else if state.phase == .ending, !state.isSealed, state.incarnation == incarnation {
+        } else if state.phase == .ending, !state.isSealed, state.incarnation == incarnation,
+            // ordering: acquiring: pairs with `order`. Whoever carries this order out starts the time where it is needed.
+            !Orders(rawValue: orders.load(ordering: .acquiring)).contains(.cancel)
+        {
             // The end is decided, but something is left: child tasks, or a job of an actor which others keep busy.
             startDeadline(incarnation, unlessRunning: true)
         }
