@@ -124,13 +124,13 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     if (swift_getFatalErrorMessageBuffer)
         // ordering: acquire: publishes the text to us.
         trap->message = atomic_exchange_explicit(swift_getFatalErrorMessageBuffer(), NULL, memory_order_acquire);
-    trap->hasTask = swift_task_getCurrent() != NULL;   // reads a thread-local that this worker has used before
+    trap->task = swift_task_getCurrent();          // reads a thread-local that this worker has used before
     // ordering: release: pairs with the acquire loads of who decides; publishes the fields above.
-    atomic_store_explicit(&trap->stage, trap->hasTask ? 1 : 2, memory_order_release);
+    atomic_store_explicit(&trap->stage, trap->task ? 1 : 2, memory_order_release);
     // ordering: relaxed: this word is written by who decides only after it was given the record, below.
     atomic_store_explicit(&self->verdict, crt_verdictPending, memory_order_relaxed);
     callForVerdict(self);                          // stores and system calls, see there
-    if (trap->hasTask) {
+    if (trap->task) {
         // Called after others know of the trap, for it may wait for a lock of the task; should it never return, their
         // wait for stage 2 times out and the trap is escalated.
         TaskExecutorRef executor = swift_task_getPreferredTaskExecutor();

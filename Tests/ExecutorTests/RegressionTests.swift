@@ -48,6 +48,55 @@ import Testing
         #expect(said.contains("a cancellation handler was running"))
     }
 
+    /// Also where the process cancels by itself, on a worker that runs one of its jobs.
+    @Test(arguments: [false, true])
+    func aTrapInACancellationHandlerIsNotContainedWhoeverCancels(byGroup: Bool) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [byGroup] in
+            let pool = try WorkerPool(workers: 2)
+            let started = AsyncGate()
+            let handle = pool.spawn {
+                @Sendable func suspend() async {
+                    await withTaskCancellationHandler {
+                        started.open()
+                        await AsyncGate().wait()
+                    } onCancel: {
+                        Misdeed.index.commit()
+                    }
+                }
+                if byGroup {
+                    await withTaskGroup(of: Void.self) { group in
+                        group.addTask { await suspend() }
+                        await started.wait()
+                        group.cancelAll()
+                    }
+                } else {
+                    let task = Task { await suspend() }
+                    await started.wait()
+                    task.cancel()
+                }
+            }
+            _ = await handle.handle.exit()
+        }
+        let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        #expect(said.contains("a cancellation handler was running"))
+    }
+
+    /// A handler that is called because the task is cancelled already runs under no lock.
+    @Test func aTrapInACancellationHandlerOfACancelledTaskIsContained() async {
+        await #expect(processExitsWith: .success) {
+            let pool = try WorkerPool(workers: 2)
+            let handle = pool.spawn {
+                withUnsafeCurrentTask { $0?.cancel() }
+                await withTaskCancellationHandler {
+                } onCancel: {
+                    Misdeed.index.commit()
+                }
+            }
+            #expect(await handle.handle.exit().trapReport?.process == handle.id)
+            await shutDown(pool)
+        }
+    }
+
     @Test func theThreadsOfTheBlockingPoolHaveTheirName() async throws {
         let pool = try WorkerPool(workers: 1)
         let names = try await pool.spawnBlocking { OurThreads.names() }.outcome().get()

@@ -66,6 +66,41 @@ import Testing
         #expect(state.retire(1) == .sealed)
     }
 
+    @Test func aChildTaskCountsBesideItsJobs() {
+        var state = active()
+        #expect(state.admit(1, 2) == .admitted)
+        #expect(state.activations == 2)
+        // Its first job returns: the task is suspended.
+        #expect(state.retire(1) == .nothing)
+        #expect(state.end(1, admitting: true) == .draining)
+        #expect(state.retire(1) == .nothing, "cancelled, and still suspended")
+        #expect(state.admit(1) == .admitted)
+        #expect(state.retire(1) == .nothing, "its last job, in which it completed")
+        #expect(state.retire(1) == .sealed)
+        #expect(state.admit(1, 2) == .refused)
+    }
+
+    @Test func aLostJobAndTheTasksThatAwaitItsTaskGoTogether() {
+        var state = active()
+        // A child in a child, and a sibling; the inner one's job runs and traps.
+        for _ in 0..<3 { #expect(state.admit(1, 2) == .admitted) }
+        for _ in 0..<2 { #expect(state.retire(1) == .nothing) }
+        #expect(state.end(1) == .draining)
+        #expect(state.retire(1, 3) == .nothing, "the job, its task, and its parent")
+        #expect(state.activations == 1)
+        #expect(state.retire(1, 0) == .nothing)
+        #expect(state.retire(1) == .sealed)
+    }
+
+    @Test func whatWasNeverCountedIsNotGivenBack() async {
+        await #expect(processExitsWith: .failure) {
+            var state = ProcState()
+            _ = state.start()
+            _ = state.admit(1)
+            _ = state.retire(1, 2)
+        }
+    }
+
     @Test func cancellingCountsAsAJob() {
         var state = active()
         #expect(state.end(1, admitting: true) == .draining)
@@ -160,18 +195,20 @@ import Testing
                     #expect(state.start() == .started(incarnation: model.incarnation))
                 case 1:
                     let expected: ProcState.Admission = model.lives(incarnation) ? .admitted : .refused
-                    if expected == .admitted { model.jobs += 1 }
-                    #expect(state.admit(incarnation) == expected)
+                    let count = random.next() % 4 == 0 ? 2 : 1
+                    if expected == .admitted { model.jobs += count }
+                    #expect(state.admit(incarnation, UInt(count)) == expected)
                 case 2 where model.jobs > 0 || !model.lives(incarnation):
                     var expected = ProcState.Retirement.nothing
-                    if model.lives(incarnation) {
-                        model.jobs -= 1
+                    let count = random.next() % 4 == 0 ? min(model.jobs, 3) : 1
+                    if count > 0, model.lives(incarnation) {
+                        model.jobs -= count
                         if model.phase == .ending, model.jobs == 0 {
                             model.sealed = true
                             expected = .sealed
                         }
                     }
-                    #expect(state.retire(incarnation) == expected)
+                    #expect(state.retire(incarnation, UInt(count)) == expected)
                 case 3:
                     var expected = ProcState.Ending.tooLate
                     if incarnation == model.incarnation, model.phase == .active {

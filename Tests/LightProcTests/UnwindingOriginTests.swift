@@ -30,6 +30,12 @@ import Testing
         #expect(CodeRegions().origin(of: UInt(bitPattern: address) + 1) == .swiftMetadata)
     }
 
+    @Test(arguments: ["swift_task_cancel", "swift_task_escalate"])
+    func whereHandlersOfATaskRunIsKnown(_ name: String) throws {
+        let address = try #require(dlsym(nil, name))
+        #expect(CodeRegions().origin(of: UInt(bitPattern: address) + 1) == .swiftTaskStatus)
+    }
+
     struct Summary: Sendable {
         let frames: [FrameOrigin]
         let abortCaller: FrameOrigin?
@@ -51,6 +57,7 @@ import Testing
         Summary(frames: [.libc, .program], abortCaller: nil, mayHoldSharedLock: false),
         Summary(frames: [.program, .swiftOnce], abortCaller: nil, mayHoldSharedLock: true),
         Summary(frames: [.program, .swiftMetadata], abortCaller: nil, mayHoldSharedLock: true),
+        Summary(frames: [.program, .swiftTaskStatus], abortCaller: nil, mayHoldSharedLock: true),
         Summary(frames: [.program, .loader], abortCaller: nil, mayHoldSharedLock: true),
     ]) func theOriginsOfAStackAreSummarised(_ example: Summary) {
         var origins = StackOrigins()

@@ -10,6 +10,7 @@ extension ModelTests {
         enum Flaw {
             case updateByLoadAndStore
             case sealsAgain
+            case completesBeforeItWakes
         }
 
         @Test func anIncarnationIsSealedOnce() {
@@ -18,6 +19,35 @@ extension ModelTests {
 
         @Test func jobsOfAnIncarnationThatIsOverDoNotTouchTheNext() {
             expectHolds("state word with restart") { life($0, restarts: true, flaw: nil) }
+        }
+
+        @Test func theLastChildTaskThatCompletesSeals() {
+            expectHolds("state word, child tasks and a kill") { family($0, flaw: nil) }
+        }
+
+        @Test func aTrapLeavesOnlyTheSiblingsToWaitFor() {
+            expectHolds("state word, a trap beside a sibling") { model in
+                let proc = ModelState(model, restarts: false, flaw: nil)
+                // Two children that have begun, and their parent, which waits for both.
+                proc.child()
+                proc.child()
+                model.thread { proc.trap() }
+                model.thread { proc.job { proc.childCompleted {} } }
+                model.thread { proc.deadline() }
+            }
+        }
+
+        @Test func aTaskThatCountsAsCompleteBeforeItWokeItsParentIsFound() {
+            expectFound("state word, \(Flaw.completesBeforeItWakes)") { family($0, flaw: .completesBeforeItWakes) }
+        }
+
+        /// A child that is suspended is resumed by a thread of nobody's, completes there, and wakes its parent.
+        private func family(_ model: Model, flaw: Flaw?) {
+            let proc = ModelState(model, restarts: false, flaw: flaw)
+            proc.mustUnwind = true
+            proc.child()
+            model.thread { proc.childCompleted { proc.job { proc.unwinds() } } }
+            model.thread { proc.decideEnd(cancelling: true) }
         }
 
         @Test(arguments: [Flaw.updateByLoadAndStore, .sealsAgain])
@@ -48,6 +78,9 @@ private final class ModelState {
     private let flaw: ModelTests.ProcStates.Flaw?
     private let word: AtomicWord
     private var cleanUps = 0
+    private var hasUnwound = false
+    /// Whether the parent of a child that completes must have its turn.
+    var mustUnwind = false
     private var ends = 0
 
     init(_ model: Model, restarts: Bool, flaw: ModelTests.ProcStates.Flaw?) {
@@ -83,6 +116,32 @@ private final class ModelState {
 
     private func retire() { if transition({ $0.retire(1) }) == .sealed { cleanUp() } }
 
+    /// A child task has begun, and is suspended.
+    func child() {
+        _ = transition { $0.admit(1, 2) }
+        retire()
+    }
+
+    /// As the stand-in for the runtime's function: whoever waits is woken first.
+    func childCompleted(_ wake: () -> Void) {
+        if flaw == .completesBeforeItWakes {
+            retire()
+            wake()
+        } else {
+            wake()
+            retire()
+        }
+    }
+
+    func unwinds() { hasUnwound = true }
+
+    /// One child traps in a job.
+    func trap() {
+        guard transition({ $0.admit(1) }) == .admitted else { return }
+        decideEnd(cancelling: true)
+        if transition({ $0.retire(1, 2) }) == .sealed { cleanUp() }
+    }
+
     func decideEnd(cancelling: Bool) {
         let ending = transition { $0.end(1, admitting: cancelling) }
         if ending == .tooLate { return }
@@ -114,6 +173,7 @@ private final class ModelState {
         let state = ProcState(rawValue: word.settled)
         if ends != 1 { return "the end was decided \(ends) times" }
         if cleanUps != 1 { return "cleaned up \(cleanUps) times" }
+        if mustUnwind, !hasUnwound { return "sealed before the parent had its turn" }
         if restarts {
             return state.phase == .active && state.incarnation == 2 && state.activations == 0
                 ? nil : "the next incarnation was touched: \(state)"

@@ -20,7 +20,7 @@ typedef struct crt_trap {
     uintptr_t registers[crt_registerCount];
     uintptr_t taskExecutor;                     // identity of the current task's preferred executor, or 0
     uintptr_t taskExecutorWitness;              // its witness table, or 0
-    bool hasTask;                               // whether a Swift task was current
+    void *task;                                 // which, or NULL; not to be touched once its thread goes on
     char *message;                              // what the Swift runtime said last, or NULL; malloc'ed, ours now
     _Atomic(uint32_t) stage;                    // 0: nothing, 1: signal and registers, 2: everything; a futex
 } crt_trap;
@@ -59,6 +59,7 @@ typedef struct crt_thread {
     size_t alternateStackSize;
     void *owner;                                // for the executor: whose thread this is
     void *seat;                                 // for the executor: the worker this thread is, or NULL
+    void *guest;                                // whose job an actor's process is running, retained: a `ProcTaskExecutor`
     int32_t kernelID;                           // the kernel's number of the thread, once it runs
     // The thread that waits to take this one's place when it traps, or NULL: then the reaper is called. Whoever takes
     // it out of here, by an exchange, decides about it.

@@ -159,7 +159,18 @@ struct ContainedTrap {
     func tell() {
         let report = TrapContainment.shared.report(evidence, of: culprit, on: thread.record)
         let running = thread.takeRunning()
-        culprit.proc.trapped(report, in: culprit.executor, isOwnJob: running?.isJob(of: culprit.executor) ?? false)
+        let guest = ProcTaskExecutor.guest(of: thread.record)
+        let isOwnJob = running?.isJob(of: culprit.executor) ?? false || guest != nil && guest === culprit.executor
+        culprit.proc.trapped(
+            report,
+            in: culprit.executor,
+            isOwnJob: isOwnJob,
+            task: culprit.executor == nil ? nil : thread.record.pointee.trap.task
+        )
+        if case .proc(let host) = running {
+            // After the culprit, who is to end with the trap itself and not with its consequence.
+            host._withUnsafeGuaranteedRef { $0.lostGuest(of: thread.record, report, culprit: culprit.executor) }
+        }
         switch running {
         case .proc(let proc):
             proc.release()

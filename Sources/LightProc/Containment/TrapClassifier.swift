@@ -17,8 +17,8 @@ import Glibc
 /// | SIGABRT | the Swift runtime or the program itself called `abort`; not the C library, which does it for a damaged heap |
 /// | SIGSEGV, SIGBUS | the address lies in the guard of the worker's own stack: an overflow |
 ///
-/// and in every case only if no frame of the stack stands in the allocator, the loader, a `swift_once`, or the making
-/// of type metadata, where a lock is held that the whole program needs.
+/// and in every case only if no frame of the stack stands in the allocator, the loader, a `swift_once`, the making of type
+/// metadata, or the cancellation of a task, where a lock is held that others need.
 ///
 /// Runs on the reaper's thread and, as the parked thread may hold any lock, neither allocates nor waits in `examine`.
 final class TrapClassifier {
@@ -109,6 +109,9 @@ final class TrapClassifier {
         if origins.contains(.loader) { return .notContained("the stack passes through the dynamic loader") }
         if origins.contains(.swiftOnce) { return .notContained("the initialiser of a global was running") }
         if origins.contains(.swiftMetadata) { return .notContained("type metadata was being made") }
+        if origins.contains(.swiftTaskStatus) {
+            return .notContained("a cancellation handler was running: the lock of the task's status is held")
+        }
         return .contained
     }
 

@@ -85,7 +85,9 @@ package final class TrapContainment: Sendable {
     /// The current task knows its process, also where the worker was draining an actor for another.
     private func culprit(of thread: UnsafeMutablePointer<crt_thread>) -> Culprit? {
         let trap = thread.pointee.trap
-        guard trap.hasTask else {
+        guard trap.task != nil else {
+            // What the last job of a guest's task leaves behind is destroyed when that is current no more.
+            if let guest = ProcTaskExecutor.guest(of: thread) { return Culprit(proc: guest.proc, executor: guest) }
             // safety: the worker holds the process while it runs it.
             return Culprit(
                 proc: Unmanaged<LightProc>.fromOpaque(thread.pointee.process).takeUnretainedValue(),

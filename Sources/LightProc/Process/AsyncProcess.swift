@@ -80,10 +80,13 @@ extension LightProc {
         let (time, isRunning) = side.content.withLock { ($0.shutdownTime, $0.deadline != nil) }
         if isRunning, unlessRunning { return }
         let token = scheduler.schedule(after: time) { [weak self] in self?.deadlinePassed(incarnation) }
-        side.content.withLock { content in
-            content.deadline?.cancel()
-            content.deadline = token
+        let superfluous: TimerToken? = side.content.withLock { content in
+            // Sealed meanwhile: whoever cleans up takes back what he finds here, and must not find it too late.
+            let state = self.state
+            guard state.incarnation == incarnation, !state.isSealed else { return token }
+            return swap(&content.deadline, with: token)
         }
+        superfluous?.cancel()
     }
 
     private func deadlinePassed(_ incarnation: UInt32) {

@@ -2,13 +2,16 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
+
 /// Start, stop, end, restart, close: the shell around ``ProcState``.
 ///
 /// How an incarnation ends, whatever the reason:
 /// 1. The end is decided, once (`decideEnd`). Askers whose message is in hand and, where no supervisor is asked, those
 ///    who await a handle learn the reason at this moment, on whichever thread decided.
-/// 2. An async process's task is cancelled and its remaining jobs may run until none is left or the shutdown time is
-///    up. Then it is sealed: no job of it ever runs again.
+/// 2. An async process's task is cancelled; its child tasks and remaining jobs may run until none is left, not counting
+///    tasks that wait for one that trapped, or until the shutdown time is up. Then it is sealed: no job of it ever runs
+///    again.
 /// 3. On a worker, in the name of the process: exit hooks, `afterComplete` or `afterPanic`, then the body is destroyed
 ///    (not after a trap: it may be half changed, so it leaks). A trap in a hook ends that hook only.
 /// 4. The observer is told, and decides: `restart()` or `close()`. Without an observer the process is closed.
@@ -121,13 +124,17 @@ extension LightProc {
         while let awaiter = side.content.withLock({ $0.awaiters.popLast() }) { awaiter(reason) }
     }
 
-    /// A job of an incarnation has returned from the worker, or is lost with it.
-    package func jobReturned(_ incarnation: UInt32) {
-        let (result, state) = transition { ($0.retire(incarnation), $0) }
+    /// A job of an incarnation has returned from the worker, or is lost with it; or a child task has completed, or never
+    /// will. Any thread.
+    package func jobReturned(_ incarnation: UInt32, count: UInt = 1) {
+        let (result, state) = transition { ($0.retire(incarnation, count), $0) }
         if result == .sealed {
             order(.cleanUp)
-        } else if state.phase == .ending, !state.isSealed, state.incarnation == incarnation {
-            // The body has returned, but a job is left: that of an actor which others keep busy.
+        } else if state.phase == .ending, !state.isSealed, state.incarnation == incarnation,
+            // ordering: acquiring: pairs with `order`. Whoever carries this order out starts the time where it is needed.
+            !Orders(rawValue: orders.load(ordering: .acquiring)).contains(.cancel)
+        {
+            // The end is decided, but something is left: child tasks, or a job of an actor which others keep busy.
             startDeadline(incarnation, unlessRunning: true)
         }
     }
@@ -137,10 +144,17 @@ extension LightProc {
     /// - Parameters:
     ///   - executor: Of the incarnation whose job it was; nil for a handler, a hook, or the `deinit` of a message.
     ///   - isOwnJob: Whether the worker was running a job of that incarnation, and not draining an actor for another.
-    package func trapped(_ report: TrapReport, in executor: ProcTaskExecutor?, isOwnJob: Bool) {
+    ///   - task: The task that trapped, of a thread that has not ended yet.
+    package func trapped(
+        _ report: TrapReport,
+        in executor: ProcTaskExecutor?,
+        isOwnJob: Bool,
+        task: UnsafeMutableRawPointer? = nil
+    ) {
         if let executor {
             decideEnd(executor.incarnation, .trap(report))
-            if isOwnJob { jobReturned(executor.incarnation) }
+            // The task and those that await it will not complete: the others are what the end waits for.
+            jobReturned(executor.incarnation, count: (isOwnJob ? 1 : 0) + UInt(task.map(crt_strand) ?? 0))
             return
         }
         let state = self.state
@@ -353,7 +367,7 @@ extension LightProc {
 }
 
 /// Puts a new value in place and returns the old one, so that it can die outside a lock.
-private func swap<Value>(_ value: inout Value, with new: Value) -> Value {
+func swap<Value>(_ value: inout Value, with new: Value) -> Value {
     let old = value
     value = new
     return old

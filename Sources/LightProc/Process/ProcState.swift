@@ -10,7 +10,7 @@
 /// | 3     | stop requested | this incarnation was asked to end |
 /// | 4     | sealed | no job of this incarnation is admitted or run any more |
 /// | 5     | kill requested | asked to end, and to be reported as killed |
-/// | 8-31  | activations | jobs of this incarnation that are queued or running (async processes) |
+/// | 8-31  | activations | what this incarnation waits for before it is sealed (async processes): jobs that are queued or running, child tasks that may still complete |
 /// | 32-63 | incarnation | 0 before the first start, then counted up by every start |
 ///
 /// A pure value: no clock, lock or atomic inside. The shell applies one transition at a time to an ``AtomicWord``.
@@ -77,10 +77,12 @@ package struct ProcState: Equatable, Sendable {
     }
 
     /// A job of an incarnation wants to be queued. After the end was decided it still may: the task is unwinding.
-    package mutating func admit(_ incarnation: UInt32) -> Admission {
+    ///
+    /// - Parameter count: 1, or 2 for the first job of a child task: one for the job, one for the task.
+    package mutating func admit(_ incarnation: UInt32, _ count: UInt = 1) -> Admission {
         guard mayRun(incarnation) else { return .refused }
-        precondition(activations < 0xff_ffff, "a process has more than 16 million jobs queued")
-        rawValue += 1 << 8
+        precondition(UInt(activations) + count <= 0xff_ffff, "a process has more than 16 million jobs and child tasks")
+        rawValue += count << 8
         return .admitted
     }
 
@@ -92,15 +94,16 @@ package struct ProcState: Equatable, Sendable {
     package enum Retirement: Equatable, Sendable {
         /// There is more to come, or the incarnation is over already.
         case nothing
-        /// The end was decided and this was the last job: the incarnation is sealed, the caller has it cleaned up.
+        /// The end was decided and this was the last: the incarnation is sealed, the caller has it cleaned up.
         case sealed
     }
 
-    /// A job of an incarnation has returned from the worker, or is lost with it.
-    package mutating func retire(_ incarnation: UInt32) -> Retirement {
-        guard mayRun(incarnation) else { return .nothing }
-        precondition(activations > 0, "impossible: a job returned that was never admitted")
-        rawValue -= 1 << 8
+    /// Jobs of an incarnation have returned from their workers, or are lost with them; child tasks have completed, or
+    /// never will.
+    package mutating func retire(_ incarnation: UInt32, _ count: UInt = 1) -> Retirement {
+        guard count > 0, mayRun(incarnation) else { return .nothing }
+        precondition(UInt(activations) >= count, "impossible: a job returned that was never admitted")
+        rawValue -= count << 8
         guard phase == .ending, activations == 0 else { return .nothing }
         rawValue |= Self.sealBit
         return .sealed

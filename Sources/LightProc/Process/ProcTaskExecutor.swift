@@ -2,26 +2,45 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
+import Synchronization
+
 /// The executor that the task of an async process prefers: one object per incarnation.
 ///
 /// Child tasks inherit the preference, so every job of the process comes through here, and the current task always says
 /// which process it belongs to, also when it runs inside an actor that another process's thread is draining.
-public final class ProcTaskExecutor: TaskExecutor, Sendable {
+public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
+    // Sendable: `hasMain` is written when the incarnation's first job is queued, before anything else of it happens.
+
     /// The process whose jobs come here.
     public let proc: LightProc
     package let incarnation: UInt32
+    /// Whether the incarnation's first task has been queued; all others are its children.
+    private var hasMain = false
 
     init(_ proc: LightProc, incarnation: UInt32) {
         self.proc = proc
         self.incarnation = incarnation
+        _ = TaskHooks.installed
+    }
+
+    /// For its looks only: nothing is queued on it.
+    private init(sample proc: LightProc) {
+        self.proc = proc
+        incarnation = 0
     }
 
     /// Queues a job with the scheduler of the process; a job of an incarnation that is over is dropped, and leaks.
     public func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         let incarnation = self.incarnation
+        let isChild = hasMain && crt_isCountable(job.address)
+        if !hasMain { hasMain = true }
+        // A child task is waited for until it completes, also while it is suspended.
+        let count: UInt = isChild ? 2 : 1
         // A refused job is dropped: its incarnation is over, the task behind it leaks.
-        guard proc.transition({ $0.admit(incarnation) }) == .admitted else { return }
+        guard proc.transition({ $0.admit(incarnation, count) }) == .admitted else { return }
+        if isChild { crt_countChild(job.address) }
         proc.scheduler.schedule(job, of: self)
     }
 
@@ -32,10 +51,27 @@ public final class ProcTaskExecutor: TaskExecutor, Sendable {
         proc.jobReturned(incarnation)
     }
 
+    /// A child task of this incarnation has completed; who awaits it was woken. On the thread that ran its last job.
+    func childCompleted() { proc.jobReturned(incarnation) }
+
+    /// A task of this incarnation will never go on.
+    func strand(_ task: UnsafeMutableRawPointer) { proc.jobReturned(incarnation, count: UInt(crt_strand(task))) }
+
     /// How an executor of this kind looks from outside: object and witness table.
     package var identity: (object: UInt, witness: UInt) {
         // safety: an unowned task executor is exactly these two words, in this order (SE-0417, and the runtime's
         // TaskExecutorRef).
         unsafeBitCast(asUnownedTaskExecutor(), to: (UInt, UInt).self)
     }
+
+    /// The witness table by which one is recognised.
+    static let witness: UInt = ProcTaskExecutor(sample: LightProc.async(on: Nobody()) { _ in }).identity.witness
+}
+
+/// A scheduler for a process that never runs.
+private final class Nobody: ProcScheduler {
+    func schedule(_ proc: LightProc) {}
+    func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) {}
+    func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken { TimerToken {} }
+    var now: Duration { .zero }
 }

@@ -81,9 +81,21 @@ package struct CodeRegions: Sendable {
         }
         for span in OnceFunctions.learn() { functions.insert(span, .swiftOnce) }
         for name: StaticString in ["pthread_once", "dispatch_once", "dispatch_once_f"] { add(name, .swiftOnce) }
+        addTaskStatus(runtime)
         for group in StaticRuntime.metadataGroups {
             addRun(of: group.compactMap { Self.address(of: $0) ?? runtime.address(of: $0) }, .swiftMetadata)
         }
+    }
+
+    /// What runs handlers under the lock of a task's status.
+    private mutating func addTaskStatus(_ runtime: StaticRuntime) {
+        func function(_ name: StaticString) -> Range<UInt>? {
+            (Self.address(of: name) ?? runtime.address(of: name)).flatMap { FrameDescription(covering: $0)?.function }
+        }
+        if let escalate = function("swift_task_escalate") { functions.insert(escalate, .swiftTaskStatus) }
+        guard let cancel = function("swift_task_cancel") else { return }
+        functions.insert(cancel, .swiftTaskStatus)
+        if let lock = CancellationFunctions.learn(from: cancel) { functions.insert(lock, .swiftTaskStatus) }
     }
 
     /// malloc and its relatives by their entries, which are on the stack whatever they call; except that

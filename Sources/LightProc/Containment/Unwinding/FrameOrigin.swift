@@ -12,6 +12,9 @@ package enum FrameOrigin: UInt8, Sendable, CaseIterable {
     case swiftOnce
     /// The part of the Swift runtime that makes type metadata: others wait for the entry that is being made.
     case swiftMetadata
+    /// Where the Swift runtime cancels a task or raises its priority: handlers of the program run under the lock of that
+    /// task's status, which whoever resumes the task needs.
+    case swiftTaskStatus
     /// `abort`, `raise` and `pthread_kill`, through which a process ends itself.
     case libcAbort
     /// The rest of the C library.
@@ -77,5 +80,6 @@ package struct StackOrigins: Sendable {
     /// Whether the stack passes through code under a lock that the whole program needs.
     package var mayHoldSharedLock: Bool {
         contains(.allocator) || contains(.loader) || contains(.swiftOnce) || contains(.swiftMetadata)
+            || contains(.swiftTaskStatus)
     }
 }

@@ -81,7 +81,7 @@ enum OnceFunctions {
 }
 
 /// The functions on the calling thread's stack, by the unwinder of the C++ runtime.
-private struct CallTrace {
+struct CallTrace {
     var functions: [Range<UInt>] = []
 
     @inline(never)
