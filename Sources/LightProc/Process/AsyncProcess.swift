@@ -30,7 +30,7 @@ extension LightProc {
             proc.side.content.withLock { $0.discard }?(node)
         case .describe(let type):
             if let known = proc.side.content.withLock({ $0.messageType }) { type.pointee = known }
-        case .run, .destroy, .abandon, .release:
+        case .run, .handle, .destroy, .abandon, .release:
             break
         }
     }
@@ -169,7 +169,7 @@ extension LightProc {
     /// The lock makes the caller the consumer.
     private func takeForReceiver(_ content: inout ProcSide.Content) -> MessageNode? {
         // An incarnation whose end is decided takes nothing more: what waits is the next one's.
-        guard state.phase == .active, let node = mailbox.take() else { return nil }
+        guard state.phase == .active, let node = content.control.takeFirst() ?? mailbox.take() else { return nil }
         if let receipt = node.receipt { content.register(receipt) }
         return node
     }

@@ -16,6 +16,8 @@ public struct Children: Sendable {
     public let backoff: Backoff
     /// How long an async child may take to return after it was asked to stop.
     public let shutdownTime: Duration
+    /// How long an incarnation of a member may live; nil: as long as it likes. See ``LightProc/ProcStack/deadline``.
+    public let deadline: Duration?
     let messageType: Any.Type?
     let make: @Sendable (BastionSystem, ChildBox) -> LightProc
 
@@ -24,12 +26,14 @@ public struct Children: Sendable {
     /// - Parameters:
     ///   - name: Members are called `name-0`, `name-1`, ...
     ///   - redundancy: How many; at least one.
+    ///   - deadline: How long an incarnation may live before it is ended with `deadlineExceeded`, a failure.
     public init(
         _ name: String,
         redundancy: Int = 1,
         restart: RestartType = .permanent,
         backoff: Backoff = .none,
         shutdownTime: Duration = .seconds(5),
+        deadline: Duration? = nil,
         body: @escaping @Sendable (Context) async throws -> Void
     ) {
         self.name = name
@@ -37,12 +41,14 @@ public struct Children: Sendable {
         self.restart = restart
         self.backoff = backoff
         self.shutdownTime = shutdownTime
+        self.deadline = deadline
         messageType = nil
         make = { system, box in
             let proc = LightProc.async(on: system.executor) { proc in
                 try await body(Context(proc: proc, system: system, box: box))
             }
             proc.declareMessages(of: Envelope.self)
+            if let deadline { proc.limitLifetime(to: deadline) }
             return proc
         }
     }
@@ -53,16 +59,20 @@ public struct Children: Sendable {
         _ behavior: @autoclosure @escaping @Sendable () throws -> Body,
         redundancy: Int = 1,
         restart: RestartType = .permanent,
-        backoff: Backoff = .none
+        backoff: Backoff = .none,
+        deadline: Duration? = nil
     ) {
         self.name = name
         self.redundancy = redundancy
         self.restart = restart
         self.backoff = backoff
         shutdownTime = .seconds(5)
+        self.deadline = deadline
         messageType = Body.Message.self
         make = { system, _ in
-            LightProc.reactive(on: system.executor) { try ReactiveAdapter(behavior()) }
+            let proc = LightProc.reactive(on: system.executor) { try ReactiveAdapter(behavior()) }
+            if let deadline { proc.limitLifetime(to: deadline) }
+            return proc
         }
     }
 
@@ -78,6 +88,9 @@ public struct Children: Sendable {
                 .badShutdownTime,
                 "group \(name): the shutdown time must not be negative, got \(shutdownTime)"
             )
+        }
+        if let deadline, deadline <= .zero {
+            throw SupervisionError(.badDeadline, "group \(name): the deadline must be positive, got \(deadline)")
         }
     }
 }
@@ -112,6 +125,8 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let badRedundancy = Code(name: "badRedundancy")
         /// The time that a child may take to stop is negative.
         public static let badShutdownTime = Code(name: "badShutdownTime")
+        /// The time that an incarnation of a child may live is not positive.
+        public static let badDeadline = Code(name: "badDeadline")
         /// The supervisor has no group of this name.
         public static let unknownGroup = Code(name: "unknownGroup")
         /// The group takes messages of another type.
