@@ -153,88 +153,10 @@ import Testing
         }
         await shutDown(pool)
     }
-
-    /// Senders in both lanes at once: nothing is lost, and each sender's messages are in order within a lane.
-    @Test func controlMessagesOfManySendersAreHandledOnceAndInOrder() async throws {
-        let pool = try WorkerPool(workers: 2)
-        let (senders, count) = (4, 2_000)
-        for isReactive in [true, false] {
-            let done = AsyncGate()
-            let tally = LaneTally(total: senders * count * 2, done: done)
-            let proc: LightProc =
-                isReactive
-                ? .reactive(LaneCounter(tally: tally), on: pool)
-                : .async(on: pool) { proc in
-                    while let node = await proc.receiveNode() {
-                        tally.note(node.open(as: LaneCounter.Message.self).message)
-                    }
-                }
-            if !isReactive {
-                proc.declareMessages(of: LaneCounter.Message.self)
-                proc.restart()
-            }
-            await withTaskGroup(of: Void.self) { group in
-                for sender in 0..<senders {
-                    for lane in [MessageLane.user, .control] {
-                        group.addTask {
-                            for number in 0..<count {
-                                let message = LaneCounter.Message(sender: sender, lane: lane, number: number)
-                                _ = proc.push(MessageNode.make(message), lane: lane)
-                            }
-                        }
-                    }
-                }
-            }
-            await done.wait()
-            #expect(tally.isInOrder)
-            proc.stop()
-            _ = await exit(of: proc)
-        }
-        await shutDown(pool)
-    }
-}
-
-/// Counts messages of several senders in two lanes.
-private final class LaneTally: Sendable {
-    private struct State {
-        var next: [String: Int] = [:]
-        var missing: Int
-        var isInOrder = true
-    }
-    private let state: Locked<State>
-    private let done: AsyncGate
-
-    init(total: Int, done: AsyncGate) {
-        state = Locked(State(missing: total))
-        self.done = done
-    }
-
-    var isInOrder: Bool { state.withLock { $0.isInOrder } }
-
-    func note(_ message: LaneCounter.Message) {
-        let isLast = state.withLock { state in
-            let key = "\(message.sender) \(message.lane)"
-            state.isInOrder = state.isInOrder && state.next[key, default: 0] == message.number
-            state.next[key] = message.number + 1
-            state.missing -= 1
-            return state.missing == 0
-        }
-        if isLast { done.open() }
-    }
-}
-
-private struct LaneCounter: ReactiveBody {
-    struct Message: Sendable {
-        let sender: Int
-        let lane: MessageLane
-        let number: Int
-    }
-    let tally: LaneTally
-    mutating func receive(_ message: consuming Message, on proc: LightProc) { tally.note(message) }
 }
 
 /// Numbers, in the order in which they were noted.
-private final class Numbers: Sendable {
+final class Numbers: Sendable {
     private let list = Locked<[Int]>([])
     var numbers: [Int] { list.withLock { $0 } }
     func add(_ number: Int) { list.withLock { $0.append(number) } }
