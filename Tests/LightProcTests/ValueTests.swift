@@ -25,6 +25,7 @@ import Testing
         (.error(Mishap()), true, "error: mishap"),
         (.trap(report), true, "trap: nil unwrapped (found nil)"),
         (.killed, true, "killed"),
+        (.deadlineExceeded(.seconds(2)), true, "not over after its deadline of 2.0 seconds"),
         (.linked(ProcID(rawValue: 9), .killed), true, "linked process <0.9> ended: killed"),
         (.linked(ProcID(rawValue: 9), .normal), true, "linked process <0.9> ended: normal"),
         (

@@ -51,6 +51,8 @@ import Testing
     @Test func theShutdownTimeIsNotNegative() {
         let error = error { try $0.supervise { Children("a", shutdownTime: .seconds(-1), body: Self.idle) } }
         #expect(error?.code == .badShutdownTime)
+        let late = self.error { try $0.supervise { Children("a", deadline: .zero, body: Self.idle) } }
+        #expect(late?.code == .badDeadline)
         #expect(error?.description == "group a: the shutdown time must not be negative, got -1.0 seconds")
     }
 

@@ -32,7 +32,7 @@ extension LightProc {
             proc.side.content.withLock { $0.discard }?(node)
         case .describe(let type):
             if let known = proc.side.content.withLock({ $0.messageType }) { type.pointee = known }
-        case .run, .destroy, .abandon, .release:
+        case .run, .handle, .destroy, .abandon, .release:
             break
         }
     }
@@ -63,17 +63,8 @@ extension LightProc {
     /// Cancels the task, and with it all of its child tasks. On a worker, in the name of the process: cancellation
     /// handlers are its code.
     func cancelTask() {
-        let task = side.content.withLock { content in
-            content.isCancelling = content.task != nil
-            return content.task
-        }
-        guard let task else { return }
-        task.cancel()
-        side.content.withLock { $0.isCancelling = false }
+        side.content.withLock { $0.task }?.cancel()
     }
-
-    /// Whether the process's task is being cancelled right now: its cancellation handlers run under the task's lock.
-    var isCancellingTask: Bool { existingSide?.content.withLock { $0.isCancelling } ?? false }
 
     /// Gives what is left of an incarnation its shutdown time.
     func startDeadline(_ incarnation: UInt32, unlessRunning: Bool = false) {
@@ -174,7 +165,7 @@ extension LightProc {
     /// The lock makes the caller the consumer.
     private func takeForReceiver(_ content: inout ProcSide.Content) -> MessageNode? {
         // An incarnation whose end is decided takes nothing more: what waits is the next one's.
-        guard state.phase == .active, let node = mailbox.take() else { return nil }
+        guard state.phase == .active, let node = content.control.takeFirst() ?? mailbox.take() else { return nil }
         if let receipt = node.receipt { content.register(receipt) }
         return node
     }

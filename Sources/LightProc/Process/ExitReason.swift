@@ -16,6 +16,8 @@ public enum ExitReason: Sendable {
     case trap(TrapReport)
     /// It was ended without being asked.
     case killed
+    /// An incarnation lived longer than it may, which is so long; it was ended as by a kill.
+    case deadlineExceeded(Duration)
     /// A process it was linked to ended for this reason.
     indirect case linked(ProcID, ExitReason)
 
@@ -23,7 +25,7 @@ public enum ExitReason: Sendable {
     public var isFailure: Bool {
         switch self {
         case .normal, .shutdown: false
-        case .error, .trap, .killed, .linked: true
+        case .error, .trap, .killed, .deadlineExceeded, .linked: true
         }
     }
 
@@ -32,7 +34,7 @@ public enum ExitReason: Sendable {
         switch self {
         case .trap(let report): report
         case .linked(_, let reason): reason.trapReport
-        case .normal, .shutdown, .error, .killed: nil
+        case .normal, .shutdown, .error, .killed, .deadlineExceeded: nil
         }
     }
 }
@@ -46,6 +48,7 @@ extension ExitReason: CustomStringConvertible {
         case .error(let error): "error: \(error)"
         case .trap(let report): "trap: \(report.summary)"
         case .killed: "killed"
+        case .deadlineExceeded(let time): "not over after its deadline of \(time)"
         case .linked(let id, let reason): "linked process \(id) ended: \(reason)"
         }
     }

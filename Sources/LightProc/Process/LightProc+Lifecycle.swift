@@ -80,10 +80,24 @@ extension LightProc {
         if isReactive { order(.stop) } else { decideEnd(incarnation, .killed) }
     }
 
-    /// Ends an async process for a reason from outside, as that of a process it depends on. Like ``kill()`` otherwise.
+    /// Ends an incarnation for a reason from outside, as that of a process it depends on. Like ``kill()`` otherwise.
     package func end(_ incarnation: UInt32, for reason: ExitReason) {
-        precondition(!isReactive, "impossible: only async processes own what can take them down")
-        decideEnd(incarnation, reason)
+        guard isReactive else {
+            decideEnd(incarnation, reason)
+            return
+        }
+        // Under the lock: who obeys the request finds the reason.
+        let isRequested = side.content.withLock { content in
+            let request = transition { state -> ProcState.StopRequest in
+                state.incarnation == incarnation ? state.requestStop(kill: true) : .nothing
+            }
+            guard request == .requested else { return false }
+            let lifetime = content.lifetime ?? Lifetime(limit: nil)
+            lifetime.outsideReason = reason
+            content.lifetime = lifetime
+            return true
+        }
+        if isRequested { order(.stop) }
     }
 
     // MARK: End
@@ -131,8 +145,8 @@ extension LightProc {
         if result == .sealed {
             order(.cleanUp)
         } else if state.phase == .ending, !state.isSealed, state.incarnation == incarnation,
-            // ordering: acquiring: pairs with `order`. Whoever carries this order out starts the time where it is needed.
-            !Orders(rawValue: orders.load(ordering: .acquiring)).contains(.cancel)
+            // Whoever carries this order out starts the time where it is needed.
+            !orders.current.contains(.cancel)
         {
             // The end is decided, but something is left: child tasks, or a job of an actor which others keep busy.
             startDeadline(incarnation, unlessRunning: true)
@@ -180,12 +194,14 @@ extension LightProc {
     public func close() {
         guard transition({ $0.close() }) == .closed else { return }
         // An async process's receivers consume under the lock; a reactive one that is down has no consumer but us.
-        let leftovers = isReactive ? mailbox.close() : side.content.withLock { _ in mailbox.close() }
-        let (reason, main, factory) = side.content.withLock { content in
-            content.leftovers = leftovers
-            if leftovers != 0 { content.lastObserver = content.observer }
+        let userMessages = isReactive ? mailbox.close() : side.content.withLock { _ in mailbox.close() }
+        let (reason, leftovers, hasHooks, main, factory) = side.content.withLock { content in
+            // The control lane comes first here, too.
+            content.leftovers = content.control.takeAll(before: userMessages)
+            if content.leftovers != 0 { content.lastObserver = content.observer }
             return (
-                content.lastExit ?? .shutdown, swap(&content.main, with: nil), swap(&content.factory, with: nil)
+                content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty,
+                swap(&content.main, with: nil), swap(&content.factory, with: nil)
             )
         }
         // What the user's closures own dies here, outside the lock.
@@ -196,7 +212,7 @@ extension LightProc {
             node = MessageNode(bits: current.next)
         }
         notifyOfEnd(reason, awaiters: true)
-        if leftovers != 0 { orderAsConsumer(.discard) }
+        if leftovers != 0 || hasHooks { orderAsConsumer(.discard) }
     }
 
     // MARK: Run
@@ -206,7 +222,10 @@ extension LightProc {
     /// - Returns: Whether it must be queued again, behind the others.
     @inlinable
     public func run() -> Bool {
-        if orders.current.rawValue != 0, !obey() { return false }
+        if orders.current.rawValue != 0 {
+            let next = obey()
+            if next != .messages { return next == .turnOfOthers }
+        }
         guard isReactive else { return false }
         while true {
             do {
@@ -218,29 +237,49 @@ extension LightProc {
             // Out of budget with messages left, or told to do something else.
             if orders.hasSome || !mailbox.settle() { return true }
             if !orders.hasSomeAfterSettling || !mailbox.claim() { return false }
-            if !obey() { return false }
+            let next = obey()
+            if next != .messages { return next == .turnOfOthers }
         }
     }
 
     /// The handler of a reactive process threw.
     @usableFromInline
     func failed(_ error: any Error) {
-        decideEnd(state.incarnation, .error(error))
-        orders.add(.cleanUp)
+        handlerFailed(error)
         _ = obey()
     }
 
-    /// Carries out what was ordered.
-    ///
-    /// - Returns: Whether messages are to be handled after it: only by a reactive process that lives.
+    /// As `failed`, by who looks at the orders next.
+    func handlerFailed(_ error: any Error) {
+        decideEnd(state.incarnation, .error(error))
+        orders.add(.cleanUp)
+    }
+
+    /// What a run does when the orders were carried out.
     @usableFromInline
-    func obey() -> Bool {
+    enum Obeyed {
+        /// Handle messages: only a reactive process that lives.
+        case messages
+        /// The control lane has used the run up: the process is to be queued again.
+        case turnOfOthers
+        /// Nothing: there is no incarnation, or it is an async one.
+        case nothing
+    }
+
+    /// Carries out what was ordered, then what waits in the control lane.
+    @usableFromInline
+    func obey() -> Obeyed {
+        var controlBudget = Self.reductions
+        // A run is for messages of one lane: those of the other find a whole budget in the next one.
+        var afterOrders: Obeyed {
+            !isReactive ? .nothing : controlBudget == Self.reductions ? .messages : .turnOfOthers
+        }
         while true {
             let current = orders.current
             if current.contains(.discard) {
                 discardLeftovers()
                 orders.withdraw(Orders(rawValue: .max))
-                return false
+                return .nothing
             }
             if current.contains(.cleanUp) {
                 runHooks()
@@ -248,24 +287,24 @@ extension LightProc {
                     // Nothing of the process may be touched once the observer knows: it may run elsewhere already.
                     orders.withdraw([.cleanUp, .start, .stop, .finish, .settleDropped])
                     reportEnd()
-                    return false
+                    return .nothing
                 }
                 // The order itself stays until the observer knows: a restart then goes on here, not elsewhere.
                 orders.withdraw([.start, .stop, .finish, .cancel, .settleDropped])
                 reportEnd()
-                if orders.withdraw(.cleanUp) { return false }
+                if orders.withdraw(.cleanUp) { return .nothing }
                 continue
             }
             if current.contains(.start) {
                 start()
-                if orders.withdraw(.start) { return isReactive }
+                if orders.withdraw(.start) { return afterOrders }
                 continue
             }
             if current.contains(.settleDropped) {
                 // Withdrawn first: one that is dropped from now on orders anew.
                 let isEmpty = orders.withdraw(.settleDropped, adding: isReactive ? [] : .held)
                 while let receipt = side.content.withLock({ $0.dropped.popLast() }) { receipt.unanswered() }
-                if isReactive ? isEmpty : orders.withdraw(.held) { return isReactive }
+                if isReactive ? isEmpty : orders.withdraw(.held) { return afterOrders }
                 continue
             }
             if current.contains(.cancel) {
@@ -273,15 +312,18 @@ extension LightProc {
                 let incarnation = state.incarnation
                 let isSealed = transition { $0.retire(incarnation) } == .sealed
                 if !isSealed { startDeadline(incarnation) }
-                let done: Orders = isSealed ? [.cancel, .stop] : .cancel
-                if orders.withdraw(done, adding: isSealed ? .cleanUp : []) { return false }
+                if orders.withdraw(isSealed ? [.cancel, .stop] : .cancel, adding: isSealed ? .cleanUp : []) {
+                    return .nothing
+                }
             } else if !current.isDisjoint(with: .ends) {
                 let state = self.state
                 // An order that was meant for an incarnation before this one is dropped.
                 let isMeant = state.isStopRequested || current.contains(.finish)
                 if isReactive {
                     let reason: ExitReason =
-                        state.isKillRequested ? .killed : state.isStopRequested ? .shutdown : .normal
+                        state.isKillRequested
+                        ? existingSide?.content.withLock { $0.lifetime?.outsideReason } ?? .killed
+                        : state.isStopRequested ? .shutdown : .normal
                     let decided = isMeant && decideEnd(state.incarnation, reason)
                     orders.withdraw(.ends, adding: decided ? .cleanUp : [])
                 } else {
@@ -289,10 +331,14 @@ extension LightProc {
                         cancelTask()
                         startDeadline(state.incarnation)
                     }
-                    if orders.withdraw(.ends) { return false }
+                    if orders.withdraw(.ends) { return .nothing }
                 }
+            } else if current.contains(.control) {
+                guard controlBudget > 0 else { return .turnOfOthers }
+                controlBudget -= 1
+                handleControlMessage()
             } else {
-                return isReactive
+                return afterOrders
             }
         }
     }
@@ -301,6 +347,7 @@ extension LightProc {
         // Ending already: `beforeStart` trapped.
         let state = self.state
         guard state.phase == .active else { return }
+        startLifetime(state.incarnation)
         do {
             (existingSide?.content.withLock { $0.stack?.beforeStart })?()
             try step(self, .start)
@@ -313,20 +360,21 @@ extension LightProc {
     /// Calls what was registered for the end, last registered first; each is forgotten before it is called.
     private func runHooks() {
         guard let side = existingSide else { return }
-        let (reason, waiters, task, executor, dropped) = side.content.withLock { content in
+        let (reason, waiters, task, executor, dropped, outside) = side.content.withLock { content in
             content.deadline?.cancel()
             content.deadline = nil
             return (
                 content.lastExit ?? .shutdown, swap(&content.waiters, with: []), swap(&content.task, with: nil),
-                swap(&content.executor, with: nil), swap(&content.dropped, with: [])
+                swap(&content.executor, with: nil), swap(&content.dropped, with: []),
+                content.lifetime?.incarnationEnded()
             )
         }
-        _ = (task, executor)
+        _ = (task, executor, outside)
         // Asks that were taken, or whose reply was dropped, while the task was unwinding; and receivers outside of it.
         notifyOfEnd(reason, awaiters: false)
         for receipt in dropped { receipt.processEnded(reason) }
         for waiter in waiters { waiter.continuation.resume(returning: nil) }
-        while let hook = side.content.withLock({ $0.exitHooks.popLast() }) { hook(reason) }
+        callExitHooks(reason)
         let stack = side.content.withLock { content in
             defer { content.callbacksPending = false }
             return content.callbacksPending ? content.stack : nil
@@ -348,6 +396,8 @@ extension LightProc {
 
     private func discardLeftovers() {
         guard let side = existingSide else { return }
+        // Registered while the process was down, for an incarnation that did not come.
+        callExitHooks(side.content.withLock { $0.lastExit } ?? .shutdown)
         let observer = side.content.withLock { $0.lastObserver }
         let type: Any.Type = nodeType
         while let node = side.content.withLock({ content -> MessageNode? in
@@ -371,41 +421,4 @@ func swap<Value>(_ value: inout Value, with new: Value) -> Value {
     let old = value
     value = new
     return old
-}
-
-extension LightProc {
-    // MARK: Registrations
-
-    /// Gives the process a name, callbacks and an observer. Before its first start.
-    package func prepare(name: String?, stack: ProcStack?, observer: (any ProcObserver)?, shutdownTime: Duration) {
-        side.content.withLock { content in
-            content.name = name ?? stack?.name
-            content.stack = stack
-            content.stack?.pid = id
-            content.observer = observer
-            content.shutdownTime = shutdownTime
-        }
-    }
-
-    /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
-    ///
-    /// Hooks run on a worker, in the name of the process, last registered first. One that traps ends itself only.
-    public func onExit(_ hook: @escaping @Sendable (ExitReason) -> Void) {
-        side.content.withLock { $0.exitHooks.append(hook) }
-    }
-
-    /// Calls `action` with the reason once the process has ended for good; at once if it has.
-    ///
-    /// On any thread; must not block.
-    package func whenEnded(_ action: @escaping @Sendable (ExitReason) -> Void) {
-        let known = side.content.withLock { content -> ExitReason? in
-            let phase = state.phase
-            if phase == .closed || (content.observer == nil && content.lastExit != nil) {
-                return content.lastExit ?? .shutdown
-            }
-            content.awaiters.append(action)
-            return nil
-        }
-        if let known { action(known) }
-    }
 }

@@ -43,7 +43,7 @@ public final class LightProc: @unchecked Sendable {
         scheduler: any ProcScheduler,
         isReactive: Bool,
         isBusy: Bool,
-        domain: UInt32,
+        domain: UInt32 = 0,
         step: @escaping (LightProc, ProcOperation) throws -> Void
     ) {
         id = ProcID.next()
@@ -57,12 +57,14 @@ public final class LightProc: @unchecked Sendable {
     deinit {
         // Nobody refers to the process any more, so nothing can be queued, and no incarnation runs. Messages are left only
         // in a process that was dropped while it was down.
-        var node = mailbox.isEmpty ? nil : MessageNode(bits: mailbox.close())
+        let newer = mailbox.isEmpty ? 0 : mailbox.close()
+        var node = MessageNode(bits: existingSide?.content.withLock { $0.control.takeAll(before: newer) } ?? newer)
         while let current = node {
             node = MessageNode(bits: current.next)
             current.takeReceipt()?.processEnded(lastExit ?? .shutdown)
             try? step(self, .discard(current))
         }
+        bequeathExitHooks()
         try? step(self, .release)
         if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
             Unmanaged<ProcSide>.fromOpaque(pointer).release()
@@ -210,6 +212,8 @@ enum ProcOperation {
     case abandon
     /// Destroy the message in a node, and the node.
     case discard(MessageNode)
+    /// Handle the one message in a node. May throw what the handler threw. Reactive processes only.
+    case handle(MessageNode)
     /// Free the memory of the body; nothing runs any more.
     case release
     /// Say what the type of the messages is.
@@ -236,16 +240,21 @@ final class ProcSide: Sendable {
         var farewells: [MessageReceipt] = []
         /// Asks whose reply was dropped without an answer by code of this process.
         var dropped: [MessageReceipt] = []
-        /// Called at the end of the incarnation, last registered first.
-        var exitHooks: [@Sendable (ExitReason) -> Void] = []
+        /// Messages of the control lane that wait.
+        var control = ControlLane()
+        /// Called at the end of the incarnation, last registered first; their numbers grow.
+        var exitHooks: [ExitHook] = []
+        var nextExitHook: UInt64 = 0
+        /// The last incarnation whose hooks have all been called: what comes late for it finds nobody.
+        var lastHooked: UInt32 = 0
+        /// Of a process whose incarnations may not live longer than a time, or that is ended for a reason from outside.
+        var lifetime: Lifetime?
         var callbacksPending = false
         var awaiters: [@Sendable (ExitReason) -> Void] = []
         /// Messages that were left when the mailbox closed; a chain.
         var leftovers: UInt = 0
         // Async processes only.
         var main: (@Sendable (LightProc) async throws -> Void)?
-        /// Whether the task is being cancelled at this moment: its cancellation handlers run under a lock of the task.
-        var isCancelling = false
         var executor: ProcTaskExecutor?
         var task: Task<Void, Never>?
         var shutdownTime: Duration = .seconds(5)

@@ -29,6 +29,8 @@ struct Orders: OptionSet, Sendable {
 
     /// Nothing to do; keeps the role of consumer of an async process.
     static let held = Orders(rawValue: 128)
+    /// Messages wait in the control lane of a reactive process.
+    static let control = Orders(rawValue: 256)
 
     static let ends: Orders = [.stop, .finish]
 }

@@ -79,9 +79,10 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
                 budget -= 1
                 let job = node.open(as: UnownedJob.self).message
                 of(proc).run(job)
-                // ordering: relaxed: a hint, looked at again before the process goes idle.
-                if proc.orders.load(ordering: .relaxed) != 0 { return }
+                if proc.orders.hasSome { return }
             }
+        case .handle(let node):
+            of(proc).run(node.open(as: UnownedJob.self).message)
         case .discard(let node):
             let job = node.open(as: UnownedJob.self).message
             of(proc).turnAway(job)

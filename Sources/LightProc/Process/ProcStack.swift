@@ -17,6 +17,11 @@ public struct ProcStack: Sendable {
     public internal(set) var pid: ProcID?
     /// How logs and trap reports call the process.
     public var name: String?
+    /// How long an incarnation may live, from its start on; then it is ended with ``ExitReason/deadlineExceeded(_:)``.
+    ///
+    /// Nil, the default: as long as it likes. It ends as by ``LightProc/kill()``: a handler that does not return is not
+    /// interrupted. Costs a timer per incarnation.
+    public var deadline: Duration?
     /// Called once per incarnation, before the first line of the body or the first message.
     public var beforeStart: Callback?
     /// Called when an incarnation ended without a failure: `normal` or `shutdown`.
@@ -26,15 +31,22 @@ public struct ProcStack: Sendable {
     private var state: (any StateBox)?
 
     /// Creates a stack without state.
-    public init(name: String? = nil) { self.name = name }
+    ///
+    /// - Parameter deadline: How long an incarnation may live; see ``deadline``.
+    public init(name: String? = nil, deadline: Duration? = nil) {
+        self.name = name
+        self.deadline = deadline
+    }
 
     /// Creates a stack whose callbacks may read and change a shared state.
     ///
     /// - Parameters:
     ///   - name: A name for logs and reports.
+    ///   - deadline: How long an incarnation may live; see ``deadline``.
     ///   - state: The first value. Callbacks of one process never run at the same time.
     public init<State: Sendable>(
         name: String? = nil,
+        deadline: Duration? = nil,
         state: State,
         beforeStart: (@Sendable (inout State) -> Void)? = nil,
         afterComplete: (@Sendable (inout State) -> Void)? = nil,
@@ -42,6 +54,7 @@ public struct ProcStack: Sendable {
     ) {
         let box = TypedStateBox(state)
         self.name = name
+        self.deadline = deadline
         self.state = box
         if let beforeStart { self.beforeStart = { box.update { beforeStart(&$0) } } }
         if let afterComplete { self.afterComplete = { box.update { afterComplete(&$0) } } }

@@ -193,6 +193,10 @@ extension LightProc {
             cell.initialize(to: nil)
         case .discard(let node):
             _ = node.open(as: Body.Message.self)
+        case .handle(let node):
+            let (message, receipt) = node.open(as: Body.Message.self)
+            if let receipt { proc.accept(receipt) }
+            try cell.pointee!.receive(message, on: proc)
         case .release:
             // Whoever let go of the last reference is not to answer for the `deinit`s of what the body owns.
             if !Body.isPlain, let last = cell.move() {

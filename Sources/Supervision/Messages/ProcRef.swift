@@ -27,28 +27,59 @@ public struct ProcRef<Message: Sendable>: Sendable {
         deliver(message, receipt: nil)
     }
 
+    /// Sends a message in a lane of the mailbox.
+    ///
+    /// In the control lane it is handled before every message that waits in the user lane, after the message in hand, and in
+    /// order with those that the same sender sent in that lane. Costs a lock, and some hundred bytes of the process, once.
+    /// - Returns: False when the process has ended for good; the message is then gone.
+    @discardableResult
+    public func tell(_ message: consuming Message, lane: MessageLane) -> Bool {
+        deliver(message, receipt: nil, lane: lane)
+    }
+
     /// Asks: sends a message that carries a reply, and waits for the answer.
+    ///
+    /// Within a deadline (``Context/withTimeout(_:_:)``) it waits no longer than that.
     ///
     /// - Parameters:
     ///   - time: How long to wait.
+    ///   - lane: Where the message waits until it is handled.
     ///   - make: Makes the message around the reply, as in `{ .total($0) }`.
     /// - Throws: ``AskError``: at once when the process ends, or had ended, with the reason.
     public func ask<Value: Sendable>(
         within time: Duration = .seconds(5),
+        lane: MessageLane = .user,
         _ make: (Reply<Value>) -> Message
     ) async throws(AskError) -> Value {
-        try await request(within: time, make).value()
+        try await request(within: time, lane: lane, make).value()
     }
 
-    /// Asks without waiting.
+    /// Asks without waiting. Within a deadline of the calling task the answer is waited for no longer than that.
     public func request<Value: Sendable>(
         within time: Duration = .seconds(5),
+        lane: MessageLane = .user,
         _ make: (Reply<Value>) -> Message
     ) -> PendingReply<Value> {
         let ask = Ask<Value>(proc)
-        ask.startTimer(time)
-        _ = deliver(make(Reply(ask)), receipt: ask)
+        ask.startTimer(DeadlineScope.remaining().map { min($0, time) } ?? time)
+        _ = deliver(make(Reply(ask)), receipt: ask, lane: lane)
         return PendingReply(ask: ask)
+    }
+
+    func deliver(_ message: consuming Message, receipt: MessageReceipt?, lane: MessageLane) -> Bool {
+        guard lane != .user else { return deliver(message, receipt: receipt) }
+        if proc.isReactive {
+            let node = MessageNode.make(message, receipt: receipt)
+            if proc.push(node, lane: lane) { return true }
+            receipt?.refused(proc.lastExit)
+            node.refuse(as: Message.self)
+        } else {
+            let node = MessageNode.make(Envelope(message: message), receipt: receipt)
+            if proc.push(node, lane: lane) { return true }
+            receipt?.refused(proc.lastExit)
+            node.refuse(as: Envelope.self)
+        }
+        return false
     }
 
     @inlinable @inline(__always)

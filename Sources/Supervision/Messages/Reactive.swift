@@ -34,7 +34,27 @@ public struct ReactiveContext<Body: Reactive>: ~Copyable {
     public func stop() { proc.finish() }
 
     /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
-    public func onExit(_ hook: @escaping @Sendable (ExitReason) -> Void) { proc.onExit(hook) }
+    ///
+    /// - Returns: What takes the hook back.
+    @discardableResult
+    public func onExit(_ hook: @escaping @Sendable (ExitReason) -> Void) -> ExitHookToken { proc.onExit(hook) }
+
+    /// Makes a file descriptor this process's own: it is closed when this incarnation ends, for whatever reason.
+    ///
+    /// On a worker, in reverse order of acquisition, in one order with the exit hooks. See ``LightProc/own(fileDescriptor:)``.
+    @discardableResult
+    public func own(fileDescriptor: Int32) -> OwnedDescriptor { proc.own(fileDescriptor: fileDescriptor) }
+
+    /// Makes a value this process's own: `release` is called when this incarnation ends, for whatever reason.
+    ///
+    /// On a worker, in reverse order of acquisition, in one order with the exit hooks; one that traps ends itself only.
+    @discardableResult
+    public func own<Value: Sendable>(
+        _ value: Value,
+        release: @escaping @Sendable (Value) -> Void
+    ) -> OwnedResource<Value> {
+        proc.own(value, release: release)
+    }
 }
 
 /// Puts a ``Reactive`` where the process layer expects its own protocol.

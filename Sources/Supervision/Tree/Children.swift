@@ -18,6 +18,8 @@ public struct Children: Sendable {
     public let shutdownTime: Duration
     /// What becomes of a trap of a member; nil: what the system says.
     public let containment: ContainmentPolicy?
+    /// How long an incarnation of a member may live; nil: as long as it likes. See ``LightProc/ProcStack/deadline``.
+    public let deadline: Duration?
     let messageType: Any.Type?
     let make: @Sendable (BastionSystem, ChildBox) -> LightProc
 
@@ -27,6 +29,7 @@ public struct Children: Sendable {
     ///   - name: Members are called `name-0`, `name-1`, ...
     ///   - redundancy: How many; at least one.
     ///   - containment: What becomes of a trap of a member; nil: what the system says.
+    ///   - deadline: How long an incarnation may live before it is ended with `deadlineExceeded`, a failure.
     public init(
         _ name: String,
         redundancy: Int = 1,
@@ -34,6 +37,7 @@ public struct Children: Sendable {
         backoff: Backoff = .none,
         shutdownTime: Duration = .seconds(5),
         containment: ContainmentPolicy? = nil,
+        deadline: Duration? = nil,
         body: @escaping @Sendable (Context) async throws -> Void
     ) {
         self.name = name
@@ -42,12 +46,14 @@ public struct Children: Sendable {
         self.backoff = backoff
         self.shutdownTime = shutdownTime
         self.containment = containment
+        self.deadline = deadline
         messageType = nil
         make = { system, box in
             let proc = LightProc.async(on: system.executor, domain: system.domain(for: containment)) { proc in
                 try await body(Context(proc: proc, system: system, box: box))
             }
             proc.declareMessages(of: Envelope.self)
+            if let deadline { proc.limitLifetime(to: deadline) }
             return proc
         }
     }
@@ -59,7 +65,8 @@ public struct Children: Sendable {
         redundancy: Int = 1,
         restart: RestartType = .permanent,
         backoff: Backoff = .none,
-        containment: ContainmentPolicy? = nil
+        containment: ContainmentPolicy? = nil,
+        deadline: Duration? = nil
     ) {
         self.name = name
         self.redundancy = redundancy
@@ -67,11 +74,14 @@ public struct Children: Sendable {
         self.backoff = backoff
         shutdownTime = .seconds(5)
         self.containment = containment
+        self.deadline = deadline
         messageType = Body.Message.self
         make = { system, _ in
-            LightProc.reactive(on: system.executor, domain: system.domain(for: containment)) {
+            let proc = LightProc.reactive(on: system.executor, domain: system.domain(for: containment)) {
                 try ReactiveAdapter(behavior())
             }
+            if let deadline { proc.limitLifetime(to: deadline) }
+            return proc
         }
     }
 
@@ -87,6 +97,9 @@ public struct Children: Sendable {
                 .badShutdownTime,
                 "group \(name): the shutdown time must not be negative, got \(shutdownTime)"
             )
+        }
+        if let deadline, deadline <= .zero {
+            throw SupervisionError(.badDeadline, "group \(name): the deadline must be positive, got \(deadline)")
         }
     }
 }
@@ -121,6 +134,8 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let badRedundancy = Code(name: "badRedundancy")
         /// The time that a child may take to stop is negative.
         public static let badShutdownTime = Code(name: "badShutdownTime")
+        /// The time that an incarnation of a child may live is not positive.
+        public static let badDeadline = Code(name: "badDeadline")
         /// The supervisor has no group of this name.
         public static let unknownGroup = Code(name: "unknownGroup")
         /// The group takes messages of another type.

@@ -53,6 +53,17 @@ public struct Context: Sendable {
         throw CancellationError()
     }
 
+    /// Waits for the next message of a type, for some time at most. Those of other types become dead letters.
+    ///
+    /// No message is lost when the time is up: what was taken out of the mailbox by then is returned.
+    /// - Throws: ``DeadlineExceeded`` when none came in time; `CancellationError` when the process is asked to stop.
+    public func receive<Message: Sendable>(
+        _ type: Message.Type = Message.self,
+        within time: Duration
+    ) async throws -> Message {
+        try await proc.withTimeout(time, keepingLateResult: true) { try await receive(type) }
+    }
+
     /// The messages of a type as they come, until the process is asked to stop.
     public func messages<Message: Sendable>(of type: Message.Type = Message.self) -> Messages<Message> {
         Messages(context: self)
@@ -106,8 +117,34 @@ public struct Context: Sendable {
 
     /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
     ///
-    /// Hooks run on a worker, in the name of the process, last registered first.
-    public func onExit(_ hook: @escaping @Sendable (ExitReason) -> Void) { proc.onExit(hook) }
+    /// Hooks run on a worker, in the name of the process, last registered first. On an incarnation that is over the hook
+    /// runs at once, on a worker, as a process of its own. Any thread.
+    /// - Returns: What takes the hook back.
+    @discardableResult
+    public func onExit(_ hook: @escaping @Sendable (ExitReason) -> Void) -> ExitHookToken {
+        proc.onExit(of: incarnation, hook)
+    }
+
+    /// Makes a file descriptor this process's own: it is closed when this incarnation ends, for whatever reason.
+    ///
+    /// On a worker, in reverse order of acquisition, in one order with the exit hooks. On an incarnation that is over it is
+    /// closed at once, on the calling thread. Any thread; see ``LightProc/own(fileDescriptor:)``.
+    @discardableResult
+    public func own(fileDescriptor: Int32) -> OwnedDescriptor {
+        proc.own(fileDescriptor: fileDescriptor, of: incarnation)
+    }
+
+    /// Makes a value this process's own: `release` is called when this incarnation ends, for whatever reason.
+    ///
+    /// On a worker, in reverse order of acquisition, in one order with the exit hooks; one that traps ends itself only. On
+    /// an incarnation that is over it is called at once, on a worker, as a process of its own. Any thread.
+    @discardableResult
+    public func own<Value: Sendable>(
+        _ value: Value,
+        release: @escaping @Sendable (Value) -> Void
+    ) -> OwnedResource<Value> {
+        proc.own(value, of: incarnation, release: release)
+    }
 
     /// Asks this process to stop, as its supervisor would.
     public func stop() { proc.stop() }
