@@ -31,6 +31,7 @@ struct Orders: OptionSet, Sendable {
     static let held = Orders(rawValue: 128)
 
     static let ends: Orders = [.stop, .finish]
+    static let all = Orders(rawValue: .max)
 }
 
 /// The orders that a process was given and that its consumer has not withdrawn yet.
