@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-stock test lint bench deps
+.PHONY: help demo demo-stock test sanitize lint bench deps
 
 # libdw1 is looked for at run time: with it reports name the kind of an optimised trap, and tests expect that.
 BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev libdw1
@@ -22,6 +22,11 @@ demo-stock: ## puts the same load on the same server written without Bastion
 test: ## builds and runs the tests of the package and of Examples
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@scripts/test.sh
+
+sanitize: ## runs the tests under ThreadSanitizer, then under AddressSanitizer
+	@scripts/install-deps.sh $(BUILD_PACKAGES)
+	@scripts/sanitize.sh thread
+	@scripts/sanitize.sh address
 
 lint: ## checks formatting, module arrows, and files (licence header, size, no local paths)
 	@scripts/lint.sh

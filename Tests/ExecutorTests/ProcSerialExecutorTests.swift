@@ -242,7 +242,7 @@ private final class Flag: Sendable {
             let (count, isInOrder) = await bystander.bystanderCount()
             #expect(count == 100)
             #expect(isInOrder)
-            #expect(ContainmentStatistics.contained == 1)
+            #expect(Containment.contained == 1)
             await shutDown(pool)
         }
     }

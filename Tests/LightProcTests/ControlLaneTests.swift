@@ -43,6 +43,7 @@ extension LightProc {
                 #expect(lane.isEmpty == model.isEmpty)
             }
             let rest = MessageNode.make(-1)
+            rest.next = 0
             var next = MessageNode(bits: lane.takeAll(before: rest.bits))
             #expect(lane.isEmpty)
             var left: [Int] = []

@@ -56,9 +56,14 @@ final class BlockingPool: ProcScheduler, TrapOwner {
                 (shared.left.last ?? shared.threads.first?.value, shared.pendingTraps)
             }
             guard let thread else {
-                if pendingTraps == 0 { break }
-                // Ends: the reaper retires every thread that trapped.
-                changes.blockingWait(while: seen)
+                if pendingTraps > 0 {
+                    // Ends: the reaper retires every thread that trapped.
+                    changes.blockingWait(while: seen)
+                    continue
+                }
+                // What the reaper queued when the last thread was about to leave.
+                guard let (index, thread) = shared.withLock({ $0.queue.count > 0 ? hire(&$0) : nil }) else { break }
+                thread.assign { [self] in work($0, index) }
                 continue
             }
             if thread.blockingWaitUntilEnded() == .returned { dismiss(thread) }

@@ -95,9 +95,14 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             let seen = changes.value
             let (seat, pendingTraps) = staff.withLock { ($0.seated.first, $0.pendingTraps) }
             guard let (index, thread) = seat else {
-                if pendingTraps == 0 { return }
-                // Ends: the reaper retires every thread that trapped.
-                changes.blockingWait(while: seen)
+                if pendingTraps > 0 {
+                    // Ends: the reaper retires every thread that trapped.
+                    changes.blockingWait(while: seen)
+                    continue
+                }
+                // What the reaper queued after the successor of a thread that trapped had found nothing and left.
+                guard hasWork else { return }
+                seatThread(on: 0)
                 continue
             }
             // A thread that trapped is off its seat by now, and the reaper's.

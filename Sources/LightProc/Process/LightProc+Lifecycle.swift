@@ -278,10 +278,14 @@ extension LightProc {
             let current = orders.current
             if current.contains(.discard) {
                 discardLeftovers()
-                orders.withdraw(Orders(rawValue: .max))
-                return .nothing
+                // A late job of an async process may still drop a reply.
+                let isEmpty = orders.withdraw(isReactive ? .all : .all.subtracting(.settleDropped))
+                if isReactive || isEmpty { return .nothing }
+                continue
             }
             if current.contains(.cleanUp) {
+                // Of an async process also late jobs drop replies: what comes from here on is looked at afterwards.
+                if !isReactive { orders.withdraw(.settleDropped) }
                 runHooks()
                 if isReactive {
                     // Nothing of the process may be touched once the observer knows: it may run elsewhere already.
@@ -290,7 +294,7 @@ extension LightProc {
                     return .nothing
                 }
                 // The order itself stays until the observer knows: a restart then goes on here, not elsewhere.
-                orders.withdraw([.start, .stop, .finish, .cancel, .settleDropped])
+                orders.withdraw([.start, .stop, .finish, .cancel])
                 reportEnd()
                 if orders.withdraw(.cleanUp) { return .nothing }
                 continue

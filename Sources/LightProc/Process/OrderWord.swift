@@ -33,6 +33,7 @@ struct Orders: OptionSet, Sendable {
     static let control = Orders(rawValue: 256)
 
     static let ends: Orders = [.stop, .finish]
+    static let all = Orders(rawValue: .max)
 }
 
 /// The orders that a process was given and that its consumer has not withdrawn yet.
