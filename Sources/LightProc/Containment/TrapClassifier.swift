@@ -18,7 +18,8 @@ import Glibc
 /// | SIGSEGV, SIGBUS | the address lies in the guard of the worker's own stack: an overflow |
 ///
 /// and in every case only if no frame of the stack stands in the allocator, the loader, a `swift_once`, or the making
-/// of type metadata, where a lock is held that the whole program needs.
+/// of type metadata, where a lock is held that the whole program needs; nor if the stack cannot be followed to its base, so
+/// that nobody knows.
 ///
 /// Runs on the reaper's thread and, as the parked thread may hold any lock, neither allocates nor waits in `examine`.
 final class TrapClassifier {
@@ -62,7 +63,7 @@ final class TrapClassifier {
                 origins.add(further: walker.skipKnownFrames())
             }
         }
-        let finding = judge(thread.pointee.trap, thread, origins, pc: registers.programCounter)
+        let finding = judge(thread.pointee.trap, thread, origins, walker.hasReachedBase, pc: registers.programCounter)
         if case .notContained = finding { return Evidence(finding: finding, frames: []) }
         // No lock of the allocator is held on that stack: from here on allocating is safe.
         return Evidence(finding: finding, frames: Array(innermost))
@@ -78,6 +79,7 @@ final class TrapClassifier {
         _ trap: crt_trap,
         _ thread: UnsafeMutablePointer<crt_thread>,
         _ origins: StackOrigins,
+        _ isComplete: Bool,
         pc: UInt
     ) -> Finding {
         switch trap.signal {
@@ -102,6 +104,7 @@ final class TrapClassifier {
         if origins.contains(.loader) { return .notContained("the stack passes through the dynamic loader") }
         if origins.contains(.swiftOnce) { return .notContained("the initialiser of a global was running") }
         if origins.contains(.swiftMetadata) { return .notContained("type metadata was being made") }
+        guard isComplete else { return .notContained("the stack cannot be followed to its base") }
         return .contained
     }
 
