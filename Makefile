@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-stock test sanitize lint bench deps
+.PHONY: help demo demo-stock test sanitize faults lint bench deps
 
 # libdw1 is looked for at run time: with it reports name the kind of an optimised trap, and tests expect that.
 BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev libdw1
@@ -34,6 +34,10 @@ lint: ## checks formatting, module arrows, and files (licence header, size, no l
 bench: ## runs the benchmarks in release
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@swift run -c release --disable-build-manifest-caching --package-path Benchmarks bench
+
+faults: ## every kind of trap in every place, in debug and release, dynamic and static; storms of traps
+	@scripts/install-deps.sh $(BUILD_PACKAGES)
+	@scripts/fault-matrix.sh
 
 deps: ## installs the Debian packages that any of the others needs
 	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)

@@ -19,7 +19,7 @@ import Testing
         var random = SeededGenerator(state: RandomCases.seed)
         let code = codeAddresses()
         let cache = FrameRowCache(regions: CodeRegions())
-        let words = 96
+        let words = 128
         let stack = UnsafeMutablePointer<UInt>.allocate(capacity: words)
         defer { stack.deallocate() }
         let low = UInt(bitPattern: stack)
@@ -94,9 +94,14 @@ import Testing
     /// Makes addresses in the C library, the Swift library and this test.
     private func codeAddresses() -> (inout SeededGenerator) -> UInt {
         let objects = ObjectList().entries.map(\.object).filter { $0.end - $0.start > 65_536 }
+        // Some come again and again, as a recursion's do.
+        var known: [UInt] = []
         return { random in
+            if known.count == 64, Bool.random(using: &random) { return known.randomElement(using: &random)! }
             let object = objects.randomElement(using: &random)!
-            return UInt.random(in: object.start..<object.end, using: &random)
+            let address = UInt.random(in: object.start..<object.end, using: &random)
+            if known.count < 64, FrameDescription(covering: address) != nil { known.append(address) }
+            return address
         }
     }
 }

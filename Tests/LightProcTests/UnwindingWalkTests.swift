@@ -195,6 +195,10 @@ import Testing
             var count = 0
             while walker.next() != nil { count += 1 }
             #expect(count == 3)
+            #expect(!walker.hasReachedBase)
+            var whole = StackWalker(registers: thread.registers, stack: thread.stack)
+            while whole.next() != nil {}
+            #expect(whole.hasReachedBase)
         }
     }
 }

@@ -57,7 +57,7 @@ struct RuntimeMessages {
 
     private static let beginnings = [
         "Fatal error", "recondition failed", "ssertion failed", "Could not cast", "Simultaneous accesses",
-        "Fatal access conflict",
+        "Fatal access conflict", "deallocated with non-zero retain count",
     ]
 
     /// Divides a text into reports. Lines that begin none belong to the one before.

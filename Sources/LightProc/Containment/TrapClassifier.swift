@@ -18,7 +18,8 @@ import Glibc
 /// | SIGSEGV, SIGBUS | the address lies in the guard of the worker's own stack: an overflow |
 ///
 /// and in every case only if no frame of the stack stands in the allocator, the loader, a `swift_once`, the making of type
-/// metadata, or the cancellation of a task, where a lock is held that others need.
+/// metadata, or the cancellation of a task, where a lock is held that others need; nor if the stack cannot be followed to
+/// its base, so that nobody knows.
 ///
 /// Runs on the reaper's thread and, as the parked thread may hold any lock, neither allocates nor waits in `examine`.
 final class TrapClassifier {
@@ -64,7 +65,7 @@ final class TrapClassifier {
                 origins.add(further: walker.skipKnownFrames())
             }
         }
-        let finding = judge(thread.pointee.trap, thread, origins, pc: registers.programCounter)
+        let finding = judge(thread.pointee.trap, thread, origins, walker.hasReachedBase, pc: registers.programCounter)
         if case .notContained = finding { return Evidence(finding: finding, frames: []) }
         // No lock of the allocator is held on that stack: from here on allocating is safe.
         let (low, high) = (thread.pointee.stackLow, thread.pointee.stackHigh)
@@ -85,6 +86,7 @@ final class TrapClassifier {
         _ trap: crt_trap,
         _ thread: UnsafeMutablePointer<crt_thread>,
         _ origins: StackOrigins,
+        _ isComplete: Bool,
         pc: UInt
     ) -> Finding {
         switch trap.signal {
@@ -112,6 +114,7 @@ final class TrapClassifier {
         if origins.contains(.swiftTaskStatus) {
             return .notContained("a cancellation handler was running: the lock of the task's status is held")
         }
+        guard isComplete else { return .notContained("the stack cannot be followed to its base") }
         return .contained
     }
 

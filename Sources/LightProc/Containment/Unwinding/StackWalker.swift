@@ -36,6 +36,8 @@ package struct StackWalker {
     private var previousFrameAddress: UInt = 0
     private var framesLeft: Int
     private var isFirst = true
+    /// Whether the walk has come to the function that the thread began with; false at its end where the trail was lost.
+    package private(set) var hasReachedBase = false
 
     /// - Parameters:
     ///   - registers: as saved at the faulting instruction.
@@ -90,7 +92,7 @@ package struct StackWalker {
         while left > 0 {
             // safety: the index of an address is within the table.
             let step = steps + FrameRowCache.index(of: address)
-            guard step.pointee.address == address else { break }
+            guard step.pointee.address == address, address != 0 else { break }
             let base = step.pointee.isFromFramePointer ? framePointer : stackPointer
             let next = base &+ UInt(bitPattern: step.pointee.frameOffset)
             // Words are read where words are: anything else is for the careful way.
@@ -105,10 +107,9 @@ package struct StackWalker {
                 if let pending { restoreOthers(pending.pointee.address, frameAddress) }
                 pending = step.pointee.restoresOthers ? step : nil
             }
-            if step.pointee.framePointerPlace != 0 {
-                // safety: as above.
-                framePointer = withoutAsyncMark(words[step.pointee.framePointerPlace])
-            }
+            // safety: as above.
+            if step.pointee.framePointerPlace != 0 { framePointer = words[step.pointee.framePointerPlace] }
+            framePointer = withoutAsyncMark(framePointer)
             origins |= step.pointee.origin
             stackPointer = next
             frameAddress = next
@@ -157,6 +158,12 @@ package struct StackWalker {
         let returnRegister = row.pointee.returnAddressRegister
         guard let returnAddress = returnAddress(row, returnRegister, frameAddress) else {
             framesLeft = 0
+            // The outermost function says that it returns nowhere, in its table or by a zero.
+            switch row.pointee[returnRegister] {
+            case .undefined: hasReachedBase = true
+            case .saved: hasReachedBase = value(by: row.pointee[returnRegister], of: returnRegister, frameAddress) == 0
+            default: break
+            }
             return frame
         }
         caller.programCounter = returnAddress

@@ -1,0 +1,1 @@
+// Nothing: this library is for opening only.
