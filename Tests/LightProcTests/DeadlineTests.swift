@@ -361,6 +361,8 @@ import Testing
                         record.note("other: \(Locals.word), no deadline: \(left), cancelled: \(Task.isCancelled)")
                     }
                     other.restart()
+                    // Asked from here, too: the deadline of this task is not the other process's.
+                    record.note("of the other: \(other.remainingTime == nil)")
                     let reactive = LightProc.reactive(Script(), on: scheduler)
                     reactive.tell { _ in
                         record.note("reactive: \(Locals.word), no deadline: \(DeadlineScope.remaining() == nil)")
@@ -371,6 +373,7 @@ import Testing
             }
         }
         #expect(record.events.first == "child: inside")
+        #expect(record.events.contains("of the other: true"))
         #expect(record.events.contains("other: none, no deadline: true, cancelled: false"))
         #expect(record.events.contains("reactive: none, no deadline: true"))
     }
