@@ -236,6 +236,8 @@ extension LightProc {
         proc.restart()
         scheduler.drain()
         proc.sendControl("control")
+        scheduler.drain()
+        #expect(record.events == ["control"])
         proc.send("user")
         scheduler.drain()
         proc.send("more")

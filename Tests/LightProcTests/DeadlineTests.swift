@@ -250,6 +250,24 @@ import Testing
         #expect(scheduler.timerCount == 0)
     }
 
+    /// As of an ask that the deadline limits: its timer may be faster than the deadline's.
+    @Test func anErrorOnceTheTimeIsUpIsTheDeadlines() {
+        let latch = Latch()
+        let proc = run { proc in
+            try await proc.withTimeout(.seconds(2)) {
+                await latch.wait()
+                throw Mishap()
+            }
+        }
+        scheduler.schedule(after: .seconds(1)) { [scheduler] in
+            latch.open()
+            scheduler.drain()
+        }
+        // Both timers are due, the body's is called first.
+        passes(.seconds(2))
+        #expect(proc.lastExit?.description == "error: \(proc.id): not done within 2.0 seconds")
+    }
+
     @Test func withoutTimeTheBodyDoesNotRun() {
         let proc = run { [record] proc in
             try await proc.withTimeout(.zero) { record.note("never") }
