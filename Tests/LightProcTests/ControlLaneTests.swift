@@ -237,6 +237,8 @@ extension LightProc {
         proc.restart()
         scheduler.drain()
         proc.sendControl("control")
+        scheduler.drain()
+        #expect(record.events == ["control"])
         proc.send("user")
         scheduler.drain()
         proc.send("more")

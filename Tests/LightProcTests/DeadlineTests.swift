@@ -250,6 +250,24 @@ import Testing
         #expect(scheduler.timerCount == 0)
     }
 
+    /// As of an ask that the deadline limits: its timer may be faster than the deadline's.
+    @Test func anErrorOnceTheTimeIsUpIsTheDeadlines() {
+        let latch = Latch()
+        let proc = run { proc in
+            try await proc.withTimeout(.seconds(2)) {
+                await latch.wait()
+                throw Mishap()
+            }
+        }
+        scheduler.schedule(after: .seconds(1)) { [scheduler] in
+            latch.open()
+            scheduler.drain()
+        }
+        // Both timers are due, the body's is called first.
+        passes(.seconds(2))
+        #expect(proc.lastExit?.description == "error: \(proc.id): not done within 2.0 seconds")
+    }
+
     @Test func withoutTimeTheBodyDoesNotRun() {
         let proc = run { [record] proc in
             try await proc.withTimeout(.zero) { record.note("never") }
@@ -364,6 +382,8 @@ import Testing
                         record.note("other: \(Locals.word), no deadline: \(left), cancelled: \(Task.isCancelled)")
                     }
                     other.restart()
+                    // Asked from here, too: the deadline of this task is not the other process's.
+                    record.note("of the other: \(other.remainingTime == nil)")
                     let reactive = LightProc.reactive(Script(), on: scheduler)
                     reactive.tell { _ in
                         record.note("reactive: \(Locals.word), no deadline: \(DeadlineScope.remaining() == nil)")
@@ -374,6 +394,7 @@ import Testing
             }
         }
         #expect(record.events.first == "child: inside")
+        #expect(record.events.contains("of the other: true"))
         #expect(record.events.contains("other: none, no deadline: true, cancelled: false"))
         #expect(record.events.contains("reactive: none, no deadline: true"))
     }

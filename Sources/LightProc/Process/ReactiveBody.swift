@@ -194,9 +194,7 @@ extension LightProc {
         case .discard(let node):
             _ = node.open(as: Body.Message.self)
         case .handle(let node):
-            let (message, receipt) = node.open(as: Body.Message.self)
-            if let receipt { proc.accept(receipt) }
-            try cell.pointee!.receive(message, on: proc)
+            try handle(node, proc, cell)
         case .release:
             // Whoever let go of the last reference is not to answer for the `deinit`s of what the body owns.
             if !Body.isPlain, let last = cell.move() {
@@ -209,6 +207,18 @@ extension LightProc {
         case .describe(let type):
             type.pointee = Body.Message.self
         }
+    }
+
+    /// Handles one message of the control lane. Apart, so that the loop of the user lane stays small.
+    @inlinable @inline(never)
+    static func handle<Body: ReactiveBody>(
+        _ node: MessageNode,
+        _ proc: LightProc,
+        _ cell: UnsafeMutablePointer<Body?>
+    ) throws {
+        let (message, receipt) = node.open(as: Body.Message.self)
+        if let receipt { proc.accept(receipt) }
+        try cell.pointee!.receive(message, on: proc)
     }
 
     /// The same loop for a thread without a node pool: the seeded executor's.
