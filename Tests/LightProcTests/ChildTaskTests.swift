@@ -153,6 +153,7 @@ import Testing
         scheduler.drain()
         #expect(record.events == ["observer: trap: index out of range"])
         #expect(scheduler.timerCount == 0)
+        #expect(proc.lostTasks == 1, "the one that awaits it")
     }
 
     @Test func aTrapOfTheFirstTaskWaitsForItsChildren() throws {
@@ -223,6 +224,7 @@ import Testing
                     == (0..<inTime).map { "sibling \($0)" } + ["observer: trap: index out of range"],
                 "a sealed incarnation runs nothing"
             )
+            #expect(proc.lostTasks == 1 + 2 - inTime, "the parent, and who did not return in time")
         }
     }
 
@@ -258,6 +260,7 @@ import Testing
         #expect(proc.state.activations == 3, "known already")
         try trap(tasks.events[2], of: proc)
         #expect(proc.state.activations == 2)
+        #expect(proc.lostTasks == 2, "the first task and the child")
         scheduler.drain()
         #expect(record.events == [])
         latch.open()

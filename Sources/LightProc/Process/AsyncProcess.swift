@@ -82,8 +82,20 @@ extension LightProc {
 
     private func deadlinePassed(_ incarnation: UInt32) {
         decideEnd(incarnation, .killed, cancelling: false)
-        if transition({ $0.seal(incarnation) }) == .sealed { order(.cleanUp) }
+        let (result, left) = transition { ($0.seal(incarnation), $0.activations) }
+        guard result == .sealed else { return }
+        tasksLost(left)
+        order(.cleanUp)
     }
+
+    /// So many tasks of this process will never go on, and what they hold leaks: beside those that trapped themselves.
+    func tasksLost(_ count: Int) {
+        if count > 0 { side.content.withLock { $0.lostTasks += count } }
+    }
+
+    /// An estimate of the tasks, over all incarnations, that never went on because another one trapped, the actor that they
+    /// called was poisoned, or the shutdown time was up.
+    package var lostTasks: Int { existingSide?.content.withLock { $0.lostTasks } ?? 0 }
 
     /// Whether somebody asked this incarnation to end.
     public var isStopRequested: Bool { state.isStopRequested }

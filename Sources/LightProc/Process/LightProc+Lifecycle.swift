@@ -166,9 +166,12 @@ extension LightProc {
         task: UnsafeMutableRawPointer? = nil
     ) {
         if let executor {
-            decideEnd(executor.incarnation, .trap(report))
+            let isFirst = decideEnd(executor.incarnation, .trap(report))
             // The task and those that await it will not complete: the others are what the end waits for.
-            jobReturned(executor.incarnation, count: (isOwnJob ? 1 : 0) + UInt(task.map(crt_strand) ?? 0))
+            let stranded = UInt(task.map(crt_strand) ?? 0)
+            // Beside the one that trapped. The first of all tasks is not among the stranded, and awaits them.
+            tasksLost(isFirst ? Int(stranded) : max(Int(stranded) - 1, 0))
+            jobReturned(executor.incarnation, count: (isOwnJob ? 1 : 0) + stranded)
             return
         }
         let state = self.state

@@ -259,6 +259,7 @@ final class ProcSide: Sendable {
         var task: Task<Void, Never>?
         var shutdownTime: Duration = .seconds(5)
         var deadline: TimerToken?
+        var lostTasks = 0
         var waiters: [ReceiveWaiter] = []
         var nextWaiter = 0
         /// Waiters that were cancelled before they began to wait.

@@ -152,8 +152,7 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
         guard let executor else { return strand() }
         // safety: the current task holds the executor that it prefers.
         let guest = Unmanaged<ProcTaskExecutor>.fromOpaque(executor).takeUnretainedValue()
-        guest.proc.end(guest.incarnation, for: .linked(id, proc.lastExit ?? .killed))
-        guest.strand(task)
+        guest.fail(task, for: .linked(id, proc.lastExit ?? .killed))
     }
 
     private func strand() {

@@ -54,8 +54,14 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     /// A child task of this incarnation has completed; who awaits it was woken. On the thread that ran its last job.
     func childCompleted() { proc.jobReturned(incarnation) }
 
-    /// A task of this incarnation will never go on.
-    func strand(_ task: UnsafeMutableRawPointer) { proc.jobReturned(incarnation, count: UInt(crt_strand(task))) }
+    /// A task of this incarnation will never go on, because what it needs is gone: that ends the process.
+    func fail(_ task: UnsafeMutableRawPointer, for reason: ExitReason) {
+        let isFirst = proc.decideEnd(incarnation, reason)
+        let stranded = UInt(crt_strand(task))
+        // The first of all tasks is not among the stranded, and awaits them or is the one.
+        proc.tasksLost(Int(stranded) + (isFirst ? 1 : 0))
+        proc.jobReturned(incarnation, count: stranded)
+    }
 
     /// How an executor of this kind looks from outside: object and witness table.
     package var identity: (object: UInt, witness: UInt) {
