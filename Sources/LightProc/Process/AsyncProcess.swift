@@ -16,6 +16,7 @@ extension LightProc {
             scheduler: scheduler,
             isReactive: false,
             isBusy: false,
+            isAlive: false,
             step: { try asyncStep($0, $1) }
         )
         proc.side.content.withLock { $0.main = main }
