@@ -48,7 +48,7 @@ public final class BastionSystem: Sendable {
                 (policy, ContainmentDomain(policy) { report in Self.log(report, to: log, on: executor) })
             }
         )
-        domain = domains[containment]?.number ?? 0
+        domain = Self.number(domains[containment])
     }
 
     /// Logs a whole report, in a process of its own: the log's handler is the user's.
@@ -59,7 +59,12 @@ public final class BastionSystem: Sendable {
     }
 
     /// The number of the domain of processes with a policy.
-    func domain(for policy: ContainmentPolicy?) -> UInt32 { policy.flatMap { domains[$0]?.number } ?? domain }
+    func domain(for policy: ContainmentPolicy?) -> UInt32 { policy.map { Self.number(domains[$0]) } ?? domain }
+
+    /// Processes that are contained without a report need no domain, and no memory for its number.
+    private static func number(_ domain: ContainmentDomain?) -> UInt32 {
+        domain.map { $0.policy == .contain ? 0 : $0.number } ?? 0
+    }
 
     /// The system of the program, on one worker per processing unit. Made when first used.
     public static var shared: BastionSystem {
@@ -106,8 +111,13 @@ public final class BastionSystem: Sendable {
     /// It lives as long as somebody holds its reference or messages wait for it.
     @inlinable
     public func spawn<Body: Reactive>(_ body: Body) -> ProcRef<Body.Message> {
-        ProcRef(LightProc.reactive(ReactiveAdapter(body), on: executor, domain: domain))
+        let proc = LightProc.reactive(ReactiveAdapter(body), on: executor)
+        if domain != 0 { join(proc) }
+        return ProcRef(proc)
     }
+
+    @usableFromInline
+    func join(_ proc: LightProc) { proc.join(domain) }
 
     /// Starts supervised children at the top of the system.
     ///

@@ -17,7 +17,7 @@ enum IdleMemory {
         _ = await async(system, 1000)
         Swift.print("\(count) idle processes, bytes each")
         Swift.print("reactive, body of 8 bytes: \(await reactive(system, count, Tally()))")
-        Swift.print("reactive, body of 96 bytes: \(await reactive(system, count, Roomy()))")
+        Swift.print("reactive, body of 88 bytes: \(await reactive(system, count, Roomy()))")
         Swift.print("async, waiting for a continuation: \(await async(system, count))")
         let children = max(count / 20, 1)
         Swift.print("supervised async child, waiting for a message (\(children)): \(await child(system, children))")
@@ -31,18 +31,9 @@ enum IdleMemory {
     ) async -> Int where Body.Message == Int {
         let references = References(count)
         let before = residentBytes()
-        for index in 0..<count {
-            let ref = system.spawn(body)
-            references.keep(index, ref.proc)
-            ref.tell(1)
-            // In portions: a million messages that wait would be measured too.
-            if index % 64 == 0 || index == count - 1 {
-                let gate = Gate()
-                let last = system.spawn(Counter(gate: gate))
-                last.tell(0)
-                await gate.wait()
-            }
-        }
+        let gate = Gate()
+        system.spawn(Breeder(left: count, body: body, references: references, system: system, gate: gate)).tell(1)
+        await gate.wait()
         return (residentBytes() - before) / count
     }
 
@@ -89,9 +80,34 @@ enum IdleMemory {
     }
 }
 
+/// Spawns processes in portions, so that the messages that wait are few, and tells each one thing.
+private struct Breeder<Body: Reactive>: Reactive where Body.Message == Int {
+    var left: Int
+    let body: Body
+    let references: References
+    let system: BastionSystem
+    let gate: Gate
+
+    mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {
+        for _ in 0..<min(left, 64) {
+            left -= 1
+            let ref = system.spawn(body)
+            references.keep(left, ref.proc)
+            ref.tell(1)
+        }
+        let gate = self.gate
+        if left > 0 {
+            context.me.tell(1)
+        } else {
+            // Behind what was spawned last, on one worker.
+            system.spawn(Counter(gate: gate)).tell(0)
+        }
+    }
+}
+
 /// A plain body that is larger than most.
 private struct Roomy: Reactive {
-    var words = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    var words = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) { words.0 &+= message }
 }
 

@@ -45,7 +45,9 @@ typedef struct crt_nodePool {
     void *free;                                 // message nodes of one size, a list
     uint64_t meter;                             // their number * 2^32 + the (signed) reductions left in the current run
     uint64_t nextID, endID;                     // numbers for processes that are made here
-    const void *scheduler;                      // whose worker it is
+    uintptr_t scheduler;                        // whose worker it is
+    uintptr_t next;                             // the item that runs next here, or 0
+    void (*displaced)(struct crt_nodePool *, uintptr_t item);   // finds another place for the item that was next
     int64_t held;                               // processes made here less those that ended here, of that scheduler
 } crt_nodePool;
 

@@ -17,10 +17,9 @@ final class Worker: @unchecked Sendable {
     let index: Int
     let pool: ObjectIdentifier
     let ring = RunRing()
-    /// The item that was made ready last, run next: what it needs is still in the cache. 0: none. Written by the owner.
-    let next = AtomicWord(0)
     /// 0: awake. 1: sleeps. 2: was woken.
     let parking = FutexWord()
+    /// Also holds the item that was made ready last, run next: what it needs is still in the cache. The owner's.
     let nodes: UnsafeMutablePointer<crt_nodePool>
     /// Whom to steal from, nearest first.
     let victims: [Int]
@@ -61,19 +60,17 @@ final class Worker: @unchecked Sendable {
     /// Makes an item the next to run; returns the one that was, to be put into the ring. Owner only.
     @inline(__always)
     func setNext(_ item: RunItem) -> RunItem? {
-        // ordering: relaxed: written by the owner only.
-        let before = next.load(ordering: .relaxed)
-        next.store(item.bits, ordering: .relaxed)
+        let before = nodes.pointee.next
+        nodes.pointee.next = item.bits
         return before == 0 ? nil : RunItem(bits: before)
     }
 
     @inline(__always)
     private func takeNext() -> RunItem? {
-        // ordering: relaxed: as above.
-        let bits = next.load(ordering: .relaxed)
+        let bits = nodes.pointee.next
         if bits == 0 { return nil }
-        next.store(0, ordering: .relaxed)
-        return RunItem(bits: bits)
+        nodes.pointee.next = 0
+        return RunItem(bits: UInt(bits))
     }
 
     /// What to run now, from this seat's queues and the injection queue. Owner only.

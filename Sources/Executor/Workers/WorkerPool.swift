@@ -25,6 +25,10 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     private let timers = TimerThread()
     private let blocking: BlockingPool
     private let staff: Locked<Staff>
+    /// Processes that hold the pool; those counted in the workers' `nodes` come to it when these have ended. As long as
+    /// the workers may run, more than any number of processes.
+    private let holds = Atomic<Int>(WorkerPool.running)
+    private static let running = 1 << 48
 
     private struct Staff {
         var seated: [Int: WorkerThread] = [:]
@@ -51,6 +55,23 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         blocking = BlockingPool(timers: timers, maximumThreads: maximumBlockingThreads)
         staff = Locked(Staff())
         TrapReaper.shared.retain()
+        // Until the workers have ended and no process is left: see `letGo`.
+        _ = Unmanaged.passRetained(self)
+        let address = UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())
+        for worker in workers {
+            worker.nodes.pointee.scheduler = address
+            // safety: called on a worker's thread, with its nodes; pool and worker outlive the thread.
+            worker.nodes.pointee.displaced = { nodes, bits in
+                guard let nodes, let seat = crt_self()?.pointee.seat,
+                    let pool = UnsafeRawPointer(bitPattern: nodes.pointee.scheduler)
+                else { preconditionFailure("impossible: only workers have nodes") }
+                Unmanaged<Worker>.fromOpaque(seat)._withUnsafeGuaranteedRef { worker in
+                    Unmanaged<WorkerPool>.fromOpaque(pool)._withUnsafeGuaranteedRef {
+                        $0.push(RunItem(bits: bits), worker)
+                    }
+                }
+            }
+        }
         timers.start()
         for seat in placement.seats {
             seatThread(on: seat.index)
@@ -87,6 +108,27 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         joinAll()
         TrapReaper.shared.release()
         staff.withLock { $0.stacks.unmapAll() }
+        // The workers' threads are joined: what they counted is still.
+        let held = workers.reduce(0) { $0 + Int($1.nodes.pointee.held) }
+        // ordering: acquiringAndReleasing: whoever comes to zero frees the pool, after what the others did with it.
+        if holds.add(held - Self.running, ordering: .acquiringAndReleasing).newValue == 0 {
+            Unmanaged.passUnretained(self).release()
+        }
+    }
+
+    /// A process was made on a thread that is not one of the pool's workers.
+    public func hold() {
+        // From zero: the workers have ended, and the caller has a reference of its own.
+        // ordering: acquiringAndReleasing: as in `shutdown`.
+        if holds.add(1, ordering: .acquiringAndReleasing).oldValue == 0 { _ = Unmanaged.passRetained(self) }
+    }
+
+    /// A process is gone, on a thread that is not one of the pool's workers.
+    public func letGo() {
+        // ordering: acquiringAndReleasing: as in `shutdown`.
+        if holds.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 {
+            Unmanaged.passUnretained(self).release()
+        }
     }
 
     /// Joins the threads on the seats, and their successors where some of them trap on the way.

@@ -10,14 +10,13 @@ extension LightProc {
     /// process. Returning ends the process normally; throwing ends it with the error.
     public static func async(
         on scheduler: any ProcScheduler,
-        domain: UInt32 = 0,
         _ main: @escaping @Sendable (LightProc) async throws -> Void
     ) -> LightProc {
         let proc = LightProc(
             scheduler: scheduler,
             isReactive: false,
             isBusy: false,
-            domain: domain,
+            isAlive: false,
             step: { try asyncStep($0, $1) }
         )
         proc.side.content.withLock { $0.main = main }

@@ -78,7 +78,7 @@ extension LightProc {
         // Nil when the sender's order came later than the message was seen.
         guard let node else { return }
         do {
-            try step(self, .handle(node))
+            try step(.handle(node))
         } catch {
             handlerFailed(error)
         }

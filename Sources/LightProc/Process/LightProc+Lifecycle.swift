@@ -178,7 +178,7 @@ extension LightProc {
         switch state.phase {
         case .active where isReactive:
             // The handler may have left the body half changed: it is not destroyed, what it owns leaks.
-            try? step(self, .abandon)
+            try? step(.abandon)
             decideEnd(state.incarnation, .trap(report))
             orderAsConsumer(.cleanUp)
         case .active, .ending:
@@ -232,7 +232,7 @@ extension LightProc {
         guard isReactive else { return false }
         while true {
             do {
-                try step(self, .run)
+                try step(.run)
             } catch {
                 failed(error)
                 return false
@@ -357,7 +357,7 @@ extension LightProc {
         startLifetime(state.incarnation)
         do {
             (existingSide?.content.withLock { $0.stack?.beforeStart })?()
-            try step(self, .start)
+            try step(.start)
         } catch {
             decideEnd(state.incarnation, .error(error), cancelling: false)
             orders.add(.cleanUp)
@@ -390,7 +390,7 @@ extension LightProc {
             if reason.isFailure { stack.afterPanic?(reason) } else { stack.afterComplete?() }
         }
         // Only `run` and `start` can throw.
-        try? step(self, .destroy)
+        try? step(.destroy)
         // Replies that the hooks or the body still held died with them.
         for receipt in side.content.withLock({ swap(&$0.dropped, with: []) }) { receipt.processEnded(reason) }
     }
@@ -413,7 +413,7 @@ extension LightProc {
             return node
         }) {
             observer?.procDiscarded(messageOf: type, by: self)
-            try? step(self, .discard(node))
+            try? step(.discard(node))
         }
         let (last, dropped) = side.content.withLock { content in
             (swap(&content.lastObserver, with: nil), swap(&content.dropped, with: []))

@@ -2,7 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-import CLightProc
+public import CLightProc
 import Synchronization
 
 /// A lightweight process: one mailbox, one lifecycle, restartable in place.
@@ -13,45 +13,86 @@ import Synchronization
 ///
 /// Who does what: any thread may push messages and give orders; only the *consumer* (the worker that runs the process,
 /// or during a restart whoever restarts it) touches the body. Hand-over of that role goes through the schedule.
-public final class LightProc: @unchecked Sendable {
+///
+/// The object is 120 bytes, so that the allocator's block is 128. There is one subclass, with more room for the body.
+public class LightProc: @unchecked Sendable {
     // Sendable: all state is atomic or, in `ProcSide`, locked; the body is touched by the consumer only.
 
     /// The queue of messages, and the place in the schedule.
-    @usableFromInline let mailbox: Mailbox
+    @usableFromInline final let mailbox: Mailbox
     /// What the process was told to do besides handling messages.
-    @usableFromInline let orders = OrderWord()
+    @usableFromInline final let orders = OrderWord()
     /// A ``ProcState``.
-    let stateWord = AtomicWord(ProcState().rawValue)
+    final let stateWord: AtomicWord
     /// The ``ProcSide``, retained, or 0 while nobody needed one.
-    private let sideWord = AtomicWord(0)
+    private final let sideWord = AtomicWord(0)
 
     /// Runs, starts, destroys: the generic part, specialised where the process was spawned.
-    @usableFromInline let step: (LightProc, ProcOperation) throws -> Void
-    /// The body of a reactive process.
-    @usableFromInline let slot = BodySlot()
-    /// Whether messages are handled by a synchronous handler; the other kind is async.
-    public let isReactive: Bool
-    /// The number of its ``ContainmentDomain``; 0: none.
-    package let domain: UInt32
+    @usableFromInline final let stepWord: UInt
     /// Who runs the process; the same for its whole life.
-    public let scheduler: any ProcScheduler
-    /// The identity of the process; it stays the same over restarts.
-    public let id: ProcID
+    ///
+    /// Object and witness table, as words: read as an existential they would be retained and released for each use, and
+    /// all workers change that count. `hold` and `letGo` hold the scheduler instead.
+    @usableFromInline final let schedulerWords: (object: UInt, witness: UInt)
+    /// The number of the process, and in the lowest bit whether it is reactive.
+    @usableFromInline final let tag: UInt64
+    /// The body of a reactive process. The last of all: it may go on in a subclass.
+    @usableFromInline final let slot = BodySlot()
 
+    /// - Parameter isAlive: Whether the first incarnation lives already. Otherwise the process is down.
     @usableFromInline
     init(
         scheduler: any ProcScheduler,
         isReactive: Bool,
         isBusy: Bool,
-        domain: UInt32 = 0,
+        isAlive: Bool,
         step: @escaping (LightProc, ProcOperation) throws -> Void
     ) {
-        id = ProcID.next()
-        self.scheduler = scheduler
-        self.isReactive = isReactive
-        self.domain = domain
-        self.step = step
+        tag = ProcID.next().rawValue << 1 | (isReactive ? 1 : 0)
+        // safety: an existential of a class-bound protocol is these two words.
+        // As a generic argument by itself it would be opened.
+        schedulerWords = unsafeBitCast(SchedulerBox(scheduler: scheduler), to: (UInt, UInt).self)
+        var state = ProcState()
+        if isAlive { _ = state.start() }
+        stateWord = AtomicWord(state.rawValue)
         mailbox = Mailbox(isBusy: isBusy)
+        // safety: a closure is these two words; one that captures nothing has no context. See `StepClosure`.
+        let (function, context) = unsafeBitCast(StepClosure(call: step), to: (UInt, UInt).self)
+        stepWord = context == 0 ? function : 0
+        if context != 0 { side.content.withLock { $0.step = step } }
+        if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
+            nodes.pointee.held &+= 1
+        } else {
+            scheduler.hold()
+        }
+    }
+
+    /// Who runs the process; the same for its whole life.
+    public final var scheduler: any ProcScheduler {
+        // safety: as in `init`; alive, because the process holds it.
+        unsafeBitCast(schedulerWords, to: SchedulerBox.self).scheduler
+    }
+
+    /// The identity of the process; it stays the same over restarts.
+    @inlinable
+    public final var id: ProcID { @inline(__always) get { ProcID(rawValue: tag >> 1) } }
+
+    /// Whether messages are handled by a synchronous handler; the other kind is async.
+    @inlinable
+    public final var isReactive: Bool { @inline(__always) get { tag & 1 != 0 } }
+
+    /// Runs, starts, destroys: the generic part, specialised where the process was spawned.
+    @inlinable @inline(__always)
+    final func step(_ operation: ProcOperation) throws {
+        if stepWord == 0 { return try stepBySide(operation) }
+        // safety: `init` took the closure apart and found no context.
+        try unsafeBitCast((stepWord, UInt(0)), to: StepClosure.self).call(self, operation)
+    }
+
+    /// The generic part was not specialised, as in a debug build: the closure has a context, and is kept beside.
+    @inline(never) @usableFromInline
+    final func stepBySide(_ operation: ProcOperation) throws {
+        try side.content.withLock { $0.step }?(self, operation)
     }
 
     deinit {
@@ -62,12 +103,17 @@ public final class LightProc: @unchecked Sendable {
         while let current = node {
             node = MessageNode(bits: current.next)
             current.takeReceipt()?.processEnded(lastExit ?? .shutdown)
-            try? step(self, .discard(current))
+            try? step(.discard(current))
         }
         bequeathExitHooks()
-        try? step(self, .release)
+        try? step(.release)
         if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
             Unmanaged<ProcSide>.fromOpaque(pointer).release()
+        }
+        if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
+            nodes.pointee.held &-= 1
+        } else {
+            scheduler.letGo()
         }
     }
 
@@ -79,7 +125,7 @@ public final class LightProc: @unchecked Sendable {
     // MARK: Side
 
     /// What few processes need: made when first asked for.
-    var side: ProcSide {
+    final var side: ProcSide {
         // ordering: acquiring: pairs with the exchange below; publishes the object.
         if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
             return Unmanaged<ProcSide>.fromOpaque(pointer).takeUnretainedValue()
@@ -96,7 +142,7 @@ public final class LightProc: @unchecked Sendable {
         return Unmanaged<ProcSide>.fromOpaque(UnsafeRawPointer(bitPattern: original)!).takeUnretainedValue()
     }
 
-    var existingSide: ProcSide? {
+    final var existingSide: ProcSide? {
         // ordering: acquiring: as above.
         UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring))
             .map { Unmanaged<ProcSide>.fromOpaque($0).takeUnretainedValue() }
@@ -104,12 +150,12 @@ public final class LightProc: @unchecked Sendable {
 
     // MARK: State
 
-    package var state: ProcState {
+    package final var state: ProcState {
         // ordering: acquiring: who sees an end sees what was written before it.
         ProcState(rawValue: stateWord.load(ordering: .acquiring))
     }
 
-    func transition<Result>(_ change: (inout ProcState) -> Result) -> Result {
+    final func transition<Result>(_ change: (inout ProcState) -> Result) -> Result {
         stateWord.update { word in
             var state = ProcState(rawValue: word)
             let result = change(&state)
@@ -119,33 +165,33 @@ public final class LightProc: @unchecked Sendable {
     }
 
     /// How many times it was started again after its first start.
-    public var restarts: Int { Int(max(state.incarnation, 1) - 1) }
+    public final var restarts: Int { Int(max(state.incarnation, 1) - 1) }
 
     /// The number of the present or last incarnation; 0 before the first start.
-    package var incarnation: UInt32 { state.incarnation }
+    package final var incarnation: UInt32 { state.incarnation }
 
     /// Whether it ended for good.
-    public var isClosed: Bool { state.phase == .closed }
+    public final var isClosed: Bool { state.phase == .closed }
 
     /// Why the last incarnation ended, or nil while none has.
-    public var lastExit: ExitReason? { existingSide?.content.withLock { $0.lastExit } }
+    public final var lastExit: ExitReason? { existingSide?.content.withLock { $0.lastExit } }
 
     /// What accompanies the process, with its id and state as they are now; nil if it was given none.
-    public var stack: ProcStack? { existingSide?.content.withLock { $0.stack } }
+    public final var stack: ProcStack? { existingSide?.content.withLock { $0.stack } }
 
     /// What supervisors, logs and trap reports call the process; nil if nobody named it.
-    public var name: String? { existingSide?.content.withLock { $0.name } }
+    public final var name: String? { existingSide?.content.withLock { $0.name } }
 
     /// The one type of messages that it takes; nil for an async process, which may take several.
-    package var messageType: Any.Type? {
+    package final var messageType: Any.Type? {
         isReactive ? nodeType : nil
     }
 
     /// What the messages in the mailbox are, an async process's envelopes included.
-    var nodeType: Any.Type {
+    final var nodeType: Any.Type {
         var type: Any.Type = Never.self
         // Only `run` and `start` can throw.
-        withUnsafeMutablePointer(to: &type) { try? step(self, .describe($0)) }
+        withUnsafeMutablePointer(to: &type) { try? step(.describe($0)) }
         return type
     }
 
@@ -156,25 +202,36 @@ public final class LightProc: @unchecked Sendable {
     /// Guarantees first in, first out per sending thread, delivery at most once. Any thread; never blocks.
     /// - Returns: False when the process is closed; then the node still belongs to the caller.
     @inlinable @inline(__always)
-    public func push(_ node: MessageNode) -> Bool {
+    public final func push(_ node: MessageNode) -> Bool {
         switch mailbox.push(node) {
         case .queued: return true
         case .schedule:
-            if isReactive { scheduler.schedule(self) } else { wakeReceiver() }
+            if isReactive { enqueue() } else { wakeReceiver() }
             return true
         case .closed: return false
         }
     }
 
+    /// Queues the process: on a worker of its own scheduler as the next to run there.
+    @inlinable @inline(__always)
+    final func enqueue() {
+        guard let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object else {
+            return scheduler.schedule(self)
+        }
+        let before = nodes.pointee.next
+        nodes.pointee.next = UInt(bitPattern: Unmanaged.passRetained(self).toOpaque())
+        if before != 0 { nodes.pointee.displaced(nodes, before) }
+    }
+
     /// Remembers that the message in hand is an ask, so that the asker learns of this process's end.
     @usableFromInline
-    package func accept(_ receipt: MessageReceipt) {
+    package final func accept(_ receipt: MessageReceipt) {
         side.content.withLock { $0.register(receipt) }
     }
 
     /// As `accept`, of a receipt as it stands in the node, retained.
     @inline(never) @usableFromInline
-    func accept(_ receipt: UInt) {
+    final func accept(_ receipt: UInt) {
         guard let pointer = UnsafeRawPointer(bitPattern: receipt) else { return }
         accept(Unmanaged<MessageReceipt>.fromOpaque(pointer).takeRetainedValue())
     }
@@ -183,13 +240,13 @@ public final class LightProc: @unchecked Sendable {
     ///
     /// Whether that was all there was to it, or the process is unwinding because it failed, shows when that code returns:
     /// only then the asker is told, in the latter case with the failure.
-    package func settleDropped(_ receipt: MessageReceipt) {
+    package final func settleDropped(_ receipt: MessageReceipt) {
         side.content.withLock { $0.dropped.append(receipt) }
         order(.settleDropped)
     }
 
     /// The ask was answered (or given up): the process's end is of no interest to it any more.
-    package func forget(_ receipt: MessageReceipt) {
+    package final func forget(_ receipt: MessageReceipt) {
         _ = existingSide?.content.withLock { $0.receipts.removeValue(forKey: ObjectIdentifier(receipt)) }
     }
 }
@@ -197,6 +254,25 @@ public final class LightProc: @unchecked Sendable {
 extension LightProc: CustomStringConvertible {
     /// The name, if there is one, and the id, as in `worker-0<0.17>`.
     public var description: String { name.map { "\($0)\(id)" } ?? id.description }
+}
+
+/// A process with room for a body of twelve words in the object: 184 bytes, in a block of 192.
+@usableFromInline
+final class RoomyProc: LightProc, @unchecked Sendable {
+    // Sendable: as `LightProc`.
+    @usableFromInline let more = BodySlot()
+    @usableFromInline let evenMore = BodySlot()
+}
+
+struct SchedulerBox {
+    let scheduler: any ProcScheduler
+}
+
+/// The closure behind `step`, in a struct of its own: passed as a generic argument it would be wrapped into another.
+@frozen @usableFromInline
+struct StepClosure {
+    @usableFromInline let call: (LightProc, ProcOperation) throws -> Void
+    @usableFromInline init(call: @escaping (LightProc, ProcOperation) throws -> Void) { self.call = call }
 }
 
 /// What the generic part of a process can be asked to do. All of it by the consumer.
@@ -223,6 +299,10 @@ enum ProcOperation {
 /// The part of a process that most do without: behind a lock, made on demand.
 final class ProcSide: Sendable {
     struct Content {
+        /// The generic part, where it has a context.
+        var step: ((LightProc, ProcOperation) throws -> Void)?
+        /// The number of its ``ContainmentDomain``; 0: none.
+        var domain: UInt32 = 0
         var name: String?
         var stack: ProcStack?
         /// Weak: the supervisor owns its children, not the other way round.

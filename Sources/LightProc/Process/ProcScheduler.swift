@@ -18,6 +18,20 @@ public protocol ProcScheduler: AnyObject, Sendable {
 
     /// Time since an arbitrary beginning; virtual under the seeded executor.
     var now: Duration { get }
+
+    /// A process was made that this scheduler must outlive, until `letGo`. Any thread. By default retains the scheduler.
+    func hold()
+
+    /// A process is gone. Any thread. By default releases the scheduler.
+    func letGo()
+}
+
+extension ProcScheduler {
+    /// Retains the scheduler.
+    public func hold() { _ = Unmanaged.passRetained(self) }
+
+    /// Releases the scheduler.
+    public func letGo() { Unmanaged.passUnretained(self).release() }
 }
 
 /// A timer that can be cancelled.

@@ -23,7 +23,7 @@ extension ReactiveBody {
     public static var isPlain: Bool { _isPOD(Self.self) }
 }
 
-/// Room for the body of a reactive process inside the process object: six words.
+/// Room for the body of a reactive process inside the process object: four words, and eight more in a ``RoomyProc``.
 ///
 /// A body that fits costs no allocation of its own; a larger one is allocated and pointed to from here.
 /// The words are atomics because those stay where they are; they are never accessed as such.
@@ -33,8 +33,6 @@ struct BodySlot: ~Copyable {
     @usableFromInline let word1 = AtomicWord(0)
     @usableFromInline let word2 = AtomicWord(0)
     @usableFromInline let word3 = AtomicWord(0)
-    @usableFromInline let word4 = AtomicWord(0)
-    @usableFromInline let word5 = AtomicWord(0)
 
     @inlinable
     init() {}
@@ -51,9 +49,15 @@ struct BodySlot: ~Copyable {
 @frozen @usableFromInline
 enum BodyStorage<Body> {
     @inlinable @inline(__always)
-    static var isInline: Bool {
-        MemoryLayout<Body?>.size <= MemoryLayout<BodySlot>.size
-            && MemoryLayout<Body?>.alignment <= MemoryLayout<BodySlot>.alignment
+    static var isInline: Bool { fits(3 * MemoryLayout<BodySlot>.size) }
+
+    /// Whether it needs a ``RoomyProc`` to be inline.
+    @inlinable @inline(__always)
+    static var isRoomy: Bool { isInline && !fits(MemoryLayout<BodySlot>.size) }
+
+    @inlinable @inline(__always)
+    static func fits(_ size: Int) -> Bool {
+        MemoryLayout<Body?>.size <= size && MemoryLayout<Body?>.alignment <= MemoryLayout<BodySlot>.alignment
     }
 
     @inlinable @inline(__always)
@@ -105,46 +109,50 @@ extension LightProc {
     @inlinable static var reductions: Int32 { @inline(__always) get { 256 } }
 
     /// Makes a reactive process that lives at once and cannot be restarted.
-    ///
-    /// - Parameter domain: The number of its ``ContainmentDomain``, which says what becomes of its traps; 0: they are
-    ///   contained.
     @inlinable
     public static func reactive<Body: ReactiveBody>(
         _ body: consuming sending Body,
-        on scheduler: any ProcScheduler,
-        domain: UInt32 = 0
+        on scheduler: any ProcScheduler
     ) -> LightProc {
-        let proc = LightProc(
-            scheduler: scheduler,
-            isReactive: true,
-            isBusy: false,
-            domain: domain,
-            step: { try reactiveStep($0, $1, Body.self) }
-        )
+        let proc = makeReactive(on: scheduler, isAlive: true, Body.self)
         BodyStorage<Body>.initialize(proc.slot, to: body)
-        proc.beginAlive()
         return proc
     }
 
     /// Makes a reactive process whose body is made by `make` at every start. It is down until `restart()`.
-    ///
-    /// - Parameter domain: As for a process made of a value.
     @inlinable
     public static func reactive<Body: ReactiveBody>(
         on scheduler: any ProcScheduler,
-        domain: UInt32 = 0,
         make: @escaping @Sendable () throws -> Body
     ) -> LightProc {
-        let proc = LightProc(
-            scheduler: scheduler,
-            isReactive: true,
-            isBusy: true,
-            domain: domain,
-            step: { try reactiveStep($0, $1, Body.self) }
-        )
+        let proc = makeReactive(on: scheduler, isAlive: false, Body.self)
         BodyStorage<Body>.initialize(proc.slot, to: nil)
         proc.factory = BodyFactory(make)
         return proc
+    }
+
+    /// One that is down is busy: whoever starts it is its consumer until then.
+    @inlinable @inline(__always)
+    static func makeReactive<Body: ReactiveBody>(
+        on scheduler: any ProcScheduler,
+        isAlive: Bool,
+        _ type: Body.Type
+    ) -> LightProc {
+        BodyStorage<Body>.isRoomy
+            ? RoomyProc(
+                scheduler: scheduler,
+                isReactive: true,
+                isBusy: !isAlive,
+                isAlive: isAlive,
+                step: { try reactiveStep($0, $1, Body.self) }
+            )
+            : LightProc(
+                scheduler: scheduler,
+                isReactive: true,
+                isBusy: !isAlive,
+                isAlive: isAlive,
+                step: { try reactiveStep($0, $1, Body.self) }
+            )
     }
 
     /// The ``BodyFactory`` of a process that can be restarted.
@@ -152,11 +160,6 @@ extension LightProc {
     var factory: (any AnyObject & Sendable)? {
         get { existingSide?.content.withLock { $0.factory } }
         set { side.content.withLock { $0.factory = newValue } }
-    }
-
-    @usableFromInline
-    func beginAlive() {
-        _ = transition { $0.start() }
     }
 
     @inlinable

@@ -49,10 +49,11 @@ public struct Children: Sendable {
         self.deadline = deadline
         messageType = nil
         make = { system, box in
-            let proc = LightProc.async(on: system.executor, domain: system.domain(for: containment)) { proc in
+            let proc = LightProc.async(on: system.executor) { proc in
                 try await body(Context(proc: proc, system: system, box: box))
             }
             proc.declareMessages(of: Envelope.self)
+            proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
             return proc
         }
@@ -77,9 +78,10 @@ public struct Children: Sendable {
         self.deadline = deadline
         messageType = Body.Message.self
         make = { system, _ in
-            let proc = LightProc.reactive(on: system.executor, domain: system.domain(for: containment)) {
+            let proc = LightProc.reactive(on: system.executor) {
                 try ReactiveAdapter(behavior())
             }
+            proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
             return proc
         }

@@ -48,7 +48,7 @@ struct Matrix {
 
     private func complaints(about each: Case) async -> [String] {
         var complaints: [String] = []
-        let before = ContainmentStatistics.contained
+        let before = Containment.contained
         for number in 0..<8 { bystander.tell(.number(number)) }
         for outcome in await each.place.play(each.misdeed, in: system) {
             if let complaint = outcome.complaint { complaints.append(complaint) }
@@ -66,7 +66,7 @@ struct Matrix {
             }
             if report.backtrace.isEmpty { complaints.append("there is no backtrace") }
         }
-        let contained = ContainmentStatistics.contained - before
+        let contained = Containment.contained - before
         if contained != each.place.traps { complaints.append("\(contained) traps were contained") }
         for number in 8..<16 { bystander.tell(.number(number)) }
         do {

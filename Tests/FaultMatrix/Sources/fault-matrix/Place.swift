@@ -141,7 +141,7 @@ enum Place: String, CaseIterable, Sendable {
 
     /// The body dies when the process has ended: that ends nothing else.
     private func stateDeinit(_ misdeed: Misdeed, in system: BastionSystem) async -> [Outcome] {
-        let before = ContainmentStatistics.contained
+        let before = Containment.contained
         let carrier = system.spawn(Carrier(bomb: Bomb(misdeed)))
         let id = carrier.id
         carrier.tell(())
@@ -150,7 +150,7 @@ enum Place: String, CaseIterable, Sendable {
             return [Outcome(report: nil, process: id, complaint: "ended as \(reason), not normally")]
         }
         // Ends: the body's deinit traps, and whoever hangs is found by the watchdog.
-        while ContainmentStatistics.contained == before { await Task.yield() }
+        while Containment.contained == before { await Task.yield() }
         return [Outcome(report: nil, process: id)]
     }
 

@@ -33,7 +33,7 @@ struct Storm {
             _ = await pool.spawn { Misdeed.stackOverflow.commit() }.outcome()
             _ = await pool.spawnBlocking { Misdeed.stackOverflow.commit() }.outcome()
         }
-        let before = ContainmentStatistics.contained
+        let before = Containment.contained
         let storm = self
         let progress = Progress()
         let bystanders = (0..<3).map { _ in system.spawn(Bystander()) }
@@ -64,7 +64,7 @@ struct Storm {
         }
         let resident = residentBytes()
         let perTrap = Double(resident - warm) / Double(max(count - count / 10, 1))
-        let contained = ContainmentStatistics.contained - before
+        let contained = Containment.contained - before
         if contained != count { complaints.append("\(count) traps were committed, \(contained) contained") }
         if perTrap > Double(Self.bytesPerTrap) { complaints.append("a trap costs \(Int(perTrap)) bytes") }
         let after = Threads.blockingWait(forLasting: threads)
