@@ -27,7 +27,7 @@ import Synchronization
 /// poisoned actor it waits for ever, is counted in ``strandedTasks``, and the first one is told on standard error. A
 /// trap in such a task is not contained.
 ///
-/// Costs two objects, and per job about what a message to a process costs and twice the look whose job it is.
+/// Costs two objects, and per call a turn in the run queues each way.
 public final class ProcSerialExecutor: SerialExecutor, Sendable {
     private let proc: LightProc
     private let stranded = AtomicWord(0)
