@@ -83,7 +83,7 @@ import Testing
     /// One worker, a process that is flooded by many senders, and two that talk only to each other: all get their turns.
     @Test func noStarvation() async throws {
         let pool = try WorkerPool(workers: 1)
-        let (senders, each, hops) = (4, 5_000, 10_000)
+        let (senders, each, hops) = (4, 5_000, 40_000)
         let (flooded, notes) = Reader.make(on: pool, senders: senders)
         // The worker is kept busy until everything is in place: from then on what happens is the same every time.
         let (isBusy, isReady) = (AsyncGate(), BlockingGate())
