@@ -39,7 +39,13 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
     ///   - name: A name for logs and reports.
     public init(on scheduler: any ProcScheduler, name: String? = nil) {
         _ = TaskHooks.installed
-        proc = LightProc(scheduler: scheduler, isReactive: true, isBusy: false, isAlive: true, step: { try Self.step($0, $1) })
+        proc = LightProc(
+            scheduler: scheduler,
+            isReactive: true,
+            isBusy: false,
+            isAlive: true,
+            step: { try Self.step($0, $1) }
+        )
         if let name { proc.prepare(name: name, stack: nil, observer: nil, shutdownTime: .seconds(5)) }
         proc.slot.address.storeBytes(of: Unmanaged.passUnretained(self).toOpaque(), as: UnsafeMutableRawPointer.self)
     }
