@@ -87,6 +87,10 @@ enum BodyStorage<Body> {
     }
 }
 
+/// Destroys a value here and not earlier: the optimiser may otherwise move a release above the stores before it.
+@usableFromInline @inline(never) @_optimize(none)
+func destroyLast<Value>(_ value: consuming Value) {}
+
 /// A body on its way to the process that destroys it.
 @usableFromInline
 final class LastBody<Body>: @unchecked Sendable {
@@ -190,7 +194,7 @@ extension LightProc {
             // Out of its place first: a body whose `deinit` traps is not destroyed a second time.
             let last = cell.move()
             cell.initialize(to: nil)
-            _ = consume last
+            destroyLast(last)
         case .abandon:
             // Overwritten, not assigned: assigning would destroy the old value.
             cell.initialize(to: nil)
