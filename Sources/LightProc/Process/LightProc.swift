@@ -319,13 +319,24 @@ struct Orders: OptionSet, Sendable {
     static let ends: Orders = [.stop, .finish]
 }
 
+/// A value in a block of its own.
+private final class Boxed<Value: Sendable>: Sendable {
+    let value: Value
+    init(_ value: Value) { self.value = value }
+}
+
 /// The part of a process that most do without: behind a lock, made on demand.
 final class ProcSide: Sendable {
     struct Content {
         /// The generic part, where it has a context.
         var step: ((LightProc, ProcOperation) throws -> Void)?
         var name: String?
-        var stack: ProcStack?
+        /// Boxed, as the reason: they are large, and most processes have none.
+        private var stackBox: Boxed<ProcStack>?
+        var stack: ProcStack? {
+            get { stackBox?.value }
+            set { stackBox = newValue.map(Boxed.init) }
+        }
         /// Weak: the supervisor owns its children, not the other way round.
         weak var observer: (any ProcObserver)?
         /// Held while left messages are reported to it.
@@ -333,7 +344,11 @@ final class ProcSide: Sendable {
         /// A ``BodyFactory``.
         var factory: (any AnyObject & Sendable)?
         /// How an ended incarnation ended; set when the end is decided.
-        var lastExit: ExitReason?
+        private var exitBox: Boxed<ExitReason>?
+        var lastExit: ExitReason? {
+            get { exitBox?.value }
+            set { exitBox = newValue.map(Boxed.init) }
+        }
         /// Asks whose message this process has in its hands, by the order in which it took them.
         var receipts: [ObjectIdentifier: (number: UInt64, receipt: MessageReceipt)] = [:]
         var nextReceipt: UInt64 = 0
