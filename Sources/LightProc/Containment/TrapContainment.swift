@@ -57,6 +57,9 @@ package final class TrapContainment: Sendable {
             return .escalate("the Swift runtime did not say within a second whose task it was")
         }
         guard let culprit = culprit(of: thread) else { return .escalate("the current task belongs to no process") }
+        if culprit.executor == nil, culprit.proc.isCancellingTask {
+            return .escalate("a cancellation handler was running: the lock of the task's status is held")
+        }
         if ContainmentLedger.shared.policy(of: culprit.proc.domain) == .crash {
             return .escalate("the policy of the process is to crash")
         }

@@ -62,8 +62,19 @@ extension LightProc {
     /// Cancels the task, and with it all of its child tasks. On a worker, in the name of the process: cancellation
     /// handlers are its code.
     func cancelTask() {
-        side.content.withLock { $0.task }?.cancel()
+        let task = side.content.withLock { content in
+            content.isCancelling = content.task != nil
+            return content.task
+        }
+        guard let task else { return }
+        task.cancel()
+        side.content.withLock { $0.isCancelling = false }
     }
+
+    /// Whether the process's task is being cancelled right now: its cancellation handlers run under the task's lock.
+    ///
+    /// For executables in which the walk cannot see that: static and stripped of symbols.
+    var isCancellingTask: Bool { existingSide?.content.withLock { $0.isCancelling } ?? false }
 
     /// Gives what is left of an incarnation its shutdown time.
     func startDeadline(_ incarnation: UInt32, unlessRunning: Bool = false) {
@@ -89,7 +100,9 @@ extension LightProc {
 
     /// So many tasks of this process will never go on, and what they hold leaks: beside those that trapped themselves.
     func tasksLost(_ count: Int) {
-        if count > 0 { side.content.withLock { $0.lostTasks += count } }
+        if count == 0 { return }
+        side.content.withLock { $0.lostTasks += count }
+        ContainmentLedger.shared.addLeak(count * TrapContainment.bytesOfTask)
     }
 
     /// An estimate of the tasks, over all incarnations, that never went on because another one trapped, the actor that they

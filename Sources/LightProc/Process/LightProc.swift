@@ -296,6 +296,12 @@ enum ProcOperation {
     case describe(UnsafeMutablePointer<Any.Type>)
 }
 
+/// A value in a block of its own.
+private final class Boxed<Value: Sendable>: Sendable {
+    let value: Value
+    init(_ value: Value) { self.value = value }
+}
+
 /// The part of a process that most do without: behind a lock, made on demand.
 final class ProcSide: Sendable {
     struct Content {
@@ -304,7 +310,12 @@ final class ProcSide: Sendable {
         /// The number of its ``ContainmentDomain``; 0: none.
         var domain: UInt32 = 0
         var name: String?
-        var stack: ProcStack?
+        /// Boxed, as the reason: they are large, and most processes have none.
+        private var stackBox: Boxed<ProcStack>?
+        var stack: ProcStack? {
+            get { stackBox?.value }
+            set { stackBox = newValue.map(Boxed.init) }
+        }
         /// Weak: the supervisor owns its children, not the other way round.
         weak var observer: (any ProcObserver)?
         /// Held while left messages are reported to it.
@@ -312,7 +323,11 @@ final class ProcSide: Sendable {
         /// A ``BodyFactory``.
         var factory: (any AnyObject & Sendable)?
         /// How an ended incarnation ended; set when the end is decided.
-        var lastExit: ExitReason?
+        private var exitBox: Boxed<ExitReason>?
+        var lastExit: ExitReason? {
+            get { exitBox?.value }
+            set { exitBox = newValue.map(Boxed.init) }
+        }
         /// Asks whose message this process has in its hands, by the order in which it took them.
         var receipts: [ObjectIdentifier: (number: UInt64, receipt: MessageReceipt)] = [:]
         var nextReceipt: UInt64 = 0
@@ -340,6 +355,8 @@ final class ProcSide: Sendable {
         var shutdownTime: Duration = .seconds(5)
         var deadline: TimerToken?
         var lostTasks = 0
+        /// Whether the task is being cancelled at this moment.
+        var isCancelling = false
         var waiters: [ReceiveWaiter] = []
         var nextWaiter = 0
         /// Waiters that were cancelled before they began to wait.
