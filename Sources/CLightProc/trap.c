@@ -5,6 +5,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -238,18 +239,31 @@ crt_thread *crt_takeTraps(void) {
     return atomic_exchange_explicit(&trappedThreads, NULL, memory_order_acquire);
 }
 
-crt_thread *crt_awaitTraps(void) {
-    // ordering: acquire: pairs with the handler's release; taken before the stack so that no push is missed.
-    uint32_t seen = atomic_load_explicit(&reaperSignal, memory_order_acquire);
-    crt_thread *list = crt_takeTraps();
-    if (list) return list;
-    crt_futexWait(&reaperSignal, seen, -1);
-    return crt_takeTraps();
+uint32_t crt_reaperCalls(void) {
+    // ordering: acquire: what was done before a call that is counted here is seen by who looks for it next.
+    return atomic_load_explicit(&reaperSignal, memory_order_acquire);
 }
+
+void crt_awaitReaperCall(uint32_t seen) { crt_futexWait(&reaperSignal, seen, -1); }
 
 void crt_wakeReaper(void) {
     atomic_fetch_add_explicit(&reaperSignal, 1, memory_order_release);
     crt_futexWake(&reaperSignal, INT32_MAX);
+}
+
+void crt_releaseStandardStreams(uintptr_t thread) {
+#if defined(__GLIBC__)
+    // glibc's lock of a stream (its sysdeps/nptl/stdio-lock.h): recursive, and the owner is what pthread_self() returns.
+    typedef struct { int lock, count; void *owner; } streamLock;
+    FILE *streams[] = {stdout, stderr};
+    for (unsigned i = 0; i < sizeof streams / sizeof streams[0]; i++) {
+        const volatile streamLock *lock = (const volatile streamLock *)streams[i]->_lock;
+        // The owner does not move: it is parked. Unlocking does not ask who does it. More than 64 levels do not occur.
+        for (int level = 0; level < 64 && lock && (uintptr_t)lock->owner == thread; level++) funlockfile(streams[i]);
+    }
+#else
+    (void)thread;
+#endif
 }
 
 bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds) {

@@ -27,6 +27,28 @@ import Testing
         }
     }
 
+    private struct Unprintable: CustomStringConvertible {
+        var description: String {
+            Misdeed.index.commit()
+            return ""
+        }
+    }
+
+    /// `print` asks a value for its description while it holds the lock of standard output.
+    @Test func whoeverPrintsAfterATrapInADescriptionDoesNotHang() async {
+        let result = await #expect(processExitsWith: .success, observing: [\.standardOutputContent]) {
+            let pool = try WorkerPool(workers: 2)
+            let handle = pool.spawn { print("before", Unprintable()) }
+            guard case .failed(.trap) = await handle.outcome() else {
+                preconditionFailure("the description did not trap")
+            }
+            try await pool.spawn { print("after") }.outcome().get()
+            await shutDown(pool)
+        }
+        let said = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
+        #expect(said.contains("after"))
+    }
+
     /// The lock of the task's status stays with the dead thread, and whoever resumes the task later would wait for it.
     @Test func aTrapInACancellationHandlerIsNotContained() async {
         let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {

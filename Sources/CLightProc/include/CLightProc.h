@@ -115,10 +115,15 @@ int crt_installTrapHandlers(void);
 /// Returns false when the thread got here by the verdict "contain", in which case nothing but ending it is allowed.
 bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context);
 
-/// Waits until at least one thread trapped or `crt_wakeReaper` was called; returns the trapped ones as a list, or NULL.
-crt_thread *crt_awaitTraps(void);
-/// Returns the threads that trapped since the last call, without waiting.
+/// How often the reaper was called so far: by a thread that trapped, or by `crt_wakeReaper`.
+///
+/// To be read before it looks for what there is to do, so that no call is slept through.
+uint32_t crt_reaperCalls(void);
+/// Waits until the reaper is called, unless it was since `seen`.
+void crt_awaitReaperCall(uint32_t seen);
+/// Returns the threads without an heir that trapped since the last call as a list, or NULL.
 crt_thread *crt_takeTraps(void);
+/// Calls the reaper.
 void crt_wakeReaper(void);
 
 /// Waits until the handler has told everything. False when it did not within the time.
@@ -137,7 +142,11 @@ crt_thread *crt_takeHeir(crt_thread *thread);
 /// Tells a parked thread what to do. It ends or goes on at once, except if told to hold.
 void crt_deliverVerdict(crt_thread *thread, uint32_t verdict);
 
-/// Reads or writes of the faulting address, and the size an alternate signal stack needs on this CPU.
+/// Takes the locks of `stdout` and `stderr` from a parked thread that will end: `print` holds the first while it asks a
+/// value for its description. glibc only; elsewhere it does nothing.
+void crt_releaseStandardStreams(uintptr_t thread);
+
+/// The size an alternate signal stack needs on this CPU.
 size_t crt_alternateStackSize(void);
 
 /// Tells the CPU that this is a wait loop.

@@ -67,8 +67,11 @@ final class TrapReaper: Sendable {
 
     private func reap(_ stop: Stop) {
         // Every pool has joined its workers before it releases the reaper, so nothing can be pending at the end.
-        while stop.word.value == 0 {
-            var pending = crt_awaitTraps()
+        while true {
+            // Read before the looks, so that no call is slept through.
+            let seen = crt_reaperCalls()
+            if stop.word.value != 0 { return }
+            var pending = crt_takeTraps()
             while let record = pending {
                 // Read before the verdict: with it the record may go away.
                 pending = record.pointee.nextTrapped
@@ -76,6 +79,7 @@ final class TrapReaper: Sendable {
             }
             // Ends: what is added meanwhile wakes this thread again, or is taken here.
             while let corpse = corpses.withLock({ $0.popLast() }) { bury(corpse) }
+            crt_awaitReaperCall(seen)
         }
     }
 
@@ -116,6 +120,7 @@ final class TrapReaper: Sendable {
             crt_deliverVerdict(record, UInt32(crt_verdictHeld))
             // safety: a worker thread keeps itself alive until it is joined, in `bury`.
             let thread = Unmanaged<WorkerThread>.fromOpaque(record.pointee.owner).takeUnretainedValue()
+            thread.releaseStandardStreams()
             return ContainedTrap(thread: thread, culprit: culprit, evidence: evidence)
         }
     }

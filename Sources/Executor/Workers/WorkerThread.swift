@@ -188,6 +188,9 @@ final class WorkerThread: @unchecked Sendable {
         }
     }
 
+    /// Takes the locks of standard output and standard error from the thread. By the reaper, of a parked thread.
+    func releaseStandardStreams() { crt_releaseStandardStreams(UInt(handle)) }
+
     /// Takes over what the thread was running, with the hold on it. By the reaper, of a parked thread.
     func takeRunning() -> Running? { running.take() }
 
