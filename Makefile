@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-stock test sanitize faults lint bench deps
+.PHONY: help demo demo-stock test sanitize faults lint bench instructions deps
 
 # libdw1 is looked for at run time: with it reports name the kind of an optimised trap, and tests expect that.
 BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev libdw1
@@ -38,6 +38,10 @@ bench: ## runs the benchmarks in release
 faults: ## every kind of trap in every place, in debug and release, dynamic and static; storms of traps
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@scripts/fault-matrix.sh
+
+instructions: ## counts instructions an operation with callgrind
+	@scripts/install-deps.sh $(BUILD_PACKAGES) valgrind
+	@scripts/bench-instructions.sh
 
 deps: ## installs the Debian packages that any of the others needs
 	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)

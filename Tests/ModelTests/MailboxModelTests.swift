@@ -147,8 +147,15 @@ private final class ModelProc {
         begin()
         if orders.load(ordering: .acquiring) != 0 { obey() }
         while true {
-            // A budget of one message, so that it may end with others taken.
-            if let node = mailbox.take() { handle(node) }
+            // As `LightProc.reactiveStep`, with a budget of two, so that it may end with others taken: the rest of the batch is
+            // in a local, and in the mailbox whenever a message is handled.
+            var rest = mailbox.rest
+            var budget = 2
+            while budget > 0, let node = mailbox.take(&rest) {
+                budget -= 1
+                handle(node)
+                if orders.load(ordering: .relaxed) != 0 { break }
+            }
             if orders.load(ordering: .relaxed) != 0 {
                 obey()
                 continue

@@ -16,8 +16,14 @@ import Runtime
 /// wall time: on a shared machine it is the steadier of the two.
 @main
 struct Bench {
-    static func main() async {
-        await BenchCommand(arguments: Array(CommandLine.arguments.dropFirst())).run()
+    /// Not async: that would end the main thread, which valgrind does not survive.
+    static func main() {
+        let command = BenchCommand(arguments: Array(CommandLine.arguments.dropFirst()))
+        Task.detached {
+            await command.run()
+            exit(0)
+        }
+        while true { pause() }
     }
 }
 
