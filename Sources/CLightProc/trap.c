@@ -57,6 +57,7 @@ enum { trapSignalCount = sizeof trapSignals / sizeof trapSignals[0] };
 static struct sigaction previousActions[NSIG];
 
 static _Atomic(crt_thread *) trappedThreads;   // a stack; pushed by handlers, taken whole by the reaper
+static _Atomic(uint32_t) trapsUnderWay;        // handlers that were entered and whose trap is not reported yet
 static _Atomic(uint32_t) reaperSignal;         // a futex; counts pushes
 
 // async-signal-safe: sigaction, tgkill, getpid, gettid are.
@@ -120,6 +121,8 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     trap->address = (uintptr_t)info->si_addr;
     copyRegisters(trap->registers, context);
     trap->taskExecutor = trap->taskExecutorWitness = 0;
+    // ordering: sequentially consistent: counted before the words are taken, so that who misses its words knows of us.
+    atomic_fetch_add(&trapsUnderWay, 1);
     // What the Swift runtime said: the first returns the address of an atomic pointer and allocates nothing.
     trap->message = NULL;
     if (swift_getFatalErrorMessageBuffer)
@@ -245,6 +248,10 @@ uint32_t crt_reaperCalls(void) {
 }
 
 void crt_awaitReaperCall(uint32_t seen) { crt_futexWait(&reaperSignal, seen, -1); }
+
+void crt_trapReported(void) { atomic_fetch_sub(&trapsUnderWay, 1); }
+
+bool crt_hasTrapsUnderWay(void) { return atomic_load(&trapsUnderWay) > 0; }
 
 void crt_wakeReaper(void) {
     atomic_fetch_add_explicit(&reaperSignal, 1, memory_order_release);

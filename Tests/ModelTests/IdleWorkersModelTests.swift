@@ -11,6 +11,7 @@ extension ModelTests {
             case submitterLooksFirst
             case sleeperLooksFirst
             case noLastLook
+            case riserIsNoSearcher
         }
 
         @Test func aSubmissionOnAWorkerWakesASleeper() {
@@ -20,6 +21,12 @@ extension ModelTests {
 
         @Test func submissionsFromOutsideWakeASleeper() {
             expectHolds("idling, 1 submitter, 2 workers") { outside($0) }
+        }
+
+        /// Items that never return, as those of processes that wait for each other: no worker may sleep while one is left.
+        @Test func twoItemsThatKeepTheirWorkersAreRunByTwo() {
+            expectHolds("idling, 2 items that keep their workers") { keeping($0, flaw: nil) }
+            expectFound("idling, a riser that is no searcher") { keeping($0, flaw: .riserIsNoSearcher) }
         }
 
         @Test func aMissingFenceAfterThePushIsFound() {
@@ -35,6 +42,13 @@ extension ModelTests {
         private func onWorker(_ model: Model, _ items: Int, flaw: Flaw? = nil) {
             let pool = ModelPool(model, flaw: flaw)
             model.thread { for _ in 0..<items { pool.submit(toRing: 0) } }
+            model.thread { pool.work(1) }
+        }
+
+        private func keeping(_ model: Model, flaw: Flaw?) {
+            let pool = ModelPool(model, flaw: flaw, usesRings: false, keepsWorkers: true)
+            model.thread { for _ in 0..<2 { pool.submit(toRing: nil) } }
+            model.thread { pool.work(0) }
             model.thread { pool.work(1) }
         }
 
@@ -59,6 +73,8 @@ private final class ModelPool {
     private let flaw: ModelTests.Idling.Flaw?
     /// Off where nothing is ever put into the rings: looking into them would only make schedules more.
     private let usesRings: Bool
+    /// Whether a worker that has taken an item is busy ever after.
+    private let keepsWorkers: Bool
     private let seats = [Seat(), Seat()]
     private let idle = IdleWorkers()
     /// Stands for the injection queue: how many items are in it.
@@ -66,7 +82,8 @@ private final class ModelPool {
     private var submitted = 0
     private var taken = 0
 
-    init(_ model: Model, flaw: ModelTests.Idling.Flaw?, usesRings: Bool = true) {
+    init(_ model: Model, flaw: ModelTests.Idling.Flaw?, usesRings: Bool = true, keepsWorkers: Bool = false) {
+        self.keepsWorkers = keepsWorkers
         self.model = model
         self.flaw = flaw
         self.usesRings = usesRings
@@ -105,7 +122,10 @@ private final class ModelPool {
 
     func work(_ index: Int) {
         let seat = seats[index]
-        while take(seat) || search(index) || sleep(index) { taken += 1 }
+        while take(seat) || search(index) || sleep(index) {
+            taken += 1
+            if keepsWorkers { return }
+        }
     }
 
     private func take(_ seat: Seat) -> Bool { usesRings && seat.ring.pop() != nil || takeInjected() }
@@ -151,9 +171,10 @@ private final class ModelPool {
                 switch flaw {
                 case .noLastLook: false
                 case .sleeperLooksFirst: early
-                case .submitterLooksFirst, nil: !idle.hasSearchers && hasWork
+                case .submitterLooksFirst, .riserIsNoSearcher, nil: !idle.hasSearchers && hasWork
                 }
-            if mustRise, exchange(seat, 1, 0) { idle.endSleep(toSearch: false) }
+            let searches = flaw != .riserIsNoSearcher
+            if mustRise, exchange(seat, 1, searches ? 2 : 0) { idle.endSleep(toSearch: searches) }
             while seat.parking.load(ordering: .sequentiallyConsistent) == 1 {
                 if !model.wait(until: { seat.parking.settled != 1 }) { return false }
             }

@@ -235,7 +235,7 @@ private final class ModelStopping {
             let stopping =
                 flaw == .looksBeforeItSleeps ? early : isStopping.load(ordering: .sequentiallyConsistent) != 0
             if stopping || injected.load(ordering: .sequentiallyConsistent) != 0 {
-                if exchangeParking(1, 0) { idle.endSleep(toSearch: false) }
+                if exchangeParking(1, 2) { idle.endSleep(toSearch: true) }
             }
             while parking.load(ordering: .sequentiallyConsistent) == 1 {
                 if !model.wait(until: { self.parking.settled != 1 }) { return nil }

@@ -123,6 +123,10 @@ uint32_t crt_reaperCalls(void);
 void crt_awaitReaperCall(uint32_t seen);
 /// Returns the threads without an heir that trapped since the last call as a list, or NULL.
 crt_thread *crt_takeTraps(void);
+/// What a handler took of the runtime's words can be found with its report from now on.
+void crt_trapReported(void);
+/// Whether handlers were entered whose trap is not reported yet: they may have taken the words of others.
+bool crt_hasTrapsUnderWay(void);
 /// Calls the reaper.
 void crt_wakeReaper(void);
 

@@ -16,12 +16,15 @@ import Synchronization
 ///   nobody searches. The store of the item and these loads must not change places: hence the sequentially consistent
 ///   stores in `RunRing.push` and `InjectionQueue.push`.
 /// - A **worker** that finds nothing first counts itself as a sleeper, then looks at every queue once more, and takes
-///   itself off again if something is there (or leaves that to those who still search).
+///   itself off again if something is there (or leaves that to those who still search). It is then a searcher, as one that
+///   was woken: the submitters of what is there may have relied on searchers.
 ///
 /// Whatever the interleaving, one of the two sees the other (Dekker).
 /// - A woken worker starts as a searcher (counted by its waker), so that a burst of submissions wakes one worker, not
 ///   all. The last searcher that finds something wakes the next: the chain goes on as long as there is work.
 /// - At most half of the workers search at a time.
+/// - A woken worker may end its search before its waker has counted it: for that moment the number of searchers is too
+///   small, and may be negative. Then somebody is woken for nothing, which is harmless.
 struct IdleWorkers: ~Copyable {
     private let sleepers = Atomic<Int>(0)
     private let searchers = Atomic<Int>(0)
@@ -34,7 +37,7 @@ struct IdleWorkers: ~Copyable {
     @inline(__always)
     var needsWaking: Bool {
         sleepers.load(ordering: .sequentiallyConsistent) > 0
-            && searchers.load(ordering: .sequentiallyConsistent) == 0
+            && searchers.load(ordering: .sequentiallyConsistent) <= 0
     }
 
     var hasSearchers: Bool { searchers.load(ordering: .sequentiallyConsistent) > 0 }
@@ -49,7 +52,7 @@ struct IdleWorkers: ~Copyable {
 
     /// A worker stops searching. True if it was the last.
     func endSearch() -> Bool {
-        searchers.subtract(1, ordering: .sequentiallyConsistent).newValue == 0
+        searchers.subtract(1, ordering: .sequentiallyConsistent).newValue <= 0
     }
 
     func beginSleep() { sleepers.add(1, ordering: .sequentiallyConsistent) }

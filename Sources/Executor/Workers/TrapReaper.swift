@@ -113,6 +113,7 @@ final class TrapReaper: Sendable {
     func examine(_ record: UnsafeMutablePointer<crt_thread>) -> ContainedTrap? {
         switch TrapContainment.shared.verdict(on: record) {
         case .escalate(let why):
+            crt_trapReported()
             complain(why)
             crt_deliverVerdict(record, UInt32(crt_verdictEscalate))
             return nil

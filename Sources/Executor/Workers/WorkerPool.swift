@@ -313,7 +313,8 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             // Counted as a sleeper first, then the last look: see `IdleWorkers`.
             let stopping = isStopping.load(ordering: .sequentiallyConsistent)
             if stopping || (!idle.hasSearchers && hasWork) {
-                if worker.parking.compareExchange(1, 0) { idle.endSleep(toSearch: false) }
+                // As a searcher: a submitter may have left more than one item to the searchers of a moment ago.
+                if worker.parking.compareExchange(1, 2) { idle.endSleep(toSearch: true) }
             }
             // Ends: whoever takes this worker off the list of sleepers changes the word first.
             while worker.parking.value == 1 { worker.parking.blockingWait(while: 1) }
@@ -335,19 +336,9 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     // MARK: TrapOwner
 
     func inherit(from predecessor: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread) {
-        // Not contained: the program ends. Should the former handler have survived it, the seat stays empty.
-        guard let trap = TrapReaper.shared.examine(predecessor) else { return }
-        staff.withLock { staff in
-            staff.pendingTraps += 1
-            staff.seated[heir.seat] = heir
-            // A second heir may have been provided meanwhile: it stays with the seat.
-            if let next = trap.thread.takeHeir() { heir.setHeir(next) }
-        }
+        guard takeOver(from: predecessor, heir) else { return }
+        // From here on as in `seat`: what this frame held would leak if the thread traps in its turn.
         Unmanaged.passUnretained(workers[heir.seat])._withUnsafeGuaranteedRef { worker in
-            // On the seat first: what the end of the process makes ready runs here, next.
-            take(worker, for: heir)
-            trap.tell()
-            TrapReaper.shared.leave(trap.thread)
             // The hooks, the supervisor's decision, the next start: before time is spent on the dead thread. Should one
             // of them trap, the reaper is called for that and finds both.
             for _ in 0..<Self.itemsBeforeBurial {
@@ -357,6 +348,24 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             crt_wakeReaper()
             work(heir, as: worker)
         }
+    }
+
+    /// Decides about the trap, takes the seat, and tells the process. False when the trap is not contained: then the
+    /// program ends, or, should the former handler have survived it, the seat stays empty.
+    @inline(never)
+    private func takeOver(from predecessor: UnsafeMutablePointer<crt_thread>, _ heir: WorkerThread) -> Bool {
+        guard let trap = TrapReaper.shared.examine(predecessor) else { return false }
+        staff.withLock { staff in
+            staff.pendingTraps += 1
+            staff.seated[heir.seat] = heir
+            // A second heir may have been provided meanwhile: it stays with the seat.
+            if let next = trap.thread.takeHeir() { heir.setHeir(next) }
+        }
+        // On the seat first: what the end of the process makes ready runs here, next.
+        take(workers[heir.seat], for: heir)
+        trap.tell()
+        TrapReaper.shared.leave(trap.thread)
+        return true
     }
 
     /// So many items an heir runs before it has its predecessor buried, which wakes another thread.

@@ -22,6 +22,9 @@ struct RuntimeMessages {
 
     init() {}
 
+    /// Whether words wait for the trap that they belong to.
+    var hasSome: Bool { !waiting.isEmpty }
+
     /// Reads a buffer that a handler took, and sees to it that it is freed.
     mutating func read(_ buffer: UnsafeMutablePointer<CChar>) -> [String] {
         let reports = Self.reports(in: String(cString: buffer))

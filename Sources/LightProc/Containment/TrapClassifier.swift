@@ -39,6 +39,8 @@ final class TrapClassifier {
         var frames: [UInt]
         /// Bytes of the stack that were in use.
         var usedStack = 0
+        /// Whether the Swift runtime has most probably said what is wrong.
+        var speaks = false
     }
 
     private static let reportedFrames = 64
@@ -72,7 +74,8 @@ final class TrapClassifier {
         return Evidence(
             finding: finding,
             frames: Array(innermost),
-            usedStack: Int(high - min(max(registers.stackPointer, low), high))
+            usedStack: Int(high - min(max(registers.stackPointer, low), high)),
+            speaks: origins.isInRuntime
         )
     }
 

@@ -29,6 +29,7 @@ package final class TrapContainment: Sendable {
         let isStackOverflow: Bool
         let frames: [UInt]
         let usedStack: Int
+        let speaks: Bool
     }
 
     /// Held for the length of a walk. Nobody who is walked over can hold it: a trap under a lock of ours is not contained.
@@ -70,7 +71,8 @@ package final class TrapContainment: Sendable {
                 signal: signal,
                 isStackOverflow: signal == SIGSEGV || signal == SIGBUS,
                 frames: evidence.frames,
-                usedStack: evidence.usedStack
+                usedStack: evidence.usedStack,
+                speaks: evidence.speaks
             )
         )
     }
@@ -112,6 +114,7 @@ package final class TrapContainment: Sendable {
         let content = TrapReportContent(
             signal: evidence.signal,
             isStackOverflow: evidence.isStackOverflow,
+            speaks: evidence.speaks,
             process: culprit.proc.id,
             name: culprit.proc.name,
             messageType: culprit.proc.messageType,
@@ -121,6 +124,7 @@ package final class TrapContainment: Sendable {
         )
         thread.pointee.trap.message = nil
         ReportResolver.shared.add(content)
+        crt_trapReported()
         let report = TrapReport(content)
         let leaked = min(evidence.usedStack, Self.bytesOfFrames) + (culprit.executor == nil ? 0 : Self.bytesOfTask)
         ContainmentLedger.shared.add(report, domain: culprit.proc.domain, leaking: leaked)

@@ -56,6 +56,7 @@ public struct TrapReport: Sendable {
         content = TrapReportContent(
             signal: signal,
             isStackOverflow: false,
+            speaks: false,
             process: process,
             name: name,
             messageType: messageType,

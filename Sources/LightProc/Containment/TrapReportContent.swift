@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
 import Glibc
 
 /// What is behind a ``TrapReport``: what the handler saw, and what was found out about it since.
@@ -19,6 +20,8 @@ final class TrapReportContent: Sendable {
 
     let signal: Int32
     let isStackOverflow: Bool
+    /// Whether the Swift runtime has most probably said what is wrong.
+    let speaks: Bool
     let process: ProcID
     let name: String?
     let messageType: Any.Type?
@@ -30,6 +33,7 @@ final class TrapReportContent: Sendable {
     init(
         signal: Int32,
         isStackOverflow: Bool,
+        speaks: Bool,
         process: ProcID,
         name: String?,
         messageType: Any.Type?,
@@ -40,6 +44,7 @@ final class TrapReportContent: Sendable {
     ) {
         self.signal = signal
         self.isStackOverflow = isStackOverflow
+        self.speaks = speaks
         self.process = process
         self.name = name
         self.messageType = messageType
@@ -82,6 +87,26 @@ final class TrapReportContent: Sendable {
     }
 }
 
+/// Reports in the order of their traps, of which the first is not looked up yet.
+private struct UnresolvedReports {
+    private var reports: [TrapReportContent] = []
+    private var head = 0
+
+    mutating func add(_ report: TrapReportContent) { reports.append(report) }
+
+    /// Those that trapped at about the same time as the one that is looked up next.
+    var first: [TrapReportContent] { Array(reports[head...].prefix(16)) }
+
+    mutating func forgetResolved() {
+        while head < reports.count, reports[head].known != nil { head += 1 }
+        // Half of it at a time, so that each is moved once on average.
+        if head > 64, head * 2 > reports.count {
+            reports.removeFirst(head)
+            head = 0
+        }
+    }
+}
+
 /// Finds out what a report does not know by itself. One for the program: symbols are read and kept once.
 final class ReportResolver: Sendable {
     static let shared = ReportResolver()
@@ -91,6 +116,8 @@ final class ReportResolver: Sendable {
         var messages = RuntimeMessages()
         /// Words of reports that were read, but not looked up yet.
         var own: [ObjectIdentifier: String] = [:]
+
+        func hasWords(of report: TrapReportContent) -> Bool { own[ObjectIdentifier(report)] != nil }
 
         /// Sorts out the words of a report: the first that it has are its own.
         mutating func read(_ report: TrapReportContent) {
@@ -123,26 +150,41 @@ final class ReportResolver: Sendable {
     }
     /// Held while files are read. Who asks meanwhile waits.
     private let state = Locked(State())
-    /// Reports in the order of their traps that are not looked up yet; a lock of its own, so that adding never waits.
-    private let unresolved = Locked<[TrapReportContent]>([])
+    /// Reports that are not looked up yet; a lock of its own, so that adding never waits.
+    private let unresolved = Locked(UnresolvedReports())
 
     /// A report was made; its words may be wanted by another.
-    func add(_ report: TrapReportContent) { unresolved.withLock { $0.append(report) } }
+    func add(_ report: TrapReportContent) { unresolved.withLock { $0.add(report) } }
+
+    /// Gives the report of a trap at the same instant, whose handler took the words of this one, the time to be made.
+    private func awaitWords(of report: TrapReportContent) {
+        // Ends: after some milliseconds the report does without.
+        for _ in 0..<10 {
+            let isDecided = state.withLock { state in
+                if report.known != nil { return true }
+                state.read(report)
+                return state.hasWords(of: report) || state.messages.hasSome
+            }
+            if isDecided || !crt_hasTrapsUnderWay() { return }
+            usleep(1000)
+        }
+    }
 
     func symbol(at address: UInt) -> Symbolizer.Symbol { state.withLock { $0.symbolizer.symbol(at: address) } }
 
     func resolve(_ report: TrapReportContent) -> TrapReportContent.Findings {
+        if report.speaks { awaitWords(of: report) }
         let (findings, waiting) = state.withLock { state -> (TrapReportContent.Findings, [@Sendable () -> Void]) in
             if let known = report.known { return (known, []) }
-            // The words of all that trapped at about the same time: what one handler took may be another's.
-            let others = unresolved.withLock { unresolved in
-                unresolved.removeAll { $0 === report }
-                return unresolved
+            state.read(report)
+            // What its handler did not find, that of a trap at the same instant may have taken.
+            if !state.hasWords(of: report) {
+                for other in unresolved.withLock({ $0.first }) { state.read(other) }
             }
-            for other in [report] + others { state.read(other) }
             let findings = state.findings(of: report)
             return (findings, report.settle(findings))
         }
+        unresolved.withLock { $0.forgetResolved() }
         for action in waiting { action() }
         return findings
     }

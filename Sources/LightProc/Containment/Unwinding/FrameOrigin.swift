@@ -45,6 +45,8 @@ package struct StackOrigins: Sendable {
     /// `.swiftRuntime` is a fatal error that the runtime reports this way (a failed `as!`); `.libc` and
     /// `.allocator` are findings of damaged memory.
     package private(set) var abortCaller: FrameOrigin?
+    /// Whether it was the Swift runtime or standard library that ended the thread: then it has most probably said why.
+    package private(set) var isInRuntime = false
     private var stage = Stage.atTop
     private var seen: UInt16 = 0
 
@@ -56,9 +58,12 @@ package struct StackOrigins: Sendable {
         switch (stage, origin) {
         case (.atTop, .libcAbort): stage = .inAbort
         case (.atTop, .libc), (.inAbort, .libcAbort), (.below, _): break
-        case (.atTop, _): stage = .below
+        case (.atTop, _):
+            stage = .below
+            isInRuntime = origin == .swiftRuntime
         case (.inAbort, _):
             abortCaller = origin
+            isInRuntime = origin == .swiftRuntime
             stage = .below
         }
     }
