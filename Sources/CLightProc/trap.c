@@ -191,7 +191,6 @@ bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context)
     sigemptyset(&traps);
     for (int i = 0; i < trapSignalCount; i++) sigaddset(&traps, trapSignals[i]);
     pthread_sigmask(SIG_UNBLOCK, &traps, NULL);
-    self->kernelID = (int32_t)syscall(SYS_gettid);
     crt_currentThread = self;
     bool returned = sigsetjmp(self->base, 0) == 0;
     if (returned) body(context);

@@ -32,7 +32,7 @@ enum OurThreads {
 
     static var count: Int { names().count }
 
-    /// How many a pool has that is at rest: its workers, two in reserve, the timer's and the reaper's.
+    /// How many a pool has that is at rest: its workers with their heirs, the timer's, the reaper's and the reporter's.
     static func atRest(_ pool: WorkerPool) -> Int { 2 * pool.workerCount + 3 }
 
     /// Waits until there are as many: threads name themselves when they start, and end after they were replaced.

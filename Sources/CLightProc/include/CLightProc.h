@@ -62,7 +62,6 @@ typedef struct crt_thread {
     void *owner;                                // for the executor: whose thread this is
     void *seat;                                 // for the executor: the worker this thread is, or NULL
     void *guest;                                // whose job an actor's process is running, retained: a `ProcTaskExecutor`
-    int32_t kernelID;                           // the kernel's number of the thread, once it runs
     // The thread that waits to take this one's place when it traps, or NULL: then the reaper is called. Whoever takes
     // it out of here, by an exchange, decides about it.
     _Atomic(struct crt_thread *) heir;

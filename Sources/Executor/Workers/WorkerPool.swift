@@ -89,7 +89,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         )
     }
 
-    /// Workers that run at the same time; the reserve and the blocking threads are not among them.
+    /// Workers that run at the same time; their heirs and the blocking threads are not among them.
     public var workerCount: Int { placement.seats.count }
 
     /// Lets the workers finish what is queued, joins all threads, and gives everything back. Call it once, and not from
