@@ -37,6 +37,9 @@ void faults_freeTwice(void) {
 
 static void *blocks[16];
 void faults_prepareBlocks(void) {
+    // Volatile, or the compiler leaves both calls out, and `free` is bound by the loader when it is called later.
+    void *volatile block = malloc(10);
+    free(block);
     for (int i = 0; i < 16; i++) blocks[i] = malloc(3000);
 }
 void faults_freeBlock(void) {

@@ -175,7 +175,6 @@ enum Brink: String, CaseIterable, Sendable {
     func isHarmless(withRoom room: Int, in system: BastionSystem) async -> Bool {
         let act = act
         // So that the symbols of the C library are bound, and the blocks there.
-        free(malloc(10))
         faults_prepareBlocks()
         _ = dlsym(nil, "malloc")
         let doer = system.spawn(Doer())
