@@ -34,8 +34,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         var seated: [Int: WorkerThread] = [:]
         var stacks = WorkerStackPool()
         var isStopping = false
-        /// Traps that the reaper is busy with: their threads are not joined yet.
-        var pendingTraps = 0
+        var unburied = UnburiedThreads()
     }
     /// Counts changes that `shutdown` may wait for.
     private let changes = FutexWord()
@@ -135,9 +134,9 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     private func joinAll() {
         while true {
             let seen = changes.value
-            let (seat, pendingTraps) = staff.withLock { ($0.seated.first, $0.pendingTraps) }
+            let (seat, unburied) = staff.withLock { ($0.seated.first, $0.unburied.count) }
             guard let (index, thread) = seat else {
-                if pendingTraps > 0 {
+                if unburied > 0 {
                     // Ends: the reaper retires every thread that trapped.
                     changes.blockingWait(while: seen)
                     continue
@@ -356,7 +355,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     private func takeOver(from predecessor: UnsafeMutablePointer<crt_thread>, _ heir: WorkerThread) -> Bool {
         guard let trap = TrapReaper.shared.examine(predecessor) else { return false }
         staff.withLock { staff in
-            staff.pendingTraps += 1
+            staff.unburied.trapped(on: heir.seat)
             staff.seated[heir.seat] = heir
             // A second heir may have been provided meanwhile: it stays with the seat.
             if let next = trap.thread.takeHeir() { heir.setHeir(next) }
@@ -373,7 +372,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     func replace(_ thread: WorkerThread) {
         let (isSeated, heir) = staff.withLock { staff -> (Bool, WorkerThread?) in
-            staff.pendingTraps += 1
+            staff.unburied.trapped(on: thread.seat)
             guard staff.seated[thread.seat] === thread else { return (false, nil) }
             // One may have come after the thread had trapped.
             let heir = thread.takeHeir()
@@ -384,12 +383,12 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     }
 
     func retire(_ thread: WorkerThread) {
-        let orphans = staff.withLock { staff in
+        let wantsHeir = staff.withLock { staff in
             staff.stacks.put(thread.stack, afterTrap: true)
-            return staff.seated.filter { !$0.value.hasHeir }.map(\.key)
+            return staff.unburied.isOnlyOne(on: thread.seat)
         }
-        for index in orphans { provideHeir(for: index) }
-        staff.withLock { $0.pendingTraps -= 1 }
+        if wantsHeir { provideHeir(for: thread.seat) }
+        staff.withLock { $0.unburied.buried(on: thread.seat) }
         changes.increment()
         changes.wake(.max)
     }
