@@ -17,7 +17,8 @@ public final class BastionSystem: Sendable {
     /// What becomes of a trap of a process of the system, unless its group says otherwise.
     public let containment: ContainmentPolicy
     @usableFromInline let domain: UInt32
-    /// By policy; held as long as the system.
+    /// By policy, held as long as the system. Processes that are contained without a report need none, and no memory for
+    /// its number.
     private let domains: [ContainmentPolicy: ContainmentDomain]
     private let counters = Locked(Counters())
     private let roots = Locked<[Supervisor]>([])
@@ -44,11 +45,11 @@ public final class BastionSystem: Sendable {
         self.log = log
         self.containment = containment
         domains = Dictionary(
-            uniqueKeysWithValues: ContainmentPolicy.allCases.map { policy in
+            uniqueKeysWithValues: ContainmentPolicy.allCases.filter { $0 != .contain }.map { policy in
                 (policy, ContainmentDomain(policy) { report in Self.log(report, to: log, on: executor) })
             }
         )
-        domain = Self.number(domains[containment])
+        domain = domains[containment]?.number ?? 0
     }
 
     /// Logs a whole report, in a process of its own: the log's handler is the user's.
@@ -59,12 +60,7 @@ public final class BastionSystem: Sendable {
     }
 
     /// The number of the domain of processes with a policy.
-    func domain(for policy: ContainmentPolicy?) -> UInt32 { policy.map { Self.number(domains[$0]) } ?? domain }
-
-    /// Processes that are contained without a report need no domain, and no memory for its number.
-    private static func number(_ domain: ContainmentDomain?) -> UInt32 {
-        domain.map { $0.policy == .contain ? 0 : $0.number } ?? 0
-    }
+    func domain(for policy: ContainmentPolicy?) -> UInt32 { domains[policy ?? containment]?.number ?? 0 }
 
     /// The system of the program, on one worker per processing unit. Made when first used.
     public static var shared: BastionSystem {

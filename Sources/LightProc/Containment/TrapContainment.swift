@@ -38,8 +38,7 @@ package final class TrapContainment: Sendable {
 
     private init() {
         Self.installHandler
-        let proc = LightProc.async(on: Nobody()) { _ in }
-        executorWitness = ProcTaskExecutor(proc, incarnation: 0).identity.witness
+        executorWitness = ProcTaskExecutor.witness
     }
 
     /// Installs the signal handler once per run of the program.
@@ -136,12 +135,4 @@ package final class TrapContainment: Sendable {
 
     /// What the frames of one trapped stack are taken to hold at most: in a recursion they hold little each.
     private static let bytesOfFrames = 16 << 10
-}
-
-/// A scheduler for a process that never runs.
-private final class Nobody: ProcScheduler {
-    func schedule(_ proc: LightProc) {}
-    func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) {}
-    func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken { TimerToken {} }
-    var now: Duration { .zero }
 }

@@ -37,7 +37,11 @@ public struct TrapReport: Sendable {
     }
 
     /// Looks up what has to be looked up, if nobody has. By the reporter's thread.
-    func resolve() { _ = content.findings }
+    func resolve() {
+        // First: who waits for the findings asks for the place next.
+        _ = place
+        _ = content.findings
+    }
 
     /// Calls `action` once what has to be looked up is known: at once, or on the thread that looks it up.
     package func whenResolved(_ action: @escaping @Sendable () -> Void) { content.whenResolved(action) }
