@@ -28,5 +28,12 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        .executableTarget(
+            name: "savina",
+            dependencies: [
+                .product(name: "Runtime", package: "bastion"), .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings
+        ),
     ]
 )

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CLightProc.h"
+#include "internal.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -15,16 +16,6 @@
 
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
-#endif
-
-// How often the waits below are repeated. Everything takes many times longer in a program that a sanitizer watches.
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define CRT_PATIENCE 20
-#endif
-#endif
-#ifndef CRT_PATIENCE
-#define CRT_PATIENCE 1
 #endif
 
 __thread crt_thread *crt_currentThread __attribute__((tls_model("initial-exec")));
@@ -69,7 +60,7 @@ static void passOn(int signal, const siginfo_t *info) {
 }
 
 // async-signal-safe: plain stores to memory of this thread.
-static void copyRegisters(uintptr_t *to, const ucontext_t *context) {
+void crt_copyRegisters(uintptr_t *to, const ucontext_t *context) {
 #if defined(__x86_64__)
     static const int order[] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
                                 REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
@@ -119,7 +110,7 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     trap->signal = signal;
     trap->code = info->si_code;
     trap->address = (uintptr_t)info->si_addr;
-    copyRegisters(trap->registers, context);
+    crt_copyRegisters(trap->registers, context);
     trap->taskExecutor = trap->taskExecutorWitness = 0;
     // ordering: sequentially consistent: counted before the words are taken, so that who misses its words knows of us.
     atomic_fetch_add(&trapsUnderWay, 1);
@@ -190,7 +181,9 @@ bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context)
     sigset_t traps;
     sigemptyset(&traps);
     for (int i = 0; i < trapSignalCount; i++) sigaddset(&traps, trapSignals[i]);
+    sigaddset(&traps, crt_sampleSignal);
     pthread_sigmask(SIG_UNBLOCK, &traps, NULL);
+    self->number = (int32_t)syscall(SYS_gettid);
     crt_currentThread = self;
     bool returned = sigsetjmp(self->base, 0) == 0;
     if (returned) body(context);

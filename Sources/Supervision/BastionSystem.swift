@@ -20,6 +20,8 @@ public final class BastionSystem: Sendable {
     /// By policy, held as long as the system. Processes that are contained without a report need none, and no memory for
     /// its number.
     private let domains: [ContainmentPolicy: ContainmentDomain]
+    /// Workers that are stuck are told in the log, whoever's process it is.
+    private let stalls: StallObservation?
     private let counters = Locked(Counters())
     private let roots = Locked<[Supervisor]>([])
 
@@ -50,7 +52,16 @@ public final class BastionSystem: Sendable {
             }
         )
         domain = domains[containment]?.number ?? 0
+        stalls = (executor as? WorkerPool)?.observeStalls { report in
+            let metadata: Logger.Metadata = ["worker": "\(report.worker)"]
+            switch report.stage {
+            case .stuck: log.warning("\(report.text())", metadata: metadata)
+            case .recovered: log.notice("\(report.summary)", metadata: metadata)
+            }
+        }
     }
+
+    deinit { stalls?.cancel() }
 
     /// Logs a whole report, in a process of its own: the log's handler is the user's.
     private static func log(_ report: TrapReport, to log: Logger, on executor: any ProcExecutor) {

@@ -32,8 +32,8 @@ enum OurThreads {
 
     static var count: Int { names().count }
 
-    /// How many a pool has that is at rest: its workers with their heirs, the timer's, the reaper's and the reporter's.
-    static func atRest(_ pool: WorkerPool) -> Int { 2 * pool.workerCount + 3 }
+    /// How many a pool has that is at rest: its workers with their heirs, the timer's, the stall watch's, the reaper's and the reporter's.
+    static func atRest(_ pool: WorkerPool) -> Int { 2 * pool.workerCount + 4 }
 
     /// Waits until there are as many: threads name themselves when they start, and end after they were replaced.
     /// Ends with false after ten seconds, far more than a thread needs to end.

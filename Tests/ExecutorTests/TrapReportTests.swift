@@ -16,6 +16,7 @@ import Testing
         let handle = pool.spawn(ProcStack(name: "cart")) { Misdeed.index.commit() }
         let report = try #require(await handle.handle.exit().trapReport)
         #expect(report.name == "cart")
+        #expect(report.path == nil)
         #expect(report.process == handle.id)
         #expect(report.signal == SIGILL)
         #expect((before...before + 60).contains(report.time.components.seconds))
@@ -54,13 +55,14 @@ import Testing
             signal: 11,
             process: ProcID(rawValue: 7),
             name: "a \"b\"",
+            path: "/shop/a",
             time: .milliseconds(1_500),
             backtrace: []
         )
         #expect(
             report.json() == """
                 {"kind":"stack overflow","message":null,"signal":11,"process":"<0.7>","name":"a \\"b\\"",\
-                "messageType":null,"time":1.500000,"frames":[]}
+                "path":"/shop/a","messageType":null,"time":1.500000,"frames":[]}
                 """
         )
     }

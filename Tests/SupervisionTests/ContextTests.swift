@@ -28,6 +28,25 @@ import Testing
         #expect(sim.system.deadLetters == 3)
     }
 
+    @Test func aPathLeadsFromTheTopToTheChild() throws {
+        let trace = sim.trace
+        try sim.system.supervise("shop") {
+            Children("orders", redundancy: 2) { context in
+                trace("\(context.path)")
+                try context.supervise("below") {
+                    Children("items", restart: .temporary) { context in trace("\(context.path)") }
+                }
+                _ = try await context.receive(String.self)
+            }
+        }
+        sim.drain()
+        #expect(
+            sim.trace.lines.sorted() == [
+                "/shop/orders-0", "/shop/orders-0/below/items-0", "/shop/orders-1", "/shop/orders-1/below/items-0",
+            ]
+        )
+    }
+
     @Test func messagesEndWhenTheProcessIsStopped() throws {
         let trace = sim.trace
         let tree = try sim.system.supervise {

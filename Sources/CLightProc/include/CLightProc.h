@@ -49,7 +49,41 @@ typedef struct crt_nodePool {
     uintptr_t next;                             // the item that runs next here, or 0
     void (*displaced)(struct crt_nodePool *, uintptr_t item);   // finds another place for the item that was next
     int64_t held;                               // processes made here less those that ended here, of that scheduler
+    uintptr_t home, homeMask;                   // by which a process is known to belong on this worker: see `ProcTag`
 } crt_nodePool;
+
+/// Puts an item into `next` and returns what was there. By the worker.
+///
+/// In a section of its own, so that who interrupts the thread knows whether it is in the middle of this.
+uintptr_t crt_exchangeNext(crt_nodePool *nodes, uintptr_t item);
+/// Whether an instruction at this address may be about to do that.
+bool crt_isExchanging(uintptr_t address);
+
+/// Takes the item out of `next`; 0 if there is none. By the worker, while it runs no process: then nobody interrupts.
+static inline uintptr_t crt_takeNext(crt_nodePool *nodes) {
+    __asm__ volatile("" ::: "memory");             // not before the thread is known to run none
+    uintptr_t item = nodes->next;
+    if (item) nodes->next = 0;
+    __asm__ volatile("" ::: "memory");             // done before the thread is known to run a process
+    return item;
+}
+
+/// A look at a thread that runs on: taken on that thread, in the handler of a signal. See `crt_requestSample`.
+typedef struct crt_sample {
+    _Atomic(uint32_t) stage;                    // a futex
+    uintptr_t registers[crt_registerCount];
+    void *process;                              // what it was running; valid while the stage is "held"
+    uintptr_t rescued;                          // the item that was next, taken out of there, or 0
+} crt_sample;
+
+/// How far a look at a thread has come.
+enum {
+    crt_sampleNone = 0,
+    crt_sampleRequested = 1,                    // by who wants to look; the signal is on its way
+    crt_sampleBegun = 2,                        // by the thread, which writes down what there is to see
+    crt_sampleTaken = 3,                        // by the thread, which waits for a while
+    crt_sampleHeld = 4,                         // by who looks: the thread waits as long as it takes
+};
 
 /// One thread that may run processes. Owned by who created the thread; outlives it.
 typedef struct crt_thread {
@@ -71,6 +105,9 @@ typedef struct crt_thread {
     crt_trap trap;
     _Atomic(uint32_t) verdict;                  // a futex
     struct crt_thread *nextTrapped;
+    crt_sample sample;
+    uint32_t runsPlainJob;                      // it runs a job that belongs to no process
+    int32_t number;                             // the kernel's, once it has started
 } crt_thread;
 
 /// The calling thread's record, or NULL on a thread that is not ours.
@@ -151,6 +188,28 @@ void crt_releaseStandardStreams(uintptr_t thread);
 
 /// The size an alternate signal stack needs on this CPU.
 size_t crt_alternateStackSize(void);
+
+/// Asks a thread for a look at it: sends it SIGURG, whose handler writes down the registers, takes the item that was next
+/// away so that others can run it (unless the thread is about to exchange it), and waits. False if the thread is gone.
+///
+/// For one thread at a time. System calls that the thread waits in go on afterwards; sleeps and polls end with EINTR.
+bool crt_requestSample(crt_thread *thread);
+/// Waits until it was taken. False if the thread does not react: the request is withdrawn.
+bool crt_awaitSample(crt_thread *thread, uint32_t milliseconds);
+/// Has the thread wait as long as it takes, or (false) for a second. Returns whether it still waited.
+bool crt_holdSample(crt_thread *thread, bool held);
+/// Lets the thread go on. Returns whether it still waited.
+bool crt_releaseSample(crt_thread *thread);
+/// Takes what was rescued, or 0.
+uintptr_t crt_takeRescued(crt_thread *thread);
+/// Whether a worker seems to have an item in `next`. Any thread.
+bool crt_seemsToHaveNext(const crt_nodePool *nodes);
+/// Whether the thread seems to run a process or job. Any thread.
+bool crt_seemsToRun(const crt_thread *thread);
+/// Installs the handler of SIGURG, once per process. Returns 0, or errno.
+int crt_installSampleHandler(void);
+/// How many times as long everything takes in this program: more than 1 where a sanitizer watches it.
+uint32_t crt_patience(void);
 
 /// Tells the CPU that this is a wait loop.
 static inline void crt_pause(void) {

@@ -18,6 +18,18 @@ struct InjectionQueue: ~Copyable {
         known.load(ordering: .sequentiallyConsistent) == 0
     }
 
+    /// Whether something may be in it; a hint.
+    @inline(__always)
+    var mayHaveSome: Bool {
+        // ordering: relaxed: a hint; the last look before sleeping is `isEmpty`.
+        known.load(ordering: .relaxed) > 0
+    }
+
+    var count: Int {
+        // ordering: relaxed: a statistic.
+        known.load(ordering: .relaxed)
+    }
+
     func push(_ item: RunItem) {
         items.withLock { items in
             items.append(item)
@@ -34,8 +46,7 @@ struct InjectionQueue: ~Copyable {
     }
 
     func pop() -> RunItem? {
-        // ordering: relaxed: a hint; the last look before sleeping is `isEmpty`.
-        guard known.load(ordering: .relaxed) > 0 else { return nil }
+        guard mayHaveSome else { return nil }
         return items.withLock { items in
             defer { known.store(items.count, ordering: .sequentiallyConsistent) }
             return items.popFirst()

@@ -4,10 +4,12 @@
 
 package import LightProc
 
-/// Something that waits to be run, in one word: a process with messages or orders, or a job of an async process.
+/// Something that waits to be run, in one word: a process with messages or orders, a job of an async process, or a job
+/// that belongs to no process.
 ///
 /// A process is its pointer, retained. A job is its pointer with the lowest bit set; the executor it belongs to,
-/// retained, stands in the first of the two words that the Swift runtime keeps in every job for its scheduler's use.
+/// retained, stands in the first of the two words that the Swift runtime keeps in every job for its scheduler's use. A job
+/// of no process is its pointer with the second bit set.
 /// Each item is run or released exactly once.
 package struct RunItem: Sendable {
     package let bits: UInt
@@ -28,18 +30,35 @@ package struct RunItem: Sendable {
         bits = address | 1
     }
 
+    /// A job that belongs to no process.
+    package init(plain job: UnownedJob) {
+        // safety: as above.
+        bits = unsafeBitCast(job, to: UInt.self) | 2
+    }
+
     enum Content {
         case proc(Unmanaged<LightProc>)
         case job(UnownedJob, Unmanaged<ProcTaskExecutor>)
+        case plain(UnownedJob)
     }
 
     var content: Content {
         @inline(__always) get {
             // safety: see `init`; the words are there as long as the item was not run.
-            if bits & 1 == 0 { return .proc(Unmanaged.fromOpaque(UnsafeRawPointer(bitPattern: bits)!)) }
-            let job = UnsafeRawPointer(bitPattern: bits & ~1)!
+            if bits & 3 == 0 { return .proc(Unmanaged.fromOpaque(UnsafeRawPointer(bitPattern: bits)!)) }
+            let job = UnsafeRawPointer(bitPattern: bits & ~3)!
+            if bits & 2 != 0 { return .plain(unsafeBitCast(job, to: UnownedJob.self)) }
             let executor = UnsafeRawPointer(bitPattern: job.load(fromByteOffset: 16, as: UInt.self))!
             return .job(unsafeBitCast(job, to: UnownedJob.self), Unmanaged.fromOpaque(executor))
+        }
+    }
+
+    /// Kills the process that it is about, before its turn.
+    func kill() {
+        switch content {
+        case .proc(let proc): proc._withUnsafeGuaranteedRef { $0.kill() }
+        case .job(_, let executor): executor._withUnsafeGuaranteedRef { $0.proc.kill() }
+        case .plain: break
         }
     }
 }

@@ -22,6 +22,7 @@ final class TimerThread: Sendable {
     init() {}
 
     func start() {
+        shared.withLock { $0.isStopping = false }
         thread.withLock { $0 = PlainThread(name: "bastion-timer") { [self] in loop() } }
     }
 

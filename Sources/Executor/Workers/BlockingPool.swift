@@ -48,6 +48,9 @@ final class BlockingPool: ProcScheduler, TrapOwner {
 
     var now: Duration { MonotonicClock.now }
 
+    /// Takes work again after `shutdown`.
+    func start() { shared.withLock { $0.queue.resume() } }
+
     func shutdown() {
         for index in shared.withLock({ $0.queue.stop() }) { wake(index) }
         while true {
@@ -157,6 +160,10 @@ final class BlockingPool: ProcScheduler, TrapOwner {
                 _ = sleepers.withLock { $0.removeValue(forKey: index) }
             }
         }
+    }
+
+    var taskExecutor: UnownedTaskExecutor {
+        preconditionFailure("impossible: jobs that belong to no process are not queued here")
     }
 
     func inherit(from predecessor: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread) {

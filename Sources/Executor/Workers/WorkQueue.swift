@@ -45,6 +45,9 @@ struct WorkQueue {
         return true
     }
 
+    /// Lets workers sleep again when the queue is empty.
+    mutating func resume() { isStopping = false }
+
     /// Lets the workers end once the queue is empty; returns those that sleep.
     mutating func stop() -> [Int] {
         isStopping = true

@@ -7,27 +7,45 @@ import Glibc
 import LightProc
 import Synchronization
 
-/// A seat with what belongs to it: its queue, its node pool, its place to sleep.
+/// A seat with what belongs to it: its queues, its node pool, its place to sleep.
 ///
-/// It outlives the threads that sit on it: when one traps, its successor goes on with the same queue. "Owner" below is
+/// It outlives the threads that sit on it: when one traps, its successor goes on with the same queues. "Owner" below is
 /// the thread on the seat.
 final class Worker: @unchecked Sendable {
     // Sendable: shared state is atomic; `local` and `nodes` are the owner's, handed over when it is replaced.
 
     let index: Int
+    /// The node of its queues, as an index into the nodes of the pool.
+    let node: Int
     let pool: ObjectIdentifier
     let ring = RunRing()
+    /// What other threads found to be at home here, and what waits here for this worker to wake up.
+    let inbox = InjectionQueue()
+    let queues: NodeQueues
     /// 0: awake. 1: sleeps. 2: was woken.
     let parking = FutexWord()
     /// Also holds the item that was made ready last, run next: what it needs is still in the cache. The owner's.
     let nodes: UnsafeMutablePointer<crt_nodePool>
-    /// Whom to steal from, nearest first.
-    let victims: [Int]
+    /// Whom to steal from: groups of the same proximity, nearest first.
+    let tiers: [Tier]
+    /// All other workers, nearest first.
+    let nearest: [Int]
+    let tally = WorkerTally()
+    /// Whether the owner is to go: it stood in for another worker, which got on.
+    let isLeaving = Atomic<Bool>(false)
+
+    struct Tier {
+        let distance: StealDistance
+        let workers: [Int]
+    }
+
+    /// How many turns were taken. The owner writes; the stall watch reads.
+    let turns: UnsafeMutablePointer<Atomic<UInt>>
 
     struct Local {
-        var tick: UInt32 = 0
         /// How many items in a row came from `next`.
-        var nextRuns = 0
+        var nextRuns: UInt = 0
+        var order = TurnOrder()
         var isSearching = false
     }
     let local: UnsafeMutablePointer<Local>
@@ -35,19 +53,22 @@ final class Worker: @unchecked Sendable {
     /// So many items in a row may come from `next` before the ring gets its turn: two processes that only talk to each
     /// other must not starve the rest.
     private static let nextLimit = 64
-    /// Every so many items the injection queue comes first. A prime, so that it falls into step with nothing.
-    private static let fairness: UInt32 = 61
 
-    init(index: Int, pool: ObjectIdentifier, victims: [Int]) {
+    init(index: Int, node: Int, queues: NodeQueues, pool: ObjectIdentifier, tiers: [Tier], nearest: [Int]) {
         self.index = index
+        self.node = node
+        self.queues = queues
         self.pool = pool
-        self.victims = victims
-        // Two cache lines of its own, as the processor fetches them in pairs: the owner writes here for each message.
-        let hot = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 128)
+        self.tiers = tiers
+        self.nearest = nearest
+        // Cache lines of its own, as the processor fetches them in pairs: the owner writes here for each message.
+        let offset = (MemoryLayout<crt_nodePool>.stride + 15) & ~15
+        let size = (offset + 16 + MemoryLayout<Local>.size + 127) & ~127
+        let hot = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 128)
         nodes = hot.initializeMemory(as: crt_nodePool.self, to: crt_nodePool())
-        let offset = MemoryLayout<crt_nodePool>.stride
-        precondition(offset + MemoryLayout<Local>.size <= 128, "impossible: the hot part of a worker has grown")
-        local = (hot + offset).initializeMemory(as: Local.self, to: Local())
+        turns = (hot + offset).bindMemory(to: Atomic<UInt>.self, capacity: 1)
+        turns.initialize(to: Atomic(0))
+        local = (hot + offset + 16).initializeMemory(as: Local.self, to: Local())
     }
 
     deinit {
@@ -55,35 +76,124 @@ final class Worker: @unchecked Sendable {
             nodes.pointee.free = node.load(as: UnsafeMutableRawPointer?.self)
             free(node)
         }
+        turns.deinitialize(count: 1)
         UnsafeMutableRawPointer(nodes).deallocate()
     }
 
     /// Makes an item the next to run; returns the one that was, to be put into the ring. Owner only.
     @inline(__always)
     func setNext(_ item: RunItem) -> RunItem? {
-        let before = nodes.pointee.next
-        nodes.pointee.next = item.bits
+        let before = crt_exchangeNext(nodes, item.bits)
         return before == 0 ? nil : RunItem(bits: before)
     }
 
+    /// Owner only, while it runs nothing.
     @inline(__always)
     private func takeNext() -> RunItem? {
-        let bits = nodes.pointee.next
-        if bits == 0 { return nil }
-        nodes.pointee.next = 0
-        return RunItem(bits: UInt(bits))
+        let bits = crt_takeNext(nodes)
+        return bits == 0 ? nil : RunItem(bits: bits)
     }
 
-    /// What to run now, from this seat's queues and the injection queue. Owner only.
+    /// What to run now, from this worker's queues and those of its node. Owner only.
     @inline(__always)
-    func take(_ injection: borrowing InjectionQueue) -> RunItem? {
-        local.pointee.tick &+= 1
-        if local.pointee.tick % Self.fairness == 0, let item = injection.pop() { return item }
+    func take() -> RunItem? {
+        let turn = turns.pointee.known &+ 1
+        // ordering: relaxed: a statistic.
+        turns.pointee.store(turn, ordering: .relaxed)
+        if local.pointee.order.isSpecial(turn) || queues.high.mayHaveSome, let item = takeOutOfOrder(turn) {
+            return item
+        }
         if local.pointee.nextRuns < Self.nextLimit, let item = takeNext() {
             local.pointee.nextRuns &+= 1
             return item
         }
-        local.pointee.nextRuns = 0
-        return ring.pop() ?? takeNext() ?? injection.pop()
+        return takeInOrder()
+    }
+
+    /// What waits for this worker alone. Owner only, while it runs nothing.
+    func takeOwn() -> RunItem? { takeNext() ?? ring.pop() ?? inbox.pop() }
+
+    @inline(__always)
+    private func takeInOrder() -> RunItem? {
+        if local.pointee.nextRuns > 0 {
+            tally.lifoHits.count(local.pointee.nextRuns)
+            local.pointee.nextRuns = 0
+        }
+        return ring.pop() ?? takeNext() ?? takeFromOutside() ?? queues.low.pop()
+    }
+
+    /// What `TurnOrder` says that comes first at this turn; nil if there is nothing of that kind.
+    @inline(never)
+    private func takeOutOfOrder(_ turn: UInt) -> RunItem? {
+        if local.pointee.order.isMeasuring(turn) { local.pointee.order.measure(turn, at: Self.now) }
+        switch local.pointee.order.first(at: turn) {
+        case .urgent: return queues.high.pop()
+        case .inbox: return takeFromOutside()
+        case .node:
+            guard let item = queues.normal.pop() else { return takeFromOutside() }
+            tally.injected.count()
+            return item
+        case .low: return queues.low.pop() ?? takeFromOutside()
+        }
+    }
+
+    @inline(__always)
+    private func takeFromOutside() -> RunItem? {
+        guard let item = inbox.pop() ?? queues.normal.pop() else { return nil }
+        tally.injected.count()
+        return item
+    }
+
+    /// Whether nothing waits for this worker alone, but for the item in `next`; may be out of date.
+    var isIdle: Bool { ring.isEmpty && inbox.isEmpty }
+
+    /// The machine's monotonic time in nanoseconds.
+    static var now: UInt64 {
+        var time = timespec()
+        // Fails only for an unknown clock or a bad address; neither can occur.
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
+    }
+
+    /// Takes something out of the inbox for another worker, unless this one was woken for it just now.
+    func inboxItem() -> RunItem? { inbox.mayHaveSome && parking.value != 2 ? inbox.pop() : nil }
+
+    // MARK: Sleep
+
+    var isParked: Bool { parking.value == 1 }
+
+    func noteSleep() {
+        tally.parks.count()
+        let since = tally.awakeSince.known
+        let now = UInt(Self.now)
+        if since > 0, now > since { tally.busyNanoseconds.count(now - since) }
+        tally.awakeSince.store(0, ordering: .relaxed)
+    }
+
+    func noteAwake() {
+        let now = Self.now
+        local.pointee.order.resume(turns.pointee.known, at: now)
+        tally.awakeSince.store(UInt(now), ordering: .relaxed)
+    }
+
+    /// As far as is known; by any thread.
+    var counters: WorkerCounters {
+        let since = tally.awakeSince.known
+        let now = UInt(Self.now)
+        let current = since > 0 && now > since ? now - since : 0
+        return WorkerCounters(
+            worker: index,
+            polls: turns.pointee.known,
+            lifoHits: tally.lifoHits.known,
+            localSteals: tally.localSteals.known,
+            nearSteals: tally.nearSteals.known,
+            farSteals: tally.farSteals.known,
+            injected: tally.injected.known,
+            parks: tally.parks.known,
+            wakes: tally.wakes.known,
+            busyTime: .nanoseconds(Int64(tally.busyNanoseconds.known + current)),
+            isParked: isParked,
+            queueDepth: ring.count + inbox.count
+        )
     }
 }

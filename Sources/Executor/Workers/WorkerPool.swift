@@ -9,8 +9,9 @@ import Synchronization
 
 /// The executor: one worker thread per processing unit that the program may use, each tied to its own.
 ///
-/// Workers take from a shared queue, sleep on futexes when it is empty (at idle the pool uses no CPU), and are replaced
-/// when a process traps on them. Blocking work has threads of its own.
+/// Workers take from queues of their own and of their NUMA node, steal from each other, sleep on futexes when all are empty
+/// (at idle the pool uses no CPU), and are replaced when a process traps on them. Blocking work has threads of its own.
+/// How the queues are served is in `WorkerPool+Queues`, how threads come and go in `WorkerPool+Seats`.
 public final class WorkerPool: ProcExecutor, TrapOwner {
     /// Where the workers sit; fixed for the life of the pool.
     public let placement: Placement
@@ -18,46 +19,80 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     private final class Identity: Sendable {}
     /// By which a worker's thread tells its own pool from others.
     private let identity: Identity
-    private let workers: [Worker]
-    private let injection = InjectionQueue()
-    private let idle = IdleWorkers()
-    private let isStopping = Atomic<Bool>(false)
+    /// One per seat, then those that stand in for workers that are stuck.
+    let workers: [Worker]
+    /// One per NUMA node that has workers.
+    let nodes: [NodeQueues]
+    /// The node of `nodes` by the kernel's number of a processing unit.
+    let nodeOfPU: [Int: Int]
+    let idle = IdleWorkers()
+    let isStopping = Atomic<Bool>(false)
+    /// Whether what is still queued is killed instead of handled.
+    let isDropping = Atomic<Bool>(false)
     private let timers = TimerThread()
     private let blocking: BlockingPool
-    private let staff: Locked<Staff>
+    let staff: Locked<Staff>
     /// Processes that hold the pool; those counted in the workers' `nodes` come to it when these have ended. As long as
     /// the workers may run, more than any number of processes.
-    private let holds = Atomic<Int>(WorkerPool.running)
+    private let holds = Atomic<Int>(0)
     private static let running = 1 << 48
+    private let isRunning = Locked(false)
 
-    private struct Staff {
+    struct Staff {
         var seated: [Int: WorkerThread] = [:]
         var stacks = WorkerStackPool()
         var isStopping = false
         var unburied = UnburiedThreads()
+        var standIns: StandIns
     }
+    private let watch: StallWatch?
+    let stallObservers = Locked(StallObservers())
     /// Counts changes that `shutdown` may wait for.
-    private let changes = FutexWord()
+    let changes = FutexWord()
 
     /// Starts the workers.
     ///
     /// - Parameters:
     ///   - placement: Where they sit; by default one on every processing unit that the program may use.
     ///   - maximumBlockingThreads: Bound of the pool for blocking work.
-    public init(placement: Placement, maximumBlockingThreads: Int = 512) {
+    ///   - stallThreshold: How long a worker may take for one turn before another one stands in for it, and who
+    ///     observes stalls is told; nil: for ever.
+    public init(
+        placement: Placement,
+        maximumBlockingThreads: Int = 512,
+        stallThreshold: Duration? = WorkerPool.defaultStallThreshold
+    ) {
+        precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for no watch")
         self.placement = placement
+        watch = stallThreshold.map { StallWatch(threshold: $0) }
         let identity = Identity()
         self.identity = identity
-        workers = placement.seats.map {
-            Worker(index: $0.index, pool: ObjectIdentifier(identity), victims: $0.steal.flatMap { $0 })
+        let plan = NodePlan(placement)
+        let nodes = (0..<plan.count).map { _ in NodeQueues() }
+        self.nodes = nodes
+        nodeOfPU = plan.nodeOfPU
+        let seatCount = placement.seats.count
+        let standIns = seatCount..<(2 * seatCount)
+        workers = (0..<(2 * seatCount)).map { index in
+            // Who stands in for a worker begins with what the worker of its number among the seats would steal.
+            let seat = placement.seats[index % seatCount]
+            var tiers = seat.tiers.map { Worker.Tier(distance: StealDistance($0.proximity), workers: $0.workers) }
+            if index >= seatCount { tiers.insert(.init(distance: .local, workers: [seat.index]), at: 0) }
+            return Worker(
+                index: index,
+                node: plan.nodeOfSeat[seat.index],
+                queues: nodes[plan.nodeOfSeat[seat.index]],
+                pool: ObjectIdentifier(identity),
+                tiers: tiers,
+                nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index }
+            )
         }
         blocking = BlockingPool(timers: timers, maximumThreads: maximumBlockingThreads)
-        staff = Locked(Staff())
-        TrapReaper.shared.retain()
-        // Until the workers have ended and no process is left: see `letGo`.
-        _ = Unmanaged.passRetained(self)
+        staff = Locked(Staff(standIns: StandIns(count: seatCount)))
         let address = UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())
         for worker in workers {
+            worker.nodes.pointee.home = ProcTag.home(ofWorker: worker.index)
+            worker.nodes.pointee.homeMask = ProcTag.homeMask(comparesWorkers: nodes.count > 1)
             worker.nodes.pointee.scheduler = address
             // safety: called on a worker's thread, with its nodes; pool and worker outlive the thread.
             worker.nodes.pointee.displaced = { nodes, bits in
@@ -71,36 +106,103 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
                 }
             }
         }
-        timers.start()
-        for seat in placement.seats {
-            seatThread(on: seat.index)
-            provideHeir(for: seat.index)
-        }
+        start()
     }
 
     /// Starts workers on this machine's processing units.
     ///
-    /// - Parameter workers: How many; nil: as many as the program may use (affinity mask, cpuset, CPU quota).
+    /// - Parameters:
+    ///   - workers: How many; nil: as many as the program may use (affinity mask, cpuset, CPU quota).
+    ///   - stallThreshold: As of ``init(placement:maximumBlockingThreads:stallThreshold:)``.
     /// - Throws: ``TopologyError`` if the number is out of range.
-    public convenience init(workers: Int? = nil) throws(TopologyError) {
+    public convenience init(
+        workers: Int? = nil,
+        stallThreshold: Duration? = WorkerPool.defaultStallThreshold
+    ) throws(TopologyError) {
         try self.init(
-            placement: Placement(Topology.current(), options: .init(workerCount: workers))
+            placement: Placement(Topology.current(), options: .init(workerCount: workers)),
+            stallThreshold: stallThreshold
         )
     }
 
     /// Workers that run at the same time; their heirs and the blocking threads are not among them.
     public var workerCount: Int { placement.seats.count }
 
-    /// Lets the workers finish what is queued, joins all threads, and gives everything back. Call it once, and not from
-    /// a worker.
-    public func shutdown() {
+    /// What a turn may take unless the pool was made with another threshold.
+    public static let defaultStallThreshold = Duration.milliseconds(500)
+
+    /// What each worker did so far, by index; also those that stood in for others. Costs some loads a worker; disturbs
+    /// nobody.
+    public var counters: [WorkerCounters] {
+        workers.map(\.counters).filter { $0.worker < placement.seats.count || $0.polls > 0 }
+    }
+
+    // MARK: Life
+
+    /// Starts the pool again after ``shutdown(_:)``. What processes were given meanwhile is run.
+    ///
+    /// - Precondition: It was shut down.
+    public func start() {
+        isRunning.withLock { isRunning in
+            precondition(!isRunning, "the pool runs already; start() is for one that was shut down")
+            isRunning = true
+        }
+        TrapReaper.shared.retain()
+        // Until the workers have ended and no process is left: see `letGo`.
+        // ordering: acquiringAndReleasing: as in `shutdown`.
+        if holds.add(Self.running, ordering: .acquiringAndReleasing).oldValue == 0 {
+            _ = Unmanaged.passRetained(self)
+        }
+        // ordering: sequentiallyConsistent: as in `shutdown`.
+        isStopping.store(false, ordering: .sequentiallyConsistent)
+        isDropping.store(false, ordering: .sequentiallyConsistent)
+        staff.withLock { $0.isStopping = false }
+        timers.start()
+        blocking.start()
+        for seat in placement.seats {
+            seatThread(on: seat.index)
+            provideHeir(for: seat.index)
+        }
+        watch?.start(self, workers: workers.count)
+    }
+
+    /// What becomes of what waits to be run when the pool is shut down.
+    public enum ShutdownMode: Sendable {
+        /// Everything that is ready is run, and what that makes ready, until nothing is. A process that always makes
+        /// itself ready again is never done.
+        case drain
+        /// Each process whose turn comes is killed instead: a reactive one handles no more messages, an async one is
+        /// cancelled. Exit hooks run, and what they own is released.
+        case drop
+    }
+
+    /// Ends the pool and joins all of its threads. Call it from a thread that is not a worker.
+    ///
+    /// In this order:
+    /// 1. The blocking pool takes nothing more, finishes what it has, and its threads are joined.
+    /// 2. The timer's thread is joined; timers that are left never fire.
+    /// 3. The stall watch is joined; who stands in for a stuck worker stays to the end.
+    /// 4. The workers finish what is ready, or kill it: as `mode` says.
+    /// 5. Each worker that finds nothing ends and is joined, and so are the heirs; those that trap on the way are
+    ///    buried first.
+    /// 6. The reaper is let go: the last pool of the program joins its threads too.
+    /// 7. The memory of the stacks is given back.
+    ///
+    /// Processes that wait for something stay as they are: ``start()`` lets them go on.
+    public func shutdown(_ mode: ShutdownMode = .drain) {
         precondition(
             crt_self() == nil,
             "shutdown() would wait for the worker it is called on; call it from another thread"
         )
+        isRunning.withLock { isRunning in
+            precondition(isRunning, "the pool was shut down before; call shutdown() once for each start()")
+            isRunning = false
+        }
+        // ordering: sequentiallyConsistent: set before the sleepers are woken; read by each before it sleeps.
+        isDropping.store(mode == .drop, ordering: .sequentiallyConsistent)
         blocking.shutdown()
         timers.stop()
-        // ordering: sequentiallyConsistent: set before the sleepers are woken; read by each before it sleeps.
+        watch?.stop()
         isStopping.store(true, ordering: .sequentiallyConsistent)
         for worker in workers { unpark(worker) }
         staff.withLock { $0.isStopping = true }
@@ -108,7 +210,11 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         TrapReaper.shared.release()
         staff.withLock { $0.stacks.unmapAll() }
         // The workers' threads are joined: what they counted is still.
-        let held = workers.reduce(0) { $0 + Int($1.nodes.pointee.held) }
+        var held = 0
+        for worker in workers {
+            held += Int(worker.nodes.pointee.held)
+            worker.nodes.pointee.held = 0
+        }
         // ordering: acquiringAndReleasing: whoever comes to zero frees the pool, after what the others did with it.
         if holds.add(held - Self.running, ordering: .acquiringAndReleasing).newValue == 0 {
             Unmanaged.passUnretained(self).release()
@@ -130,45 +236,21 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         }
     }
 
-    /// Joins the threads on the seats, and their successors where some of them trap on the way.
-    private func joinAll() {
-        while true {
-            let seen = changes.value
-            let (seat, unburied) = staff.withLock { ($0.seated.first, $0.unburied.count) }
-            guard let (index, thread) = seat else {
-                if unburied > 0 {
-                    // Ends: the reaper retires every thread that trapped.
-                    changes.blockingWait(while: seen)
-                    continue
-                }
-                // What the reaper queued after the successor of a thread that trapped had found nothing and left.
-                guard hasWork else { return }
-                seatThread(on: 0)
-                continue
-            }
-            // A thread that trapped is off its seat by now, and the reaper's.
-            guard thread.blockingWaitUntilEnded() == .returned else { continue }
-            // It has left, so it calls its heir no more.
-            if let heir = thread.takeHeir() { dismiss(heir) }
-            thread.join()
-            staff.withLock { staff in
-                staff.seated[index] = nil
-                staff.stacks.put(thread.stack, afterTrap: false)
-            }
-        }
-    }
+    /// A worker has woken up.
+    @inline(__always)
+    func stirWatch() { watch?.stir() }
 
     // MARK: ProcScheduler
 
     /// Queues a process that became runnable, and wakes a worker if one sleeps. Any thread.
-    public func schedule(_ proc: LightProc) { add(RunItem(proc)) }
+    public func schedule(_ proc: LightProc) { add(RunItem(proc), proc.tag) }
 
     /// Queues a job of an async process, and wakes a worker if one sleeps. Any thread.
     public func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) {
-        add(RunItem(job, executor))
+        add(RunItem(job, executor), executor.proc.tag)
     }
 
-    /// Calls `action` once on the timer thread, when the duration has passed; never after ``shutdown()``.
+    /// Calls `action` once on the timer thread, when the duration has passed; never after ``shutdown(_:)``.
     @discardableResult
     public func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
         timers.schedule(at: MonotonicClock.now + duration, action)
@@ -180,216 +262,37 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     /// The pool's threads for blocking work: started on demand, ended after 10 seconds without any.
     public var blockingScheduler: any ProcScheduler { blocking }
 
-    /// Queues an item: on a worker of this pool as the next to run there, from elsewhere in the injection queue.
+    /// The worker that the calling thread is, if it is one of this pool's.
     @inline(__always)
-    private func add(_ item: RunItem) {
-        guard let seat = crt_self()?.pointee.seat else { return inject(item) }
-        // safety: set by `work` to the worker the thread sits on, which the pool holds.
-        Unmanaged<Worker>.fromOpaque(seat)._withUnsafeGuaranteedRef { worker in
-            guard worker.pool == ObjectIdentifier(identity) else { return inject(item) }
-            // What is only next here needs nobody else; what it displaces may be run elsewhere.
-            if let displaced = worker.setNext(item) { push(displaced, worker) }
+    func withOwnWorker<Result>(_ body: (Worker?) -> Result) -> Result {
+        guard let seat = crt_self()?.pointee.seat else { return body(nil) }
+        // safety: set by `take(_:for:)` to the worker the thread sits on, which the pool holds.
+        return Unmanaged<Worker>.fromOpaque(seat)._withUnsafeGuaranteedRef { worker in
+            body(worker.pool == ObjectIdentifier(identity) ? worker : nil)
         }
     }
+}
 
-    private func inject(_ item: RunItem) {
-        injection.push(item)
-        wakeIfNeeded()
-    }
+/// The NUMA nodes of a placement that have workers, numbered from 0.
+struct NodePlan {
+    let count: Int
+    /// By seat index.
+    let nodeOfSeat: [Int]
+    /// By the kernel's number of the processing unit.
+    let nodeOfPU: [Int: Int]
 
-    /// Puts an item at the end of the calling worker's ring.
-    private func push(_ item: RunItem, _ worker: Worker) {
-        // Ends: each round makes room for half a ring, or finds that a thief did.
-        while !worker.ring.push(item) {
-            if let half = worker.ring.takeHalf() { injection.push(half) }
+    init(_ placement: Placement) {
+        // Seats without a node form a node of their own.
+        var numbers: [Int?: Int] = [:]
+        nodeOfSeat = placement.seats.map { seat in
+            if let known = numbers[seat.node] { return known }
+            numbers[seat.node] = numbers.count
+            return numbers.count - 1
         }
-        wakeIfNeeded()
-    }
-
-    @inline(__always)
-    private func wakeIfNeeded() {
-        if idle.needsWaking { wakeOne() }
-    }
-
-    @inline(never)
-    private func wakeOne() {
-        for worker in workers where unpark(worker) { return }
-    }
-
-    /// Wakes a worker if it sleeps; it starts as a searcher.
-    @discardableResult
-    private func unpark(_ worker: Worker) -> Bool {
-        guard worker.parking.compareExchange(1, 2) else { return false }
-        idle.endSleep(toSearch: true)
-        worker.parking.wake()
-        return true
-    }
-
-    // MARK: Workers
-
-    /// Puts a new thread on a seat.
-    private func seatThread(on index: Int) {
-        let thread = makeThread(for: index)
-        staff.withLock { $0.seated[index] = thread }
-        seat(thread)
-    }
-
-    private func seat(_ thread: WorkerThread) {
-        thread.assign { [self] thread in
-            // Unmanaged: a frame that a trap cuts off releases nothing.
-            Unmanaged.passUnretained(workers[thread.seat])._withUnsafeGuaranteedRef { work(thread, as: $0) }
-        }
-    }
-
-    private func makeThread(for index: Int) -> WorkerThread {
-        let stack = staff.withLock { $0.stacks.take() }
-        return WorkerThread(stack: stack, owner: self, seat: index, name: "bastion-worker") { [placement] thread in
-            thread.touchAlternateStack()
-            // A refused pin leaves the worker where the kernel puts it: slower, not wrong.
-            if placement.pinsWorkers { _ = try? ThreadPlacement.take(placement.seats[index]) }
-        }
-    }
-
-    /// Has a thread wait beside a seat for the one on it to trap. On the thread that makes the pool, or the reaper's.
-    private func provideHeir(for index: Int) {
-        let heir = makeThread(for: index)
-        let isNeeded = staff.withLock { staff in
-            guard !staff.isStopping, let thread = staff.seated[index], !thread.hasHeir else { return false }
-            thread.setHeir(heir)
-            return true
-        }
-        if !isNeeded { dismiss(heir) }
-    }
-
-    private func dismiss(_ heir: WorkerThread) {
-        heir.dismiss()
-        heir.join()
-        staff.withLock { $0.stacks.put(heir.stack, afterTrap: false) }
-    }
-
-    private func take(_ worker: Worker, for thread: WorkerThread) {
-        crt_setNodes(worker.nodes)
-        thread.record.pointee.seat = Unmanaged.passUnretained(worker).toOpaque()
-    }
-
-    private func work(_ thread: WorkerThread, as worker: Worker) {
-        take(worker, for: thread)
-        // The predecessor on this seat may have trapped as a searcher only in user code, where nobody searches.
-        while let item = worker.take(injection) ?? search(worker) ?? sleep(worker) {
-            if thread.run(item) { push(item, worker) }
-        }
-    }
-
-    /// Looks at the other workers' rings, the nearest first, and the injection queue.
-    private func search(_ worker: Worker) -> RunItem? {
-        if !worker.local.pointee.isSearching {
-            guard idle.beginSearch(of: workers.count) else { return nil }
-            worker.local.pointee.isSearching = true
-        }
-        let item = find(worker)
-        worker.local.pointee.isSearching = false
-        // The last to stop searching with something in hand passes the search on: there may be more.
-        if idle.endSearch(), item != nil { wakeIfNeeded() }
-        return item
-    }
-
-    private func find(_ worker: Worker) -> RunItem? {
-        for _ in 0..<4 {
-            if let item = injection.pop() { return item }
-            for victim in worker.victims {
-                if let item = worker.ring.steal(from: workers[victim].ring) { return item }
-            }
-            for _ in 0..<16 { crt_pause() }
-        }
-        return nil
-    }
-
-    /// Sleeps until there is something to search for. Returns nil when the pool is stopping and nothing is left.
-    private func sleep(_ worker: Worker) -> RunItem? {
-        while true {
-            worker.parking.set(1)
-            idle.beginSleep()
-            // Counted as a sleeper first, then the last look: see `IdleWorkers`.
-            let stopping = isStopping.load(ordering: .sequentiallyConsistent)
-            if stopping || (!idle.hasSearchers && hasWork) {
-                // As a searcher: a submitter may have left more than one item to the searchers of a moment ago.
-                if worker.parking.compareExchange(1, 2) { idle.endSleep(toSearch: true) }
-            }
-            // Ends: whoever takes this worker off the list of sleepers changes the word first.
-            while worker.parking.value == 1 { worker.parking.blockingWait(while: 1) }
-            worker.local.pointee.isSearching = worker.parking.exchange(0) == 2
-            if let item = worker.take(injection) {
-                if worker.local.pointee.isSearching {
-                    worker.local.pointee.isSearching = false
-                    if idle.endSearch() { wakeIfNeeded() }
-                }
-                return item
-            }
-            if let item = search(worker) { return item }
-            if stopping { return nil }
-        }
-    }
-
-    private var hasWork: Bool { !injection.isEmpty || workers.contains { !$0.ring.isEmpty } }
-
-    // MARK: TrapOwner
-
-    func inherit(from predecessor: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread) {
-        guard takeOver(from: predecessor, heir) else { return }
-        // From here on as in `seat`: what this frame held would leak if the thread traps in its turn.
-        Unmanaged.passUnretained(workers[heir.seat])._withUnsafeGuaranteedRef { worker in
-            // The hooks, the supervisor's decision, the next start: before time is spent on the dead thread. Should one
-            // of them trap, the reaper is called for that and finds both.
-            for _ in 0..<Self.itemsBeforeBurial {
-                guard let item = worker.take(injection) else { break }
-                if heir.run(item) { push(item, worker) }
-            }
-            crt_wakeReaper()
-            work(heir, as: worker)
-        }
-    }
-
-    /// Decides about the trap, takes the seat, and tells the process. False when the trap is not contained: then the
-    /// program ends, or, should the former handler have survived it, the seat stays empty.
-    @inline(never)
-    private func takeOver(from predecessor: UnsafeMutablePointer<crt_thread>, _ heir: WorkerThread) -> Bool {
-        guard let trap = TrapReaper.shared.examine(predecessor) else { return false }
-        staff.withLock { staff in
-            staff.unburied.trapped(on: heir.seat)
-            staff.seated[heir.seat] = heir
-            // A second heir may have been provided meanwhile: it stays with the seat.
-            if let next = trap.thread.takeHeir() { heir.setHeir(next) }
-        }
-        // On the seat first: what the end of the process makes ready runs here, next.
-        take(workers[heir.seat], for: heir)
-        trap.tell()
-        TrapReaper.shared.leave(trap.thread)
-        return true
-    }
-
-    /// So many items an heir runs before it has its predecessor buried, which wakes another thread.
-    private static let itemsBeforeBurial = 8
-
-    func replace(_ thread: WorkerThread) {
-        let (isSeated, heir) = staff.withLock { staff -> (Bool, WorkerThread?) in
-            staff.unburied.trapped(on: thread.seat)
-            guard staff.seated[thread.seat] === thread else { return (false, nil) }
-            // One may have come after the thread had trapped.
-            let heir = thread.takeHeir()
-            if let heir { staff.seated[thread.seat] = heir }
-            return (true, heir)
-        }
-        if let heir { seat(heir) } else if isSeated { seatThread(on: thread.seat) }
-    }
-
-    func retire(_ thread: WorkerThread) {
-        let wantsHeir = staff.withLock { staff in
-            staff.stacks.put(thread.stack, afterTrap: true)
-            return staff.unburied.isOnlyOne(on: thread.seat)
-        }
-        if wantsHeir { provideHeir(for: thread.seat) }
-        staff.withLock { $0.unburied.buried(on: thread.seat) }
-        changes.increment()
-        changes.wake(.max)
+        count = numbers.count
+        nodeOfPU = Dictionary(
+            zip(placement.seats.map(\.osPU), nodeOfSeat),
+            uniquingKeysWith: { first, _ in first }
+        )
     }
 }

@@ -81,6 +81,9 @@ final class WorkerThread: @unchecked Sendable {
         precondition(status == 0, "cannot create a worker thread: \(String(cString: strerror(status)))")
     }
 
+    // Not when the thread is joined: the stall watch may be about to look at it.
+    deinit { record.deallocate() }
+
     private final class Task: Sendable {
         let body: @Sendable (WorkerThread) -> Void
         init(_ body: @escaping @Sendable (WorkerThread) -> Void) { self.body = body }
@@ -128,6 +131,9 @@ final class WorkerThread: @unchecked Sendable {
         // safety: an heir keeps itself alive until it is joined.
         crt_takeHeir(record).map { Unmanaged<WorkerThread>.fromOpaque($0.pointee.owner).takeUnretainedValue() }
     }
+
+    /// Whether the thread is done, or about to be: what it was given has returned.
+    var hasReturned: Bool { ended.value == 1 }
 
     enum End {
         case returned
@@ -185,6 +191,12 @@ final class WorkerThread: @unchecked Sendable {
             running = nil
             executor.release()
             return false
+        case .plain(let job):
+            // Belongs to no process: a trap in it is not contained.
+            record.pointee.runsPlainJob = 1
+            job.runSynchronously(on: owner.taskExecutor)
+            record.pointee.runsPlainJob = 0
+            return false
         }
     }
 
@@ -201,13 +213,14 @@ final class WorkerThread: @unchecked Sendable {
         task?.release()
         task = nil
         munmap(record.pointee.alternateStack, record.pointee.alternateStackSize)
-        record.deallocate()
         Unmanaged.passUnretained(self).release()
     }
 }
 
 /// Who owns threads and carries on when one of them trapped.
 protocol TrapOwner: AnyObject, Sendable {
+    /// On which executor jobs run that belong to no process.
+    var taskExecutor: UnownedTaskExecutor { get }
     /// A thread has trapped and called its heir, which decides about it and takes its place. On the heir's thread.
     func inherit(from predecessor: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread)
     /// The thread is parked and its trap will be contained: put another in its place, and forget it. On the reaper's

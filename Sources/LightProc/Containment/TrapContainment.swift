@@ -116,6 +116,7 @@ package final class TrapContainment: Sendable {
             speaks: evidence.speaks,
             process: culprit.proc.id,
             name: culprit.proc.name,
+            path: culprit.proc.path,
             messageType: culprit.proc.messageType,
             time: Self.wallClock,
             backtrace: evidence.frames,

@@ -25,8 +25,11 @@ extension TrapReport {
     /// Reads symbol tables and debug information: milliseconds for an address that is new, nothing for one that was
     /// looked up before. On the calling thread; threads that ask at the same time wait for each other.
     public func frames() -> [Frame] {
-        backtrace.flatMap(Self.frames)
+        Self.frames(of: backtrace)
     }
+
+    /// Names addresses of another backtrace.
+    package static func frames(of backtrace: [UInt]) -> [Frame] { backtrace.flatMap(frames(at:)) }
 
     private static func frames(at address: UInt) -> [Frame] {
         let symbol = ReportResolver.shared.symbol(at: address)
@@ -63,22 +66,17 @@ extension TrapReport {
 
     /// The report for people: what and who in the first line, then the backtrace. Costs as ``frames()``.
     public func text() -> String {
-        var text = "\(name.map { "\($0)\(process)" } ?? "\(process)") trapped: \(summary)"
+        var text = "\((path ?? name).map { "\($0)\(process)" } ?? "\(process)") trapped: \(summary)"
         if let messageType { text += ", handling \(messageType)" }
         for (number, frame) in frames().enumerated() {
-            text += "\n  \(number) \(frame.isInlined ? "[inlined] " : "")\(frame.function ?? "?")"
-            if let file = frame.file {
-                text += " at \(file)\(frame.line.map { ":\($0)" } ?? "")"
-            } else if let object = frame.object {
-                text += " in \(object) 0x\(String(frame.address, radix: 16))"
-            }
+            text += "\n  \(number) \(frame)"
         }
         return text
     }
 
     /// The report for machines: one line of JSON. Costs as ``frames()``.
     ///
-    /// `{"kind":...,"message":...,"signal":4,"process":"<0.7>","name":...,"messageType":...,"time":1764000000.25,
+    /// `{"kind":...,"message":...,"signal":4,"process":"<0.7>","name":...,"path":...,"messageType":...,"time":1764000000.25,
     /// "frames":[{"address":"0x...","function":...,"object":...,"file":...,"line":...,"inlined":false}]}`; what is not
     /// known is null.
     public func json() -> String {
@@ -91,7 +89,7 @@ extension TrapReport {
         let microseconds = "\(1_000_000 + attoseconds / 1_000_000_000_000)".dropFirst()
         return "{\"kind\":\(Self.json(kind.rawValue)),\"message\":\(Self.json(message)),\"signal\":\(signal),"
             + "\"process\":\(Self.json(process.description)),\"name\":\(Self.json(name)),"
-            + "\"messageType\":\(Self.json(messageType)),\"time\":\(seconds).\(microseconds),"
+            + "\"path\":\(Self.json(path)),\"messageType\":\(Self.json(messageType)),\"time\":\(seconds).\(microseconds),"
             + "\"frames\":[\(listed.joined(separator: ","))]}"
     }
 
@@ -113,5 +111,18 @@ extension TrapReport {
             }
         }
         return quoted + "\""
+    }
+}
+
+extension TrapReport.Frame: CustomStringConvertible {
+    /// Function and place, as far as they are known: `Shop.price(of:) at Shop.swift:12`.
+    public var description: String {
+        var text = "\(isInlined ? "[inlined] " : "")\(function ?? "?")"
+        if let file {
+            text += " at \(file)\(line.map { ":\($0)" } ?? "")"
+        } else if let object {
+            text += " in \(object) 0x\(String(address, radix: 16))"
+        }
+        return text
     }
 }

@@ -16,6 +16,8 @@ public struct TrapReport: Sendable {
     public var process: ProcID { content.process }
     /// Its name, if it has one.
     public var name: String? { content.name }
+    /// Where the process stands in the tree of supervisors, as in `/shop/orders-3`; nil if nobody supervises it.
+    public var path: String? { content.path }
     /// The type of the messages that the process takes, if it takes one type only (a reactive process), or of the
     /// message that it had received last.
     public var messageType: String? { content.messageType.map { "\($0)" } }
@@ -53,6 +55,7 @@ public struct TrapReport: Sendable {
         signal: Int32,
         process: ProcID,
         name: String?,
+        path: String? = nil,
         messageType: Any.Type? = nil,
         time: Duration = .zero,
         backtrace: [UInt]
@@ -63,6 +66,7 @@ public struct TrapReport: Sendable {
             speaks: false,
             process: process,
             name: name,
+            path: path,
             messageType: messageType,
             time: time,
             backtrace: backtrace,

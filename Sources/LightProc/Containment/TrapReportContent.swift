@@ -24,6 +24,7 @@ final class TrapReportContent: Sendable {
     let speaks: Bool
     let process: ProcID
     let name: String?
+    let path: String?
     let messageType: Any.Type?
     let time: Duration
     let backtrace: [UInt]
@@ -36,6 +37,7 @@ final class TrapReportContent: Sendable {
         speaks: Bool,
         process: ProcID,
         name: String?,
+        path: String?,
         messageType: Any.Type?,
         time: Duration,
         backtrace: [UInt],
@@ -47,6 +49,7 @@ final class TrapReportContent: Sendable {
         self.speaks = speaks
         self.process = process
         self.name = name
+        self.path = path
         self.messageType = messageType
         self.time = time
         self.backtrace = backtrace

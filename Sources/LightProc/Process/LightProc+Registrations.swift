@@ -51,6 +51,7 @@ extension LightProc {
             content.shutdownTime = shutdownTime
             if let deadline = stack?.deadline { content.lifetime = Lifetime(limit: deadline) }
         }
+        if let priority = stack?.priority, priority != .normal { self.priority = priority }
     }
 
     /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.

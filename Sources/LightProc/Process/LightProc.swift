@@ -3,7 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 public import CLightProc
-import Synchronization
+public import Synchronization
 
 /// A lightweight process: one mailbox, one lifecycle, restartable in place.
 ///
@@ -34,8 +34,8 @@ public class LightProc: @unchecked Sendable {
     /// Object and witness table, as words: read as an existential they would be retained and released for each use, and
     /// all workers change that count. `hold` and `letGo` hold the scheduler instead.
     @usableFromInline final let schedulerWords: (object: UInt, witness: UInt)
-    /// The number of the process, and in the lowest bit whether it is reactive.
-    @usableFromInline final let tag: UInt64
+    /// A ``ProcTag``.
+    @usableFromInline final let tagWord: AtomicWord
     /// The body of a reactive process. The last of all: it may go on in a subclass.
     @usableFromInline final let slot = BodySlot()
 
@@ -48,7 +48,7 @@ public class LightProc: @unchecked Sendable {
         isAlive: Bool,
         step: @escaping (LightProc, ProcOperation) throws -> Void
     ) {
-        tag = ProcID.next().rawValue << 1 | (isReactive ? 1 : 0)
+        tagWord = AtomicWord(ProcTag(id: .next(), isReactive: isReactive).rawValue)
         // safety: an existential of a class-bound protocol is these two words.
         // As a generic argument by itself it would be opened.
         schedulerWords = unsafeBitCast(SchedulerBox(scheduler: scheduler), to: (UInt, UInt).self)
@@ -75,11 +75,40 @@ public class LightProc: @unchecked Sendable {
 
     /// The identity of the process; it stays the same over restarts.
     @inlinable
-    public final var id: ProcID { @inline(__always) get { ProcID(rawValue: tag >> 1) } }
+    public final var id: ProcID { @inline(__always) get { tag.id } }
 
     /// Whether messages are handled by a synchronous handler; the other kind is async.
     @inlinable
-    public final var isReactive: Bool { @inline(__always) get { tag & 1 != 0 } }
+    public final var isReactive: Bool { @inline(__always) get { tag.isReactive } }
+
+    @inlinable
+    package final var tag: ProcTag {
+        // ordering: relaxed: number and kind never change; the rest is advice to the scheduler.
+        @inline(__always) get { ProcTag(rawValue: tagWord.load(ordering: .relaxed)) }
+    }
+
+    /// How urgent the process is. A change counts from the next time that it becomes ready. Any thread.
+    public final var priority: ProcPriority {
+        get { tag.priority }
+        set {
+            tagWord.update { word in
+                var tag = ProcTag(rawValue: word)
+                tag.priority = newValue
+                word = tag.rawValue
+            }
+        }
+    }
+
+    /// Remembers the worker that runs the process, so that it is woken there the next time. By that worker.
+    @inlinable @inline(__always)
+    final func settle(on nodes: UnsafeMutablePointer<crt_nodePool>) {
+        if (tag.rawValue ^ nodes.pointee.home) & ProcTag.workerMask != 0 { move(to: nodes.pointee.home) }
+    }
+
+    @inline(never) @usableFromInline
+    final func move(to home: UInt) {
+        tagWord.update { $0 = $0 & ~ProcTag.workerMask | home }
+    }
 
     /// Runs, starts, destroys: the generic part, specialised where the process was spawned.
     @inlinable @inline(__always)
@@ -182,10 +211,17 @@ public class LightProc: @unchecked Sendable {
     /// What supervisors, logs and trap reports call the process; nil if nobody named it.
     public final var name: String? { existingSide?.content.withLock { $0.name } }
 
+    /// Where it stands in the tree of supervisors, as in `/shop/orders-3`; nil if nobody supervises it.
+    public final var path: String? { existingSide?.content.withLock { $0.observer }?.path(of: self) }
+
     /// The one type of messages that it takes; nil for an async process, which may take several.
     package final var messageType: Any.Type? {
         isReactive ? nodeType : nil
     }
+
+    /// What it handles, for people: the type of a reactive process's messages, or of the message that an async one
+    /// received last.
+    package final var messageTypeName: String? { messageType.map { "\($0)" } }
 
     /// What the messages in the mailbox are, an async process's envelopes included.
     final var nodeType: Any.Type {
@@ -212,14 +248,14 @@ public class LightProc: @unchecked Sendable {
         }
     }
 
-    /// Queues the process: on a worker of its own scheduler as the next to run there.
+    /// Queues the process: on a worker of its own scheduler as the next to run there, unless it is urgent, or at home
+    /// elsewhere.
     @inlinable @inline(__always)
     final func enqueue() {
-        guard let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object else {
-            return scheduler.schedule(self)
-        }
-        let before = nodes.pointee.next
-        nodes.pointee.next = UInt(bitPattern: Unmanaged.passRetained(self).toOpaque())
+        guard let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object,
+            (tag.rawValue ^ nodes.pointee.home) & nodes.pointee.homeMask == 0
+        else { return scheduler.schedule(self) }
+        let before = crt_exchangeNext(nodes, UInt(bitPattern: Unmanaged.passRetained(self).toOpaque()))
         if before != 0 { nodes.pointee.displaced(nodes, before) }
     }
 

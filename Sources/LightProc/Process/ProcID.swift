@@ -37,8 +37,13 @@ public struct ProcID: Hashable, Comparable, Sendable, CustomStringConvertible {
     @inline(never) @usableFromInline
     static func take(_ count: UInt64) -> UInt64 {
         // ordering: relaxed: uniqueness needs only the atomicity of the addition.
-        UInt64(counter.word.wrappingAdd(UInt(count), ordering: .relaxed).oldValue)
+        let number = UInt64(counter.word.wrappingAdd(UInt(count), ordering: .relaxed).oldValue)
+        precondition(number < limit, "no process ids are left: this program has made 2^51 processes; restart it")
+        return number
     }
+
+    /// A ``ProcTag`` has room for so many.
+    private static var limit: UInt64 { 1 << 51 - (1 << 20) }
 
     /// The id as in `<0.184>`.
     public var description: String { "<0.\(rawValue)>" }
@@ -48,7 +53,7 @@ public struct ProcID: Hashable, Comparable, Sendable, CustomStringConvertible {
     public static func < (lhs: ProcID, rhs: ProcID) -> Bool { lhs.rawValue < rhs.rawValue }
 }
 
-/// The shared counter behind ``ProcID/next()``. 64 bits: at a billion processes a second it wraps after 580 years.
+/// The shared counter behind ``ProcID/next()``.
 private final class ProcIDCounter: Sendable {
     let word = AtomicWord(1)
 }

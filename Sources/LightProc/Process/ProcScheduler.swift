@@ -51,6 +51,14 @@ public protocol ProcObserver: AnyObject, Sendable {
     /// Called on a worker or on the reaper's thread; must not block and must not trap.
     func procEnded(_ proc: LightProc, reason: ExitReason)
 
+    /// Where the process stands among others, as in `/shop/orders-3`; nil if nowhere. Any thread; must not block.
+    func path(of proc: LightProc) -> String?
+
     /// A message was left in the mailbox of a process that is closed. Called on a worker, in the process's name.
     func procDiscarded(messageOf type: Any.Type, by proc: LightProc)
+}
+
+extension ProcObserver {
+    /// Nowhere.
+    public func path(of proc: LightProc) -> String? { nil }
 }

@@ -22,6 +22,8 @@ public struct ProcStack: Sendable {
     /// Nil, the default: as long as it likes. It ends as by ``LightProc/kill()``: a handler that does not return is not
     /// interrupted. Costs a timer per incarnation.
     public var deadline: Duration?
+    /// How urgent the process is, compared with others that are ready to run.
+    public var priority: ProcPriority
     /// Called once per incarnation, before the first line of the body or the first message.
     public var beforeStart: Callback?
     /// Called when an incarnation ended without a failure: `normal` or `shutdown`.
@@ -32,10 +34,13 @@ public struct ProcStack: Sendable {
 
     /// Creates a stack without state.
     ///
-    /// - Parameter deadline: How long an incarnation may live; see ``deadline``.
-    public init(name: String? = nil, deadline: Duration? = nil) {
+    /// - Parameters:
+    ///   - deadline: How long an incarnation may live; see ``deadline``.
+    ///   - priority: How urgent the process is.
+    public init(name: String? = nil, deadline: Duration? = nil, priority: ProcPriority = .normal) {
         self.name = name
         self.deadline = deadline
+        self.priority = priority
     }
 
     /// Creates a stack whose callbacks may read and change a shared state.
@@ -43,10 +48,12 @@ public struct ProcStack: Sendable {
     /// - Parameters:
     ///   - name: A name for logs and reports.
     ///   - deadline: How long an incarnation may live; see ``deadline``.
+    ///   - priority: How urgent the process is.
     ///   - state: The first value. Callbacks of one process never run at the same time.
     public init<State: Sendable>(
         name: String? = nil,
         deadline: Duration? = nil,
+        priority: ProcPriority = .normal,
         state: State,
         beforeStart: (@Sendable (inout State) -> Void)? = nil,
         afterComplete: (@Sendable (inout State) -> Void)? = nil,
@@ -55,6 +62,7 @@ public struct ProcStack: Sendable {
         let box = TypedStateBox(state)
         self.name = name
         self.deadline = deadline
+        self.priority = priority
         self.state = box
         if let beforeStart { self.beforeStart = { box.update { beforeStart(&$0) } } }
         if let afterComplete { self.afterComplete = { box.update { afterComplete(&$0) } } }

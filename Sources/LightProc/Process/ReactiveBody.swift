@@ -112,6 +112,13 @@ extension LightProc {
     /// Messages and sends that one run may spend before others get their turn.
     @inlinable static var reductions: Int32 { @inline(__always) get { 256 } }
 
+    /// Spends what is left of the calling worker's turn: the process that it runs is queued again after the message in
+    /// hand. Does nothing on a thread that is no worker.
+    @inlinable @inline(__always)
+    package static func endTurn() {
+        if let nodes = crt_nodes() { NodePool.setBudget(nodes, 0) }
+    }
+
     /// Makes a reactive process that lives at once and cannot be restarted.
     @inlinable
     public static func reactive<Body: ReactiveBody>(
@@ -176,6 +183,7 @@ extension LightProc {
         switch operation {
         case .run:
             guard let nodes = crt_nodes() else { return try runOffPool(proc, cell) }
+            proc.settle(on: nodes)
             NodePool.trim(nodes)
             NodePool.setBudget(nodes, reductions)
             var rest = proc.mailbox.rest

@@ -30,6 +30,10 @@ public struct ReactiveContext<Body: Reactive>: ~Copyable {
     @inlinable
     public var me: ProcRef<Body.Message> { ProcRef(proc) }
 
+    /// Lets others that are ready have their turn after this message, also if more messages wait.
+    @inlinable
+    public func yield() { LightProc.endTurn() }
+
     /// Ends the process normally after this message.
     public func stop() { proc.finish() }
 

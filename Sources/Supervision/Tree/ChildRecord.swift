@@ -66,6 +66,8 @@ final class ChildRecord: ProcObserver {
         last.stop { [self] in stop(supervisors.dropLast(), then: done) }
     }
 
+    func path(of proc: LightProc) -> String? { "\(supervisor.path)/\(name)" }
+
     func procDiscarded(messageOf type: Any.Type, by proc: LightProc) {
         supervisor.system.deadLetter(of: type, to: proc)
     }

@@ -29,6 +29,9 @@ public struct Context: Sendable {
     /// How many times this child was restarted before.
     public var restarts: Int { proc.restarts }
 
+    /// Where this child stands in the tree of supervisors, as in `/shop/orders-3`.
+    public var path: String { proc.path ?? "" }
+
     /// The system's log, with this process's name.
     public var log: Logger {
         var log = system.log
@@ -168,6 +171,7 @@ public struct Context: Sendable {
         let proc = self.proc
         let supervisor = Supervisor(
             name: "\(self.name)/\(name)",
+            path: proc.path.map { "\($0)/\(name)" },
             system: system,
             intensity: intensity,
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }

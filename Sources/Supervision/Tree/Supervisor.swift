@@ -12,6 +12,8 @@ import Logging
 /// themselves, log handlers are the user's) is told by processes made for that. So it is never blocked, and cannot trap.
 final class Supervisor: Sendable {
     let name: String
+    /// The path of its process, as in `/shop`; its children's begin with it.
+    let path: String
     let system: BastionSystem
     private let proc: LightProc
     private let finish = Locked(Finish())
@@ -24,12 +26,14 @@ final class Supervisor: Sendable {
 
     init(
         name: String,
+        path: String? = nil,
         system: BastionSystem,
         intensity: RestartIntensity,
         finishesWhenEmpty: Bool = false,
         onGivingUp: @escaping @Sendable (ExitReason) -> Void
     ) {
         self.name = name
+        self.path = path ?? "/\(name)"
         self.system = system
         let machine = SupervisorMachine(intensity: intensity, finishesWhenEmpty: finishesWhenEmpty)
         proc = LightProc.reactive(SupervisorBody(machine: machine), on: system.executor)

@@ -28,7 +28,7 @@ struct Matrix {
         system = BastionSystem(name: "matrix", executor: pool)
         bystander = system.spawn(Bystander())
         // Its workers with their heirs, the timer's, the reaper's and the reporter's.
-        threads = 2 * pool.workerCount + 3
+        threads = 2 * pool.workerCount + 4
         await UsedContinuation.shared.use()
     }
 

@@ -1,0 +1,21 @@
+// What the files of this target share.
+#pragma once
+
+#include <signal.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+// How often waits are repeated. Everything takes many times longer in a program that a sanitizer watches.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define CRT_PATIENCE 20
+#endif
+#endif
+#ifndef CRT_PATIENCE
+#define CRT_PATIENCE 1
+#endif
+
+// Ignored by programs that have no handler for it, and rarely used: Go's runtime chose it for the same purpose.
+enum { crt_sampleSignal = SIGURG };
+
+void crt_copyRegisters(uintptr_t *to, const ucontext_t *context);

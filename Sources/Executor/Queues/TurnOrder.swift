@@ -1,0 +1,61 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+/// Which queue a worker looks into first at each of its turns, so that none starves.
+///
+/// Most turns belong to what is urgent and then to what was made ready last. Every 16th turn (every second one of a worker
+/// whose turns are long) looks at what came from outside first, and every 64th at what has low priority.
+struct TurnOrder: Sendable, Equatable {
+    enum First: Equatable {
+        /// High priority; then the worker's own.
+        case urgent
+        /// The worker's inbox, then the node's queue; then the worker's own. Nothing urgent.
+        case inbox
+        /// The node's queue, then the worker's inbox; then the worker's own. Nothing urgent.
+        case node
+        /// Low priority; then the worker's own. Nothing urgent.
+        case low
+    }
+
+    /// Turns longer than this, on average, are long: 16 of them would keep what comes from outside waiting noticeably.
+    static let longTurn: Duration = .microseconds(10)
+    static let turnsOfLow: UInt = 64
+
+    private var mask: UInt = 15
+    /// The mean duration of a turn in nanoseconds; nil until it was measured.
+    private(set) var meanTurn: UInt64?
+    private var measuredAt: UInt64 = 0
+    private var measuredTurn: UInt = 0
+
+    /// Whether the turn is one for somebody else than what is urgent, or made ready last.
+    @inline(__always)
+    func isSpecial(_ turn: UInt) -> Bool { turn & mask == 0 }
+
+    func first(at turn: UInt) -> First {
+        guard isSpecial(turn) else { return .urgent }
+        if turn % Self.turnsOfLow == 0 { return .low }
+        return turn & (mask &+ 1) == 0 ? .node : .inbox
+    }
+
+    /// Whether it is time to measure how long turns take.
+    func isMeasuring(_ turn: UInt) -> Bool { turn % Self.turnsOfLow == 0 }
+
+    /// So late it is at this turn; the worker did not sleep since `resume`.
+    mutating func measure(_ turn: UInt, at nanoseconds: UInt64) {
+        let turns = turn &- measuredTurn
+        if turns > 0, measuredAt > 0, nanoseconds >= measuredAt {
+            let mean = (nanoseconds - measuredAt) / UInt64(turns)
+            meanTurn = mean
+            mask = mean > UInt64(Self.longTurn.inNanoseconds) ? 1 : 15
+        }
+        measuredTurn = turn
+        measuredAt = nanoseconds
+    }
+
+    /// The worker has slept until now.
+    mutating func resume(_ turn: UInt, at nanoseconds: UInt64) {
+        measuredTurn = turn
+        measuredAt = nanoseconds
+    }
+}

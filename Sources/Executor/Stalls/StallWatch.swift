@@ -1,0 +1,203 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+import Glibc
+import LightProc
+import Synchronization
+
+/// The thread that finds workers that are stuck in one turn, and has others stand in for them.
+///
+/// Looks at all workers every half threshold while any is awake, and sleeps on a futex while all do. A look reads two words
+/// a worker. Of a worker that is stuck it takes a sample: the thread is interrupted by a signal, whose handler hands over
+/// what would have run next and waits while its stack is walked, some microseconds.
+final class StallWatch: Sendable {
+    /// The pool, as far as the watch is concerned.
+    protocol Workplace: AnyObject, Sendable {
+        /// By worker; nil where no thread sits.
+        var seatedThreads: [WorkerThread?] { get }
+        func look(at worker: Int, _ thread: WorkerThread?) -> StallDetector.Look
+        /// Whether all threads on seats sleep.
+        var isAtRest: Bool { get }
+        /// Whether a worker seems to have something that it would run next.
+        func hasNext(_ worker: Int) -> Bool
+        /// Joins the threads of those that stood in for others and have left.
+        func reapStandIns()
+        /// Has another worker stand in for a stuck one, if there is one left.
+        func standIn(for worker: Int)
+        /// The worker got on: who stood in for it goes.
+        func takeBack(_ worker: Int)
+        /// What a stuck worker would have run next, and whatever waits behind it, is to be run by others.
+        func rescue(_ item: RunItem?, from worker: Int)
+        func tell(_ report: StallReport)
+    }
+
+    private let threshold: Duration
+    private let isStopping = Atomic<Bool>(false)
+    /// 1 while the watch sleeps because all workers do.
+    private let asleep = FutexWord()
+    /// What `stop` and tests wake a watch with that waits for its next look.
+    private let pause = FutexWord()
+    private let thread = Locked<PlainThread?>(nil)
+
+    init(threshold: Duration) { self.threshold = threshold * Int(crt_patience()) }
+
+    func start(_ workplace: any Workplace, workers: Int) {
+        Self.installHandler
+        isStopping.store(false, ordering: .sequentiallyConsistent)
+        thread.withLock { $0 = PlainThread(name: "bastion-watch") { [self] in loop(workplace, workers) } }
+    }
+
+    func stop() {
+        isStopping.store(true, ordering: .sequentiallyConsistent)
+        pause.set(1)
+        pause.wake()
+        stir()
+        thread.withLock { running in
+            defer { running = nil }
+            return running
+        }?.join()
+        pause.set(0)
+    }
+
+    /// A worker has woken up. Costs a load unless the watch sleeps.
+    @inline(__always)
+    func stir() {
+        // The worker is counted as awake before this look, and the watch looks at the count after it has lain down: one of
+        // the two sees the other (Dekker).
+        if asleep.value == 1, asleep.exchange(0) == 1 { asleep.wake() }
+    }
+
+    private static let installHandler: Void = {
+        let status = crt_installSampleHandler()
+        // sigaction fails only for a bad signal number or address: neither can occur here.
+        precondition(status == 0, "sigaction failed with errno \(status)")
+    }()
+
+    private func loop(_ workplace: any Workplace, _ workers: Int) {
+        var detector = StallDetector(workers: workers, threshold: UInt64(threshold.inNanoseconds))
+        let sampler = StackSampler()
+        /// Who was stuck in what, to be named when it is over.
+        var reports: [Int: StallReport] = [:]
+        while true {
+            if isStopping.load(ordering: .sequentiallyConsistent) { return }
+            if workplace.isAtRest, !detector.hasStalled {
+                asleep.set(1)
+                // Lain down first, then the last look: see `stir`.
+                if workplace.isAtRest, !isStopping.load(ordering: .sequentiallyConsistent) {
+                    // Ends: the first worker that wakes, and `stop`, change the word.
+                    while asleep.value == 1 { asleep.blockingWait(while: 1) }
+                }
+                asleep.set(0)
+            }
+            workplace.reapStandIns()
+            let threads = workplace.seatedThreads
+            let looks = threads.enumerated().map { workplace.look(at: $0.offset, $0.element) }
+            for finding in detector.look(at: looks, now: Worker.now) {
+                switch finding {
+                case .stalled(let worker, let time):
+                    let sample = threads[worker].flatMap { sampler.sample($0) }
+                    workplace.rescue(sample?.rescued, from: worker)
+                    workplace.standIn(for: worker)
+                    let report = StallReport(
+                        stage: .stuck,
+                        worker: worker,
+                        process: sample?.proc?.id,
+                        name: sample?.proc?.name,
+                        path: sample?.proc?.path,
+                        messageType: sample?.proc?.messageTypeName,
+                        duration: .nanoseconds(Int64(time)),
+                        backtrace: sample?.frames ?? []
+                    )
+                    reports[worker] = report
+                    workplace.tell(report)
+                case .stillStalled(let worker, _):
+                    // It may have made something ready since, which nobody else could take.
+                    guard workplace.hasNext(worker), let thread = threads[worker] else { continue }
+                    workplace.rescue(sampler.sample(thread)?.rescued, from: worker)
+                case .recovered(let worker, let time):
+                    workplace.takeBack(worker)
+                    guard let report = reports.removeValue(forKey: worker) else { continue }
+                    workplace.tell(report.recovered(after: .nanoseconds(Int64(time))))
+                }
+            }
+            pause.blockingWait(while: 0, timeout: threshold / 2)
+        }
+    }
+}
+
+extension StallReport {
+    fileprivate func recovered(after duration: Duration) -> StallReport {
+        StallReport(
+            stage: .recovered,
+            worker: worker,
+            process: process,
+            name: name,
+            path: path,
+            messageType: messageType,
+            duration: duration,
+            backtrace: backtrace
+        )
+    }
+}
+
+/// Looks into threads that run on.
+private final class StackSampler {
+    struct Sample {
+        var proc: LightProc?
+        var frames: [UInt]
+        var rescued: RunItem?
+    }
+
+    private let cache = FrameRowCache()
+    /// Filled while the thread is interrupted, which may hold the allocator's lock: it must not grow then.
+    private let frames = UnsafeMutableBufferPointer<UInt>.allocate(capacity: 64)
+
+    deinit { frames.deallocate() }
+
+    /// Interrupts a thread for some microseconds. Nil if it does not react: it is gone, or blocks the signal.
+    func sample(_ thread: WorkerThread) -> Sample? {
+        let record = thread.record
+        guard crt_requestSample(record), crt_awaitSample(record, 100) else { return nil }
+        var proc: LightProc?
+        var count = 0
+        // As long as it takes for the retain, so that the process is still there; it takes no lock.
+        if crt_holdSample(record, true) {
+            // safety: the thread runs the process, which it holds, and waits.
+            proc = record.pointee.sample.process.map { Unmanaged<LightProc>.fromOpaque($0).takeUnretainedValue() }
+            if crt_holdSample(record, false) {
+                count = walk(record)
+                // It went on meanwhile: what was seen is of different moments.
+                if !crt_releaseSample(record) { count = 0 }
+            }
+        }
+        let rescued = crt_takeRescued(record)
+        return Sample(
+            proc: proc,
+            frames: Array(frames[..<count]),
+            rescued: rescued == 0 ? nil : RunItem(bits: rescued)
+        )
+    }
+
+    /// Neither allocates nor waits.
+    private func walk(_ record: UnsafeMutablePointer<crt_thread>) -> Int {
+        let registers = withUnsafePointer(to: &record.pointee.sample.registers) {
+            // safety: the array in the record is `crt_registerCount` words long, in DWARF order.
+            $0.withMemoryRebound(to: UInt.self, capacity: Int(crt_registerCount)) { RegisterFile(dwarfOrder: $0) }
+        }
+        var walker = StackWalker(
+            registers: registers,
+            stack: record.pointee.stackLow..<record.pointee.stackHigh,
+            cache: cache,
+            frameLimit: frames.count
+        )
+        var count = 0
+        // Ends: the walker gives at most as many frames as it was allowed.
+        while count < frames.count, let frame = walker.next() {
+            frames[count] = frame.lookupAddress
+            count += 1
+        }
+        return count
+    }
+}

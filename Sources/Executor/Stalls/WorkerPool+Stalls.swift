@@ -1,0 +1,134 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+import LightProc
+
+/// Somebody's wish to be told of stalls; lasts until it is taken back.
+public struct StallObservation: Sendable {
+    fileprivate let number: Int
+    fileprivate weak var pool: WorkerPool?
+
+    /// Ends it: no call begins after this returns. Any thread.
+    public func cancel() { pool?.forgetStallObserver(number) }
+}
+
+/// Workers that stand in for others that are stuck: as many as there are seats, at most.
+struct StandIns {
+    /// By stand-in, counted from 0: for whom.
+    private var workers: [Int?]
+    init(count: Int) { workers = Array(repeating: nil, count: count) }
+
+    var count: Int { workers.count { $0 != nil } }
+
+    /// Takes one that is free; nil if there is none, or if somebody stands in for the worker already.
+    mutating func take(for worker: Int) -> Int? {
+        guard !workers.contains(worker), let free = workers.firstIndex(where: { $0 == nil }) else { return nil }
+        workers[free] = worker
+        return free
+    }
+
+    /// Who stands in for a worker, if anybody does.
+    func standIn(for worker: Int) -> Int? { workers.firstIndex(of: worker) }
+
+    /// It has left.
+    mutating func free(_ standIn: Int) { workers[standIn] = nil }
+}
+
+extension WorkerPool {
+    /// Tells of workers that are stuck in one turn for longer than the threshold, and of their getting on.
+    ///
+    /// The action runs on a worker, in a process of its own: a trap in it ends nothing else. Costs nothing while nothing
+    /// is stuck.
+    @discardableResult
+    public func observeStalls(_ action: @escaping @Sendable (StallReport) -> Void) -> StallObservation {
+        let number = stallObservers.withLock { observers in
+            observers.last += 1
+            observers.actions[observers.last] = action
+            return observers.last
+        }
+        return StallObservation(number: number, pool: self)
+    }
+
+    fileprivate func forgetStallObserver(_ number: Int) {
+        _ = stallObservers.withLock { $0.actions.removeValue(forKey: number) }
+    }
+
+    struct StallObservers {
+        var last = 0
+        var actions: [Int: @Sendable (StallReport) -> Void] = [:]
+    }
+}
+
+extension WorkerPool: StallWatch.Workplace {
+    var seatedThreads: [WorkerThread?] { staff.withLock { staff in workers.indices.map { staff.seated[$0] } } }
+
+    func look(at worker: Int, _ thread: WorkerThread?) -> StallDetector.Look {
+        .init(
+            turns: workers[worker].turns.pointee.known,
+            isBusy: thread.map { crt_seemsToRun($0.record) } ?? false
+        )
+    }
+
+    var isAtRest: Bool {
+        let standIns = staff.withLock { $0.standIns.count }
+        return standIns == 0 && idle.sleeperCount >= placement.seats.count
+    }
+
+    func hasNext(_ worker: Int) -> Bool { crt_seemsToHaveNext(workers[worker].nodes) }
+
+    func standIn(for worker: Int) {
+        let free = staff.withLock { staff in staff.isStopping ? nil : staff.standIns.take(for: worker) }
+        guard let free else { return }
+        let index = placement.seats.count + free
+        // ordering: relaxed: the thread that reads it is made, or woken, after this.
+        workers[index].isLeaving.store(false, ordering: .relaxed)
+        seatThread(on: index)
+    }
+
+    func takeBack(_ worker: Int) {
+        guard let standIn = staff.withLock({ $0.standIns.standIn(for: worker) }) else { return }
+        let index = placement.seats.count + standIn
+        // ordering: sequentiallyConsistent: set before it is woken; read by it before it sleeps.
+        workers[index].isLeaving.store(true, ordering: .sequentiallyConsistent)
+        unpark(workers[index])
+        // Ends: it leaves at the end of its turn, or is stuck in its turn itself: then it is joined when the pool is
+        // looked at next, by `reapStandIns`.
+        reapStandIns()
+    }
+
+    /// Joins those that have left.
+    func reapStandIns() {
+        for standIn in workers.indices.dropFirst(placement.seats.count) {
+            let left = staff.withLock { staff -> WorkerThread? in
+                guard let thread = staff.seated[standIn], thread.hasReturned else { return nil }
+                staff.seated[standIn] = nil
+                staff.standIns.free(standIn - placement.seats.count)
+                return thread
+            }
+            guard let left else { continue }
+            left.join()
+            staff.withLock { $0.stacks.put(left.stack, afterTrap: false) }
+        }
+    }
+
+    func rescue(_ item: RunItem?, from worker: Int) {
+        guard let item else { return }
+        workers[worker].queues.normal.push(item)
+        wakeIfNeeded(near: workers[worker])
+    }
+
+    func tell(_ report: StallReport) {
+        let actions = stallObservers.withLock { Array($0.actions.values) }
+        guard !actions.isEmpty else { return }
+        LightProc.runOnce(on: self) { for action in actions { action(report) } }
+    }
+
+    /// Gives what waits for a worker that leaves to the others.
+    func handOver(_ worker: Worker) {
+        // Ends: the owner puts nothing in any more.
+        while let item = worker.takeOwn() { worker.queues.normal.push(item) }
+        wakeIfNeeded(near: worker)
+    }
+}

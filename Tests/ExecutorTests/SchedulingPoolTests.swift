@@ -1,0 +1,321 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CLightProc
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Executor
+@testable import LightProc
+
+/// In which order processes get their turns, and on which worker.
+@Suite(.serialized) struct SchedulingPoolTests {
+    private func pool(_ machine: String, workers: Int? = nil) throws -> WorkerPool {
+        try WorkerPool(
+            placement: Placement(
+                Topology(synthetic: machine),
+                options: .init(workerCount: workers, pinning: .never, oversubscribes: true)
+            ),
+            // Whoever is blocked here stays alone.
+            stallThreshold: nil
+        )
+    }
+
+    /// Which worker runs the caller.
+    private static func worker(of pool: WorkerPool) -> Int { pool.withOwnWorker { $0?.index ?? -1 } }
+
+    /// Waits until every worker sleeps. Ends: nothing is left to do.
+    private func blockingWaitUntilIdle(_ pool: WorkerPool) {
+        while pool.idle.sleeperCount < pool.workerCount || !pool.workers.prefix(pool.workerCount).allSatisfy(\.isParked)
+        { sched_yield() }
+    }
+
+    /// Keeps the only worker busy while `body` queues something, then lets it go on.
+    private func whileBusy(_ pool: WorkerPool, _ body: () -> Void) {
+        let (isBusy, goOn) = (BlockingGate(), BlockingGate())
+        let plug = LightProc.reactive(Doer(), on: pool)
+        plug.tell { _ in
+            isBusy.open()
+            goOn.blockingWait()
+        }
+        isBusy.blockingWait()
+        body()
+        goOn.open()
+    }
+
+    @Test func turnsGoByPriority() async throws {
+        let pool = try pool("core:1 pu:1")
+        let order = Locked<[ProcPriority]>([])
+        let count = 45
+        let done = Rendezvous(3 * count)
+        whileBusy(pool) {
+            for priority in [ProcPriority.low, .normal, .high] {
+                for _ in 0..<count {
+                    let proc = LightProc.reactive(Doer(), on: pool)
+                    proc.priority = priority
+                    proc.tell { _ in
+                        order.withLock { $0.append(priority) }
+                        done.arrive()
+                    }
+                }
+            }
+        }
+        done.everybody.blockingWait()
+        let turns = order.withLock { $0 }
+        // Of 16 turns one or two are for others than the most urgent.
+        #expect(turns.prefix(count + 6).count { $0 == .high } == count)
+        #expect(turns.dropLast(count - 4).count { $0 == .low } <= 4)
+        await shutDown(pool)
+    }
+
+    /// The urgent one is always ready; it gives up after a million messages.
+    @Test(arguments: [ProcPriority.high, .normal])
+    func whoIsAlwaysReadyStarvesNobody(_ priority: ProcPriority) async throws {
+        let pool = try pool("core:1 pu:1")
+        let missing = Atomic<Int>(2)
+        let isOver = BlockingGate()
+        let greedy = LightProc.reactive(Greedy(missing: missing.load(ordering: .relaxed), isOver: isOver), on: pool)
+        greedy.priority = priority
+        let (low, normal) = (LightProc.reactive(Doer(), on: pool), LightProc.reactive(Doer(), on: pool))
+        low.priority = .low
+        whileBusy(pool) {
+            greedy.send(Greedy.Message.again(greedy))
+            low.tell { _ in greedy.send(Greedy.Message.oneIsThrough) }
+            normal.tell { _ in greedy.send(Greedy.Message.oneIsThrough) }
+        }
+        isOver.blockingWait()
+        let rounds = await greedy.rounds()
+        #expect(rounds < 1_000_000)
+        await shutDown(pool)
+    }
+
+    /// A process that sends to itself until as many others as are missing were handled.
+    private struct Greedy: ReactiveBody {
+        enum Message: Sendable {
+            case again(LightProc)
+            case oneIsThrough
+        }
+        var missing: Int
+        let isOver: BlockingGate
+        private var rounds = 0
+
+        init(missing: Int, isOver: BlockingGate) {
+            self.missing = missing
+            self.isOver = isOver
+        }
+
+        mutating func receive(_ message: consuming Message, on proc: LightProc) {
+            switch message {
+            case .oneIsThrough: missing -= 1
+            case .again(let me):
+                rounds += 1
+                if missing == 0 || rounds == 1_000_000 {
+                    proc.note(rounds)
+                    isOver.open()
+                } else {
+                    me.send(Message.again(me))
+                }
+            }
+        }
+    }
+
+    @Test func aProcessIsWokenWhereItRanLast() async throws {
+        let pool = try pool("core:4 pu:1")
+        let places = Locked<[Int]>([])
+        let proc = LightProc.reactive(Doer(), on: pool)
+        for round in 1...50 {
+            blockingWaitUntilIdle(pool)
+            proc.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } }
+            // Ends: the message is handled.
+            while places.withLock({ $0.count }) < round { sched_yield() }
+        }
+        let seen = places.withLock { $0 }
+        #expect(Set(seen).count == 1, "\(seen)")
+        #expect(proc.tag.worker == seen.first)
+        await shutDown(pool)
+    }
+
+    /// It is not kept waiting for that worker, though.
+    @Test func aProcessMovesWhenItsWorkerIsBusyAndAnotherIdles() async throws {
+        let pool = try pool("core:2 pu:1")
+        let places = Locked<[Int]>([])
+        let proc = LightProc.reactive(Doer(), on: pool)
+        func place() -> Int {
+            let count = places.withLock { $0.count }
+            proc.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } }
+            while places.withLock({ $0.count }) == count { sched_yield() }
+            return places.withLock { $0[count] }
+        }
+        blockingWaitUntilIdle(pool)
+        let first = place()
+        blockingWaitUntilIdle(pool)
+        // Busy: a process at home on the same worker blocks it.
+        let (isBusy, goOn) = (BlockingGate(), BlockingGate())
+        let blocker = LightProc.reactive(Doer(), on: pool)
+        blocker.move(to: ProcTag.home(ofWorker: first))
+        let blockersPlace = Locked(-1)
+        blocker.tell { _ in
+            blockersPlace.withLock { $0 = Self.worker(of: pool) }
+            isBusy.open()
+            goOn.blockingWait()
+        }
+        isBusy.blockingWait()
+        #expect(blockersPlace.withLock { $0 } == first)
+        #expect(place() == 1 - first)
+        goOn.open()
+        await shutDown(pool)
+    }
+
+    /// Two nodes with two workers each, which this machine may not have: the decisions are the same.
+    @Test func whatIsWokenFromAnotherNodeGoesBackToItsOwn() async throws {
+        let pool = try pool("pack:2 [numa] core:2 pu:1")
+        #expect(pool.nodes.count == 2)
+        #expect(pool.workers.prefix(4).map(\.node) == [0, 0, 1, 1])
+        let places = Locked<[Int]>([])
+        let (waker, sleeper) = (LightProc.reactive(Doer(), on: pool), LightProc.reactive(Doer(), on: pool))
+        for round in 1...40 {
+            blockingWaitUntilIdle(pool)
+            // Each of them at home on another node, by turns.
+            waker.move(to: ProcTag.home(ofWorker: round % 2 == 0 ? 0 : 3))
+            sleeper.move(to: ProcTag.home(ofWorker: round % 2 == 0 ? 2 : 1))
+            waker.tell { _ in
+                #expect(Self.worker(of: pool) == (round % 2 == 0 ? 0 : 3))
+                sleeper.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } }
+            }
+            while places.withLock({ $0.count }) < round { sched_yield() }
+            #expect(places.withLock { $0[round - 1] } == (round % 2 == 0 ? 2 : 1))
+        }
+        // Within a node it stays with who woke it.
+        blockingWaitUntilIdle(pool)
+        waker.move(to: ProcTag.home(ofWorker: 2))
+        sleeper.move(to: ProcTag.home(ofWorker: 3))
+        waker.tell { _ in sleeper.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } } }
+        while places.withLock({ $0.count }) < 41 { sched_yield() }
+        #expect(places.withLock { $0[40] } == 2)
+        await shutDown(pool)
+    }
+
+    @Test func countersTellWhatWorkersDid() async throws {
+        let pool = try pool("core:2 pu:1")
+        let before = pool.counters.reduce(0) { $0 + $1.polls }
+        let (one, other) = (LightProc.reactive(Doer(), on: pool), LightProc.reactive(Doer(), on: pool))
+        let done = BlockingGate()
+        @Sendable func volley(_ left: Int, _ from: LightProc, _ to: LightProc) {
+            if left == 0 { return done.open() }
+            to.tell { _ in volley(left - 1, to, from) }
+        }
+        one.tell { _ in volley(10_000, one, other) }
+        done.blockingWait()
+        blockingWaitUntilIdle(pool)
+        let counters = pool.counters
+        #expect(counters.map(\.worker) == [0, 1])
+        #expect(counters.reduce(0) { $0 + $1.polls } >= before + 10_000)
+        #expect(counters.reduce(0) { $0 + $1.lifoHits } >= 9_000)
+        #expect(counters.reduce(0) { $0 + $1.injected } >= 1)
+        #expect(counters.allSatisfy { $0.parks > 0 && $0.isParked && $0.queueDepth == 0 })
+        #expect(counters.contains { $0.busyTime > .zero })
+        // At rest nothing is counted: also not time.
+        #expect(pool.counters == counters)
+        await shutDown(pool)
+    }
+
+    @Test func stealsAreCountedByDistance() async throws {
+        // Two workers that share a cache, and two of another node.
+        let pool = try pool("pack:2 [numa] l3:1 core:2 pu:1")
+        #expect(pool.workers[0].tiers.map(\.distance) == [.local, .far])
+        let everybody = Rendezvous(4)
+        let counted = Rendezvous(3)
+        // Ready on one worker, which waits for the others to take them.
+        let first = LightProc.reactive(Doer(), on: pool)
+        first.tell { _ in
+            for _ in 0..<4 {
+                let proc = LightProc.reactive(Doer(), on: pool)
+                proc.tell { _ in
+                    everybody.arrive()
+                    everybody.everybody.blockingWait()
+                    counted.arrive()
+                }
+            }
+        }
+        counted.everybody.blockingWait()
+        blockingWaitUntilIdle(pool)
+        let counters = pool.counters
+        #expect(counters.reduce(0) { $0 + $1.localSteals } >= 1, "\(counters)")
+        #expect(counters.reduce(0) { $0 + $1.farSteals } >= 1, "\(counters)")
+        #expect(counters.reduce(0) { $0 + $1.nearSteals } == 0)
+        await shutDown(pool)
+    }
+
+    @Test func aPoolThatWasShutDownMayBeStartedAgain() async throws {
+        await #expect(processExitsWith: .success) {
+            let pool = try WorkerPool(workers: 2)
+            let threads = OurThreads.atRest(pool)
+            let counter = LightProc.reactive(Bystander(), on: pool)
+            for round in 0..<5 {
+                #expect(OurThreads.blockingWait(forCount: threads), "\(OurThreads.names())")
+                counter.send(Bystander.Message.number(2 * round))
+                #expect(try await pool.spawn { round }.outcome().get() == round)
+                #expect(try await pool.spawnBlocking { round }.outcome().get() == round)
+                #expect(await pool.spawn { Misdeed.overflow.commit() }.handle.exit().trapReport != nil)
+                await shutDown(pool)
+                #expect(OurThreads.blockingWait(forCount: 0), "\(OurThreads.names())")
+                // While it is down messages wait.
+                counter.send(Bystander.Message.number(2 * round + 1))
+                pool.start()
+            }
+            let (count, isInOrder) = await counter.bystanderCount()
+            #expect(count == 10)
+            #expect(isInOrder)
+            await shutDown(pool)
+        }
+    }
+
+    @Test func whatIsDroppedIsKilledAndReleasesWhatItOwns() async throws {
+        let pool = try pool("core:1 pu:1")
+        let handled = Atomic<Int>(0)
+        let released = Rendezvous(20)
+        var procs: [LightProc] = []
+        let (isBusy, goOn) = (BlockingGate(), BlockingGate())
+        let plug = LightProc.reactive(Doer(), on: pool)
+        plug.tell { _ in
+            isBusy.open()
+            goOn.blockingWait()
+        }
+        isBusy.blockingWait()
+        for _ in 0..<20 {
+            let proc = LightProc.reactive(Doer(), on: pool)
+            proc.onExit { _ in released.arrive() }
+            proc.tell { _ in handled.add(1, ordering: .relaxed) }
+            procs.append(proc)
+        }
+        let handle = pool.spawn { handled.add(1, ordering: .relaxed) }
+        let isDown = BlockingGate()
+        let thread = PlainThread(name: "test-shutdown") {
+            pool.shutdown(.drop)
+            isDown.open()
+        }
+        // Ends: the shutdown begins before it waits for the worker.
+        while !pool.isDropping.load(ordering: .sequentiallyConsistent) { sched_yield() }
+        goOn.open()
+        isDown.blockingWait()
+        thread.join()
+        released.everybody.blockingWait()
+        #expect(handled.load(ordering: .relaxed) == 0)
+        for proc in procs { #expect(proc.lastExit.map { "\($0)" } == "killed") }
+        guard case .failed(.killed) = await handle.outcome() else {
+            Issue.record("the async one ended otherwise")
+            return
+        }
+    }
+}
+
+extension LightProc {
+    /// A number that a test asks for later: kept as the state of the stack would be, but without one.
+    fileprivate func note(_ number: Int) { noted.withLock { $0[id] = number } }
+
+    fileprivate func rounds() async -> Int { noted.withLock { $0[id] ?? 0 } }
+}
+
+private let noted = Locked<[ProcID: Int]>([:])

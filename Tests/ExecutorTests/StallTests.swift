@@ -1,0 +1,258 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+import Synchronization
+import Testing
+
+@testable import Executor
+@testable import LightProc
+
+@Suite struct StallDetectorTests {
+    private typealias Look = StallDetector.Look
+
+    @Test func aStallIsToldOnceThenItsEnd() {
+        var detector = StallDetector(workers: 2, threshold: 100)
+        func look(_ turns: UInt, _ isBusy: Bool, _ now: UInt64) -> [StallDetector.Finding] {
+            detector.look(
+                at: [Look(turns: turns, isBusy: isBusy), Look(turns: now.magnitude.word, isBusy: true)],
+                now: now
+            )
+        }
+        #expect(look(7, true, 1_000) == [])
+        #expect(look(7, true, 1_050) == [])
+        #expect(look(7, true, 1_100) == [.stalled(worker: 0, nanoseconds: 100)])
+        #expect(detector.hasStalled)
+        #expect(look(7, true, 1_150) == [.stillStalled(worker: 0, nanoseconds: 150)])
+        #expect(look(8, true, 1_200) == [.recovered(worker: 0, nanoseconds: 200)])
+        #expect(!detector.hasStalled)
+        // The next turn counts from where it was first seen.
+        #expect(look(8, true, 1_290) == [])
+        #expect(look(8, true, 1_310) == [.stalled(worker: 0, nanoseconds: 110)])
+        #expect(look(8, false, 1_320) == [.recovered(worker: 0, nanoseconds: 120)])
+    }
+
+    @Test func whoGetsOnOrRestsIsNotStalled() {
+        var detector = StallDetector(workers: 1, threshold: 100)
+        for now in stride(from: UInt64(0), to: 10_000, by: 99) {
+            #expect(detector.look(at: [Look(turns: UInt(now), isBusy: true)], now: now) == [])
+        }
+        for now in stride(from: UInt64(10_000), to: 20_000, by: 99) {
+            #expect(detector.look(at: [Look(turns: 5, isBusy: false)], now: now) == [])
+        }
+    }
+
+    /// Against what is known about random workers.
+    @Test func everyStallOfTheThresholdIsFoundAndNoOther() {
+        var random = SeededGenerator(seed: RandomRun.seed)
+        for _ in 0..<200 {
+            let workers = Int.random(in: 1...4, using: &random)
+            var detector = StallDetector(workers: workers, threshold: 100)
+            var turns = [UInt](repeating: 0, count: workers)
+            var busySince = [UInt64?](repeating: nil, count: workers)
+            var stalled = Set<Int>()
+            var now: UInt64 = 0
+            for _ in 0..<300 {
+                now += UInt64.random(in: 1...60, using: &random)
+                for worker in 0..<workers where Int.random(in: 0..<4, using: &random) == 0 {
+                    turns[worker] += 1
+                    busySince[worker] = Bool.random(using: &random) ? now : nil
+                }
+                let findings = detector.look(
+                    at: (0..<workers).map { Look(turns: turns[$0], isBusy: busySince[$0] != nil) },
+                    now: now
+                )
+                for worker in 0..<workers {
+                    let isStalled = busySince[worker].map { now - $0 >= 100 } ?? false
+                    let time = busySince[worker].map { now - $0 } ?? 0
+                    if isStalled, stalled.insert(worker).inserted {
+                        #expect(
+                            findings.contains(.stalled(worker: worker, nanoseconds: time)),
+                            "SEED=\(RandomRun.seed)"
+                        )
+                    } else if isStalled {
+                        #expect(findings.contains(.stillStalled(worker: worker, nanoseconds: time)))
+                    } else if stalled.remove(worker) != nil {
+                        #expect(
+                            findings.contains { if case .recovered(worker, _) = $0 { true } else { false } },
+                            "SEED=\(RandomRun.seed)"
+                        )
+                    }
+                }
+                #expect(detector.hasStalled == !stalled.isEmpty)
+            }
+        }
+    }
+
+    @Test func thereAreAsManyStandInsAsSeats() {
+        var standIns = StandIns(count: 2)
+        #expect(standIns.take(for: 0) == 0)
+        // One for each.
+        #expect(standIns.take(for: 0) == nil)
+        // Who stands in for another may be stuck, too.
+        #expect(standIns.take(for: 2) == 1)
+        #expect(standIns.take(for: 1) == nil)
+        #expect(standIns.count == 2)
+        #expect(standIns.standIn(for: 2) == 1)
+        standIns.free(0)
+        #expect(standIns.standIn(for: 0) == nil)
+        #expect(standIns.take(for: 1) == 0)
+    }
+}
+
+extension UInt64 {
+    fileprivate var word: UInt { UInt(self) }
+}
+
+/// Workers that are stuck, on real threads. Each test ends because the others go on; without the watch it would hang.
+@Suite(.serialized) struct StallPoolTests {
+    private func pool(_ workers: Int) throws -> WorkerPool {
+        try WorkerPool(
+            placement: Placement(
+                Topology(synthetic: "core:\(workers) pu:1"),
+                options: .init(pinning: .never)
+            ),
+            stallThreshold: .milliseconds(5)
+        )
+    }
+
+    private final class Flag: Sendable {
+        let isSet = Atomic<Bool>(false)
+    }
+
+    private final class Reports: Sendable {
+        let all = Locked<[StallReport]>([])
+        func blockingWait(for stage: StallReport.Stage) -> StallReport {
+            while true {
+                if let report = all.withLock({ $0.first { $0.stage == stage } }) { return report }
+                sched_yield()
+            }
+        }
+    }
+
+    /// The only worker waits for what only it could run: what it made ready itself, last.
+    @Test func whatAStuckWorkerWouldHaveRunNextIsRunByAnother() async throws {
+        let pool = try pool(1)
+        let goOn = BlockingGate()
+        let stuck = LightProc.reactive(Doer(), on: pool)
+        let helper = LightProc.reactive(Doer(), on: pool)
+        let done = BlockingGate()
+        stuck.tell { _ in
+            helper.tell { _ in goOn.open() }
+            goOn.blockingWait()
+            done.open()
+        }
+        done.blockingWait()
+        await shutDown(pool)
+    }
+
+    /// Likewise with what waits in its queues, and a worker that computes instead of waiting.
+    @Test func aWorkerThatComputesForLongIsNoObstacle() async throws {
+        let pool = try pool(1)
+        let flag = Flag()
+        let arrived = Rendezvous(100)
+        let stuck = LightProc.reactive(Doer(), on: pool)
+        let done = BlockingGate()
+        stuck.tell { _ in
+            for _ in 0..<100 { LightProc.reactive(Doer(), on: pool).tell { _ in arrived.arrive() } }
+            // Ends: the others are run, elsewhere.
+            while !flag.isSet.load(ordering: .relaxed) {}
+            done.open()
+        }
+        arrived.everybody.blockingWait()
+        flag.isSet.store(true, ordering: .relaxed)
+        done.blockingWait()
+        await shutDown(pool)
+    }
+
+    @Test func theReportSaysWhoIsStuckWhereAndForHowLong() async throws {
+        let pool = try pool(2)
+        let reports = Reports()
+        let observation = pool.observeStalls { report in reports.all.withLock { $0.append(report) } }
+        let goOn = BlockingGate()
+        let proc = LightProc.reactive(on: pool) { Doer() }
+        proc.prepare(name: "slow", stack: nil, observer: nil, shutdownTime: .seconds(5))
+        proc.restart()
+        proc.tell { _ in goOn.blockingWait() }
+        let stuck = reports.blockingWait(for: .stuck)
+        #expect(stuck.process == proc.id)
+        #expect(stuck.name == "slow")
+        #expect(stuck.messageType == "Deed")
+        #expect(stuck.duration >= .milliseconds(5))
+        if !Sanitizer.isAny {
+            #expect(stuck.backtrace.count > 3)
+            let functions = stuck.frames().compactMap(\.function)
+            #expect(functions.contains { $0.contains("BlockingGate.blockingWait") }, "\(stuck.text())")
+        }
+        #expect(stuck.summary.contains("slow\(proc.id), handling Deed since"), "\(stuck.summary)")
+        goOn.open()
+        let recovered = reports.blockingWait(for: .recovered)
+        #expect(recovered.process == proc.id)
+        #expect(recovered.duration >= stuck.duration)
+        observation.cancel()
+        await shutDown(pool)
+    }
+
+    @Test func whoStoodInLeavesWhenTheWorkerGetsOn() async throws {
+        await #expect(processExitsWith: .success) {
+            let pool = try WorkerPool(
+                placement: Placement(Topology(synthetic: "core:2 pu:1"), options: .init(pinning: .never)),
+                stallThreshold: .milliseconds(5)
+            )
+            let threads = OurThreads.atRest(pool)
+            #expect(OurThreads.blockingWait(forCount: threads), "\(OurThreads.names())")
+            for _ in 0..<3 {
+                let goOn = BlockingGate()
+                let stuck = (0..<2).map { _ in LightProc.reactive(Doer(), on: pool) }
+                for proc in stuck { proc.tell { _ in goOn.blockingWait() } }
+                #expect(OurThreads.blockingWait(forCount: threads + 2), "\(OurThreads.names())")
+                // With both workers stuck others are served, and traps contained.
+                #expect(try await pool.spawn { 1 }.outcome().get() == 1)
+                #expect(await pool.spawn { Misdeed.overflow.commit() }.handle.exit().trapReport != nil)
+                goOn.open()
+                #expect(OurThreads.blockingWait(forCount: threads), "\(OurThreads.names())")
+            }
+            // A stuck process that traps in the end is contained like others.
+            let goOn = BlockingGate()
+            let handle = pool.spawn {
+                goOn.blockingWait()
+                Misdeed.overflow.commit()
+            }
+            #expect(OurThreads.blockingWait(forCount: threads + 1), "\(OurThreads.names())")
+            goOn.open()
+            #expect(await handle.handle.exit().trapReport != nil)
+            #expect(OurThreads.blockingWait(forCount: threads), "\(OurThreads.names())")
+            await shutDown(pool)
+            #expect(OurThreads.blockingWait(forCount: 0), "\(OurThreads.names())")
+        }
+    }
+
+    /// Interrupted in the middle of sends all the time, nothing is lost or run twice.
+    @Test func aWorkerThatIsSampledWhileItSendsLosesNothing() async throws {
+        let pool = try pool(1)
+        let bystander = LightProc.reactive(Bystander(), on: pool)
+        let flag = Flag()
+        let rescued = Atomic<Int>(0)
+        let count = 200_000 * RandomRun.scale
+        let sender = LightProc.reactive(Doer(), on: pool)
+        let done = BlockingGate()
+        sender.tell { _ in
+            for number in 0..<count {
+                bystander.send(Bystander.Message.number(number))
+                // Each goes through the slot for the next.
+                LightProc.reactive(Doer(), on: pool).tell { _ in rescued.add(1, ordering: .relaxed) }
+            }
+            flag.isSet.store(true, ordering: .relaxed)
+            done.open()
+        }
+        done.blockingWait()
+        let (received, isInOrder) = await bystander.bystanderCount()
+        #expect(received == count)
+        #expect(isInOrder)
+        // Ends: all of them are run.
+        while rescued.load(ordering: .relaxed) < count { sched_yield() }
+        await shutDown(pool)
+        #expect(rescued.load(ordering: .relaxed) == count)
+    }
+}
