@@ -44,7 +44,7 @@ struct AsyncScenarios: Scenarios {
         let done = Latch()
         withChildren(2, of: Rally.self) { _, context in
             var (left, pong) = (rounds, ProcRef<Rally>?.none)
-            let me = context.ref(of: Rally.self)
+            let me = context.me(as: Rally.self)
             for await message in context.messages(of: Rally.self) {
                 switch message {
                 case .start(let other):
@@ -157,7 +157,8 @@ struct AsyncScenarios: Scenarios {
     }
 
     private enum Big: Sendable {
-        case start([ProcRef<Big>])
+        case players([ProcRef<Big>])
+        case go
         case ping(Int)
         case pong
     }
@@ -168,9 +169,8 @@ struct AsyncScenarios: Scenarios {
             var (players, left, random) = ([ProcRef<Big>](), pings, Xorshift(number))
             for await message in context.messages(of: Big.self) {
                 switch message {
-                case .start(let all):
-                    players = all
-                    players[random.below(count)].tell(.ping(number))
+                case .players(let all): players = all
+                case .go: players[random.below(count)].tell(.ping(number))
                 case .ping(let from): players[from].tell(.pong)
                 case .pong:
                     left -= 1
@@ -178,7 +178,8 @@ struct AsyncScenarios: Scenarios {
                 }
             }
         } _: { players in
-            for player in players { player.tell(.start(players)) }
+            for player in players { player.tell(.players(players)) }
+            for player in players { player.tell(.go) }
             done.blockingWait()
         }
     }

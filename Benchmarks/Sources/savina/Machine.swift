@@ -18,7 +18,7 @@ enum Machine {
     /// Seconds since some moment, and of CPU time since the program started.
     static var clock: Clock {
         var usage = rusage()
-        getrusage(RUSAGE_SELF, &usage)
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
         let cpu =
             Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
             + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6
@@ -43,6 +43,11 @@ enum Machine {
             return text.split(whereSeparator: { " \t".contains($0) }).dropFirst().first.flatMap { Int($0) } ?? 0
         }
         return 0
+    }
+
+    /// Writes a line to standard error.
+    static func complain(_ line: String) {
+        (line + "\n").withCString { _ = write(2, $0, strlen($0)) }
     }
 
     static func decimal(_ number: Double, _ places: Int) -> String {

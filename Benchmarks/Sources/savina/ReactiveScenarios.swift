@@ -195,14 +195,17 @@ struct ReactiveScenarios: Scenarios {
     func big(_ count: Int, _ pings: Int) {
         let done = Latch(count)
         let players = (0..<count).map { system.spawn(Player(number: $0, left: pings, done: done)) }
-        for player in players { player.tell(.start(players)) }
+        // Everybody knows the others before the first ping.
+        for player in players { player.tell(.players(players)) }
+        for player in players { player.tell(.go) }
         done.blockingWait()
         for player in players { player.tell(.stop) }
     }
 
     private struct Player: Reactive {
         enum Message: Sendable {
-            case start([ProcRef<Message>])
+            case players([ProcRef<Message>])
+            case go
             case ping(Int)
             case pong
             case stop
@@ -220,9 +223,8 @@ struct ReactiveScenarios: Scenarios {
         }
         mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) {
             switch message {
-            case .start(let players):
-                self.players = players
-                players[random.below(players.count)].tell(.ping(number))
+            case .players(let players): self.players = players
+            case .go: players[random.below(players.count)].tell(.ping(number))
             case .ping(let from): players[from].tell(.pong)
             case .pong:
                 left -= 1

@@ -23,8 +23,8 @@ struct Savina {
     static func main() {
         var savina = Savina()
         if let wrong = savina.parse(CommandLine.arguments.dropFirst()) {
-            fputs("savina: \(wrong)\n", stderr)
-            fputs("usage: savina --kind reactive|async [--workers N] [--crash trap|throw] --bench NAME SIZES...\n", stderr)
+            Machine.complain("savina: \(wrong)")
+            Machine.complain("usage: savina --kind reactive|async [--workers N] [--crash trap|throw] --bench NAME SIZES...")
             exit(64)
         }
         savina.run()
@@ -75,11 +75,12 @@ struct Savina {
                 placement: Placement(Topology.current(), options: .init(workerCount: workers, oversubscribes: true))
             )
         } catch {
-            fputs("savina: cannot start \(workers) workers: \(error)\n", stderr)
+            Machine.complain("savina: cannot start \(workers) workers: \(error)")
             exit(71)
         }
         var log = Logger(label: "savina")
-        log.logLevel = .critical
+        // Traps of `restart` are many, and all are meant; of the others none is.
+        log.logLevel = bench == "restart" ? .critical : .error
         let system = BastionSystem(name: "savina", executor: pool, log: log)
         let scenarios: any Scenarios = kind == "reactive" ? ReactiveScenarios(system: system) : AsyncScenarios(system: system)
         switch bench {

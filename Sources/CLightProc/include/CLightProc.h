@@ -115,6 +115,9 @@ extern __thread crt_thread *crt_currentThread __attribute__((tls_model("initial-
 
 static inline crt_thread *crt_self(void) { return crt_currentThread; }
 
+/// What a look at a thread found; in C, as for Swift the address would be an access to the whole record.
+static inline const uintptr_t *crt_sampledRegisters(const crt_thread *thread) { return thread->sample.registers; }
+
 /// Makes a record the calling thread's, or takes it away (NULL). For a thread that runs processes without containing
 /// their traps: such a record has no stack bounds.
 static inline void crt_setSelf(crt_thread *thread) { crt_currentThread = thread; }

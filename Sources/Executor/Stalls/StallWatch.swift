@@ -182,10 +182,8 @@ private final class StackSampler {
 
     /// Neither allocates nor waits.
     private func walk(_ record: UnsafeMutablePointer<crt_thread>) -> Int {
-        let registers = withUnsafePointer(to: &record.pointee.sample.registers) {
-            // safety: the array in the record is `crt_registerCount` words long, in DWARF order.
-            $0.withMemoryRebound(to: UInt.self, capacity: Int(crt_registerCount)) { RegisterFile(dwarfOrder: $0) }
-        }
+        // safety: the array in the record is `crt_registerCount` words long, in DWARF order.
+        let registers = RegisterFile(dwarfOrder: crt_sampledRegisters(record))
         var walker = StackWalker(
             registers: registers,
             stack: record.pointee.stackLow..<record.pointee.stackHigh,
