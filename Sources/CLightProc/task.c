@@ -3,6 +3,7 @@
 
 // The runtime's own accessors: the current task, the executor it prefers, and how a task is marked as suspended.
 extern void *swift_task_getCurrent(void) __attribute__((swiftcall));
+extern bool swift_task_isCancelled(void *task) __attribute__((swiftcall));
 extern void *swift_task_suspend(void) __attribute__((swiftcall));
 extern uint32_t swift_task_getJobFlags(void *job) __attribute__((swiftcall));
 typedef struct { uintptr_t identity, witness; } TaskExecutorRef;
@@ -56,6 +57,16 @@ void crt_setTaskHooks(uintptr_t executorWitness, crt_childHooks hooks) {
 bool crt_isTask(const void *job) {
     return (((const task *)job)->flags & 0xff) == 0;
 }
+
+// Made by `Task.yield()` alone where a task prefers an executor. The number is in the ABI of the runtime (JobKind).
+bool crt_isYield(const void *job) {
+    enum { nullaryContinuation = 195 };
+    return (((const task *)job)->flags & 0xff) == nullaryContinuation;
+}
+
+void *crt_currentTask(void) { return swift_task_getCurrent(); }
+
+bool crt_isCancelled(void *task) { return swift_task_isCancelled(task); }
 
 // A new task starts with one of two functions of the runtime; what is queued later goes on elsewhere.
 static bool isNew(const task *self) {

@@ -20,7 +20,10 @@ struct ReactiveScenarios: Scenarios {
     }
 
     private struct Ping: Reactive {
-        enum Message: Sendable { case start, answer(Int) }
+        enum Message: Sendable {
+            case start
+            case answer(Int)
+        }
         var left: Int
         let pong: ProcRef<Pong.Message>
         let done: Latch
@@ -286,6 +289,8 @@ struct ReactiveScenarios: Scenarios {
     }
 
     private struct Idle: Reactive {
-        mutating func receive(_ message: consuming Latch, in context: borrowing ReactiveContext<Self>) { message.arrive() }
+        mutating func receive(_ message: consuming Latch, in context: borrowing ReactiveContext<Self>) {
+            message.arrive()
+        }
     }
 }

@@ -35,7 +35,10 @@ struct Restarts {
 
     /// Has the worker crash, greets it, waits for the answer; again and again. Times each round.
     struct Driver: Reactive {
-        enum Message: Sendable { case start(ProcRef<Work>), hi }
+        enum Message: Sendable {
+            case start(ProcRef<Work>)
+            case hi
+        }
         var left: Int
         let done: Latch
         let latencies: Latencies

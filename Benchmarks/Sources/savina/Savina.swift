@@ -24,7 +24,9 @@ struct Savina {
         var savina = Savina()
         if let wrong = savina.parse(CommandLine.arguments.dropFirst()) {
             Machine.complain("savina: \(wrong)")
-            Machine.complain("usage: savina --kind reactive|async [--workers N] [--crash trap|throw] --bench NAME SIZES...")
+            Machine.complain(
+                "usage: savina --kind reactive|async [--workers N] [--crash trap|throw] --bench NAME SIZES..."
+            )
             exit(64)
         }
         savina.run()
@@ -82,7 +84,8 @@ struct Savina {
         // Traps of `restart` are many, and all are meant; of the others none is.
         log.logLevel = bench == "restart" ? .critical : .error
         let system = BastionSystem(name: "savina", executor: pool, log: log)
-        let scenarios: any Scenarios = kind == "reactive" ? ReactiveScenarios(system: system) : AsyncScenarios(system: system)
+        let scenarios: any Scenarios =
+            kind == "reactive" ? ReactiveScenarios(system: system) : AsyncScenarios(system: system)
         switch bench {
         case "idle_memory":
             let before = Machine.status("VmRSS")
@@ -99,7 +102,9 @@ struct Savina {
             let start = Machine.clock
             let latencies = restarts.run(sizes[0]).sorted()
             let time = Machine.clock - start
-            func percentile(_ part: Double) -> Double { Double(latencies[Int(Double(latencies.count - 1) * part)]) / 1000 }
+            func percentile(_ part: Double) -> Double {
+                Double(latencies[Int(Double(latencies.count - 1) * part)]) / 1000
+            }
             emit(
                 sizes[0],
                 time,

@@ -33,6 +33,15 @@ void crt_setTaskHooks(uintptr_t executorWitness, crt_childHooks hooks);
 /// Whether a job is a task, in a layout that we know.
 bool crt_isTask(const void *job);
 
+/// Whether a job lets its task go on after a yield: others are to have their turn first.
+bool crt_isYield(const void *job);
+
+/// The calling thread's current task, or NULL.
+void *crt_currentTask(void);
+
+/// Whether a task was cancelled.
+bool crt_isCancelled(void *task);
+
 /// Has `visit` asked when the calling thread runs this job next, which it does at once. False: not a task; run it as
 /// it is.
 bool crt_intercept(void *job, crt_visit *visit);

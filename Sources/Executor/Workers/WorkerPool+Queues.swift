@@ -72,6 +72,15 @@ extension WorkerPool {
         wakeIfNeeded(near: worker)
     }
 
+    /// Puts an item behind all others of the calling worker; false if that is not its place.
+    func yield(_ item: RunItem, _ tag: ProcTag) -> Bool {
+        withOwnWorker { own in
+            guard let own, tag.priority == .normal else { return false }
+            push(item, own)
+            return true
+        }
+    }
+
     /// Queues what a run left over: behind the others of the same priority.
     func requeue(_ item: RunItem, _ worker: Worker) {
         let priority =

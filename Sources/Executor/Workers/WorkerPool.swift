@@ -247,7 +247,10 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// Queues a job of an async process, and wakes a worker if one sleeps. Any thread.
     public func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) {
-        add(RunItem(job, executor), executor.proc.tag)
+        let item = RunItem(job, executor)
+        // One that yields is not the next: others that are ready come first.
+        if crt_isYield(UnsafeRawPointer(bitPattern: item.bits & ~3)), yield(item, executor.proc.tag) { return }
+        add(item, executor.proc.tag)
     }
 
     /// Calls `action` once on the timer thread, when the duration has passed; never after ``shutdown(_:)``.

@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
+
 /// The async kind of process: its body is a Swift task.
 extension LightProc {
     /// Makes an async process. It is down until `restart()`; every start runs `main` anew in a task of its own.
@@ -41,6 +43,8 @@ extension LightProc {
         let executor = ProcTaskExecutor(self, incarnation: incarnation)
         guard let main = side.content.withLock({ $0.main }) else { return }
         let task = Task.detached(executorPreference: executor) {
+            // ordering: relaxed: the task itself, and child tasks that it makes later, read it.
+            self.side.mainTask.store(UInt(bitPattern: crt_currentTask()), ordering: .relaxed)
             let reason: ExitReason
             do {
                 try await main(self)
@@ -68,7 +72,12 @@ extension LightProc {
         }
         guard let task else { return }
         task.cancel()
-        side.content.withLock { $0.isCancelling = false }
+        // Nobody else cancels this task: it needs no handler of its own for each message that it waits for.
+        let waiter = side.content.withLock { content in
+            content.isCancelling = false
+            return content.waiters.remove(ReceiveWaiters.main)
+        }
+        waiter?.continuation.resume(returning: nil)
     }
 
     /// Whether the process's task is being cancelled right now: its cancellation handlers run under the task's lock.
@@ -119,40 +128,95 @@ struct ReceiveWaiter {
     let continuation: UnsafeContinuation<MessageNode?, Never>
 }
 
+/// Who waits for a message, in the order they came. Almost always it is one, which costs no allocation.
+struct ReceiveWaiters {
+    /// The number of the process's first task; others count from 1.
+    static let main = 0
+
+    private var first: ReceiveWaiter?
+    private var others: [ReceiveWaiter] = []
+
+    var isEmpty: Bool { first == nil }
+
+    mutating func append(_ waiter: ReceiveWaiter) {
+        if first == nil { first = waiter } else { others.append(waiter) }
+    }
+
+    mutating func removeFirst() -> ReceiveWaiter? {
+        defer { first = others.isEmpty ? nil : others.removeFirst() }
+        return first
+    }
+
+    mutating func remove(_ number: Int) -> ReceiveWaiter? {
+        if first?.number == number { return removeFirst() }
+        return others.firstIndex { $0.number == number }.map { others.remove(at: $0) }
+    }
+
+    mutating func removeAll() -> [ReceiveWaiter] {
+        defer { self = Self() }
+        return (first.map { [$0] } ?? []) + others
+    }
+}
+
 extension LightProc {
+    /// What is to be done for the next message.
+    @usableFromInline
+    package enum Receive {
+        case taken(MessageNode?)
+        /// The first task is to wait.
+        case wait
+        /// A child task is to wait, under this number.
+        case waitInChild(Int)
+        /// Others are to have their turn first.
+        case yield
+    }
+
     /// Removes the oldest message, waiting for one if there is none. Nil when the calling task is cancelled.
     ///
-    /// Any task of the process may call it, also several at a time; they are served in the order they came.
-    /// The receipt of an ask is registered here: the node's opener must not register it again.
-    package func receiveNode() async -> MessageNode? {
-        // First: a process that always has messages must notice that it is to stop.
-        if Task.isCancelled { return nil }
-        if let node = side.content.withLock({ takeForReceiver(&$0) }) { return node }
-        let number = side.content.withLock { content in
-            content.nextWaiter += 1
-            return content.nextWaiter
-        }
-        let node = await withTaskCancellationHandler {
-            await withUnsafeContinuation { continuation in
-                let answer: MessageNode?? = side.content.withLock { content in
-                    if content.cancelledWaiters.remove(number) != nil { return .some(nil) }
-                    // Ends: each round either takes what has come, or goes idle with the waiter in place.
-                    while true {
-                        if let node = takeForReceiver(&content) { return .some(node) }
-                        if state.phase != .active { return .some(nil) }
-                        if mailbox.settle() || mailbox.isIdle { break }
-                        if mailbox.isClosed { return .some(nil) }
-                    }
-                    content.waiters.append(ReceiveWaiter(number: number, continuation: continuation))
-                    return .none
-                }
-                if let answer { continuation.resume(returning: answer) }
+    /// Any task of the process may call it, also several at a time; they are served in the order they came. When the job has
+    /// spent its reductions (messages received and sent since it last waited) others have their turn first. The receipt of an
+    /// ask is registered here: the node's opener must not register it again.
+    ///
+    /// Inlined, as each async function that is called costs a switch of executors when it returns, some 400 instructions.
+    @inlinable @inline(__always)
+    nonisolated(nonsending) package func receiveNode() async -> MessageNode? {
+        while true {
+            switch beginReceive() {
+            case .taken(let node): return node
+            case .wait: return await withUnsafeContinuation { wait(0, $0) }
+            case .waitInChild(let number): return await receiveNodeInChild(number)
+            case .yield: await Task.yield()
             }
+        }
+    }
+
+    /// Takes a message without waiting if there is one.
+    @usableFromInline
+    package func beginReceive() -> Receive {
+        guard let task = crt_currentTask() else { return .taken(takeNode()) }
+        // ordering: relaxed: see where it is stored.
+        let isMain = side.mainTask.load(ordering: .relaxed) == UInt(bitPattern: task)
+        // First: a process that always has messages must notice that it is to stop.
+        if isMain ? state.isStopRequested : crt_isCancelled(task) { return .taken(nil) }
+        if let nodes = crt_nodes(), NodePool.budget(nodes) <= 0 { return .yield }
+        // What is in the control lane alone is found later: this is a first look without a lock.
+        if !mailbox.isEmpty, let node = takeNode() { return .taken(node) }
+        if isMain { return .wait }
+        return .waitInChild(
+            side.content.withLock { content in
+                content.nextWaiter += 1
+                return content.nextWaiter
+            }
+        )
+    }
+
+    @usableFromInline
+    nonisolated(nonsending) package func receiveNodeInChild(_ number: Int) async -> MessageNode? {
+        let node = await withTaskCancellationHandler {
+            await withUnsafeContinuation { wait(number, $0) }
         } onCancel: {
             let waiter = side.content.withLock { content -> ReceiveWaiter? in
-                if let index = content.waiters.firstIndex(where: { $0.number == number }) {
-                    return content.waiters.remove(at: index)
-                }
+                if let waiter = content.waiters.remove(number) { return waiter }
                 content.cancelledWaiters.insert(number)
                 return nil
             }
@@ -161,6 +225,29 @@ extension LightProc {
         // A cancellation that came after the waiter was served left its number behind.
         if Task.isCancelled { _ = side.content.withLock { $0.cancelledWaiters.remove(number) } }
         return node
+    }
+
+    /// Waits for a message, or finds that there is one, or that there will be none.
+    @usableFromInline
+    package func wait(_ number: Int, _ continuation: UnsafeContinuation<MessageNode?, Never>) {
+        let answer: MessageNode?? = side.content.withLock { content in
+            if number == ReceiveWaiters.main {
+                // Who cancels comes to the lock after that.
+                if let task = crt_currentTask(), crt_isCancelled(task) { return .some(nil) }
+            } else if content.cancelledWaiters.remove(number) != nil {
+                return .some(nil)
+            }
+            // Ends: each round either takes what has come, or goes idle with the waiter in place.
+            while true {
+                if let node = takeForReceiver(&content) { return .some(node) }
+                if state.phase != .active { return .some(nil) }
+                if mailbox.settle() || mailbox.isIdle { break }
+                if mailbox.isClosed { return .some(nil) }
+            }
+            content.waiters.append(ReceiveWaiter(number: number, continuation: continuation))
+            return .none
+        }
+        if let answer { continuation.resume(returning: answer) }
     }
 
     /// Removes the oldest message if there is one, without waiting.
@@ -172,17 +259,22 @@ extension LightProc {
     @usableFromInline
     func wakeReceiver() {
         // Ends: each round hands a message to a waiter, or leaves the mailbox idle, or leaves no waiter.
-        while let (waiter, node) = side.content.withLock({ content -> (ReceiveWaiter, MessageNode)? in
-            while !content.waiters.isEmpty {
-                if let node = takeForReceiver(&content) { return (content.waiters.removeFirst(), node) }
-                if state.phase != .active { return nil }
-                // Another receiver took it. With waiters left the mailbox goes idle, so that the next sender comes here.
-                if mailbox.settle() || mailbox.isIdle || mailbox.isClosed { return nil }
+        while true {
+            let (served, hasMore) = side.content.withLock { content -> ((ReceiveWaiter, MessageNode)?, Bool) in
+                while !content.waiters.isEmpty {
+                    if let node = takeForReceiver(&content) {
+                        return (content.waiters.removeFirst().map { ($0, node) }, !content.waiters.isEmpty)
+                    }
+                    if state.phase != .active { return (nil, false) }
+                    // Another receiver took it. With waiters left the mailbox goes idle, so that the next sender comes here.
+                    if mailbox.settle() || mailbox.isIdle || mailbox.isClosed { return (nil, false) }
+                }
+                // Without a waiter the messages stay for the next who asks.
+                return (nil, false)
             }
-            // Without a waiter the messages stay for the next who asks.
-            return nil
-        }) {
+            guard let (waiter, node) = served else { return }
             waiter.continuation.resume(returning: node)
+            if !hasMore { return }
         }
     }
 

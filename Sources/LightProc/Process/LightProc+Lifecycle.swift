@@ -367,11 +367,13 @@ extension LightProc {
     /// Calls what was registered for the end, last registered first; each is forgotten before it is called.
     private func runHooks() {
         guard let side = existingSide else { return }
+        // ordering: relaxed: who reads it belongs to the task.
+        side.mainTask.store(0, ordering: .relaxed)
         let (reason, waiters, task, executor, dropped, outside) = side.content.withLock { content in
             content.deadline?.cancel()
             content.deadline = nil
             return (
-                content.lastExit ?? .shutdown, swap(&content.waiters, with: []), swap(&content.task, with: nil),
+                content.lastExit ?? .shutdown, content.waiters.removeAll(), swap(&content.task, with: nil),
                 swap(&content.executor, with: nil), swap(&content.dropped, with: []),
                 content.lifetime?.incarnationEnded()
             )

@@ -340,6 +340,9 @@ private final class Boxed<Value: Sendable>: Sendable {
 
 /// The part of a process that most do without: behind a lock, made on demand.
 final class ProcSide: Sendable {
+    /// The first task of an async incarnation, in which its body runs; 0 before that and after. Written by that task.
+    let mainTask = AtomicWord(0)
+
     struct Content {
         /// The generic part, where it has a context.
         var step: ((LightProc, ProcOperation) throws -> Void)?
@@ -393,9 +396,9 @@ final class ProcSide: Sendable {
         var lostTasks = 0
         /// Whether the task is being cancelled at this moment.
         var isCancelling = false
-        var waiters: [ReceiveWaiter] = []
+        var waiters = ReceiveWaiters()
         var nextWaiter = 0
-        /// Waiters that were cancelled before they began to wait.
+        /// Waiters of child tasks that were cancelled before they began to wait.
         var cancelledWaiters: Set<Int> = []
         var messageType: Any.Type?
         var discard: (@Sendable (MessageNode) -> Void)?

@@ -47,7 +47,10 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     /// Runs a job that was scheduled, if its incarnation still may run. By a worker.
     public func run(_ job: UnownedJob) {
         guard proc.state.mayRun(incarnation) else { return }
-        if let nodes = crt_nodes() { proc.settle(on: nodes) }
+        if let nodes = crt_nodes() {
+            proc.settle(on: nodes)
+            NodePool.setBudget(nodes, LightProc.reductions)
+        }
         job.runSynchronously(on: asUnownedTaskExecutor())
         proc.jobReturned(incarnation)
     }

@@ -3,6 +3,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 /// What travels in the mailbox of an async process: a message of any type.
+@frozen @usableFromInline
 struct Envelope: Sendable {
-    let message: any Sendable
+    @usableFromInline let message: any Sendable
+
+    @inlinable
+    init(message: any Sendable) { self.message = message }
+
+    /// The message, if it is of this type.
+    @inlinable
+    func message<Message: Sendable>(as type: Message.Type) -> Message? {
+        func open<Actual>(_ actual: Actual) -> Message? {
+            // Nearly always the same: a cast asks the runtime, which takes some hundred instructions.
+            guard Actual.self == Message.self else { return actual as? Message }
+            return withUnsafePointer(to: actual) {
+                // safety: they are the same type.
+                UnsafeRawPointer($0).assumingMemoryBound(to: Message.self).pointee
+            }
+        }
+        // Not called directly: `any Sendable` is itself Sendable, so that it would not be opened.
+        return _openExistential(message, do: open)
+    }
 }

@@ -92,7 +92,7 @@ public struct ProcRef<Message: Sendable>: Sendable {
         return false
     }
 
-    @usableFromInline
+    @inlinable
     func deliverEnveloped(_ message: consuming Message, receipt: MessageReceipt?) -> Bool {
         let node = MessageNode.make(Envelope(message: message), receipt: receipt)
         if proc.push(node) { return true }

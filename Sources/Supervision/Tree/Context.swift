@@ -8,7 +8,7 @@ public import Logging
 
 /// What an async child knows of its surroundings. Valid for one incarnation.
 public struct Context: Sendable {
-    let proc: LightProc
+    @usableFromInline let proc: LightProc
     /// The system that this process lives in.
     public let system: BastionSystem
     private let box: ChildBox
@@ -47,14 +47,26 @@ public struct Context: Sendable {
     /// Waits for the next message of a type. Those of other types become dead letters.
     ///
     /// - Throws: `CancellationError` when the process is asked to stop.
-    public func receive<Message: Sendable>(_ type: Message.Type = Message.self) async throws -> Message {
+    @inlinable
+    nonisolated(nonsending) public func receive<Message: Sendable>(
+        _ type: Message.Type = Message.self
+    ) async throws -> Message {
+        guard let message = await next(type) else { throw CancellationError() }
+        return message
+    }
+
+    @inlinable @inline(__always)
+    nonisolated(nonsending) func next<Message: Sendable>(_ type: Message.Type) async -> Message? {
         while let node = await proc.receiveNode() {
             let envelope = node.open(as: Envelope.self).message
-            if let message = envelope.message as? Message { return message }
-            system.deadLetter(of: Swift.type(of: envelope.message), to: proc)
+            if let message = envelope.message(as: type) { return message }
+            refuse(envelope)
         }
-        throw CancellationError()
+        return nil
     }
+
+    @usableFromInline
+    func refuse(_ envelope: Envelope) { system.deadLetter(of: Swift.type(of: envelope.message), to: proc) }
 
     /// Waits for the next message of a type, for some time at most. Those of other types become dead letters.
     ///
@@ -80,9 +92,16 @@ public struct Context: Sendable {
 
         /// Takes messages from the mailbox; several iterators share what comes.
         public struct AsyncIterator: AsyncIteratorProtocol {
-            let context: Context
+            @usableFromInline let context: Context
+            @usableFromInline init(context: Context) { self.context = context }
             /// Waits for the next message; nil when the process is asked to stop.
-            public mutating func next() async -> Message? { try? await context.receive(Message.self) }
+            @inlinable @inline(__always)
+            public mutating func next() async -> Message? { await context.next(Message.self) }
+            /// The same, on the caller's actor.
+            @inlinable @inline(__always)
+            public mutating func next(isolation actor: isolated (any Actor)?) async -> Message? {
+                await context.next(Message.self)
+            }
         }
         /// Returns an iterator over what is in the mailbox and what will come.
         public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(context: context) }
