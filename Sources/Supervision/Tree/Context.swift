@@ -50,6 +50,7 @@ public struct Context: Sendable {
     public func receive<Message: Sendable>(_ type: Message.Type = Message.self) async throws -> Message {
         while let node = await proc.receiveNode() {
             let envelope = node.open(as: Envelope.self).message
+            if let hooks = system.hooks { try await spoil(hooks, envelope.message) }
             if let message = envelope.message as? Message { return message }
             system.deadLetter(of: Swift.type(of: envelope.message), to: proc)
         }
@@ -148,6 +149,9 @@ public struct Context: Sendable {
     ) -> OwnedResource<Value> {
         proc.own(value, of: incarnation, release: release)
     }
+
+    /// Ends this incarnation, whatever its code does next.
+    func endNow(for reason: ExitReason) { proc.end(incarnation, for: reason) }
 
     /// Asks this process to stop, as its supervisor would.
     public func stop() { proc.stop() }
