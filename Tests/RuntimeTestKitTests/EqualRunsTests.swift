@@ -23,6 +23,8 @@ import Testing
             case .supervisors: try supervisors(simulation, probe)
             case .asks: try asks(simulation, probe)
             }
+            // What was told last may be under way.
+            try simulation.runUntilIdle()
             return probe.messages
         }
 

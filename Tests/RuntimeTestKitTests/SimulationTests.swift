@@ -30,11 +30,15 @@ import Testing
         try simulation.advance(by: .seconds(5))
         #expect(clock.now == VirtualClock.Instant(offset: .seconds(35)))
         let cancelled = try simulation.run {
-            let task = Task { try await clock.sleep(until: clock.now.advanced(by: .seconds(9))) }
-            task.cancel()
-            return (try? await task.value) == nil
+            await withTaskGroup(of: Bool.self) { group in
+                group.addTask { (try? await clock.sleep(until: clock.now.advanced(by: .seconds(9)))) == nil }
+                await Task.yield()
+                group.cancelAll()
+                return await group.next() == true
+            }
         }
         #expect(cancelled)
+        #expect(clock.now == VirtualClock.Instant(offset: .seconds(35)))
     }
 
     @Test func whatIsRunThrowsAsItIs() {
