@@ -157,7 +157,7 @@ final class Director: SystemHooks, SeededObserver {
         case .normal: "normal"
         case .shutdown: "shutdown"
         case .error(let error): "error \(type(of: error))"
-        case .trap(let report): "trap \(report.kind)"
+        case .trap: "trap"
         case .killed: "killed"
         case .deadlineExceeded: "deadline exceeded"
         case .linked(_, let reason): "linked, \(kind(reason))"

@@ -38,11 +38,15 @@ public final class Simulation: Sendable {
     ///   - seed: By default the one that `BASTION_SEED` in the environment says, or 1.
     ///   - workers: How many workers are made up; with one there is next to nothing to draw.
     ///   - faults: What is to go wrong.
+    ///   - containsTraps: Whether real traps of processes are contained, as in a program. Everything then runs on a thread made
+    ///     for that, while the caller waits. Without, a trap ends the program, and a debugger stops at it.
+    ///   - stepLimit: Steps that one call may take before it fails.
     ///   - log: Where the system logs; by default nowhere.
     public init(
         seed: UInt64? = nil,
         workers: Int = 4,
         faults: FaultPlan = [],
+        containsTraps: Bool = true,
         stepLimit: Int = 1_000_000,
         log: Logger? = nil
     ) {
@@ -50,7 +54,7 @@ public final class Simulation: Sendable {
         self.seed = seed
         self.stepLimit = stepLimit
         director = Director(seed: seed, plan: faults)
-        executor = SeededExecutor(seed: seed, workers: workers, observer: director)
+        executor = SeededExecutor(seed: seed, workers: workers, containsTraps: containsTraps, observer: director)
         system = BastionSystem(
             name: "simulation",
             executor: executor,
@@ -100,10 +104,7 @@ public final class Simulation: Sendable {
     /// Runs what is ready, and what that makes ready, until nothing is. Time stands still.
     ///
     /// - Throws: ``SimulationError`` at the step limit.
-    public func runUntilIdle() throws {
-        var left = stepLimit
-        while executor.step() { try spend(&left) }
-    }
+    public func runUntilIdle() throws { try rest(nil) }
 
     /// Lets time pass: timers fire in order, and what each makes ready runs before the next.
     ///
@@ -111,18 +112,27 @@ public final class Simulation: Sendable {
     public func advance(by duration: Duration) throws {
         precondition(duration >= .zero, "time does not run backwards, got \(duration)")
         let end = now + duration
-        var left = stepLimit
-        repeat {
-            while executor.step() { try spend(&left) }
-        } while executor.fireTimer(by: end)
+        try rest(end)
         executor.passTime(to: end)
+    }
+
+    private func rest(_ end: Duration?) throws {
+        precondition(!isInside, "the simulation is driven from outside; await what you need here instead")
+        let (executor, limit) = (self.executor, stepLimit)
+        let result = DriveResult()
+        executor.drive {
+            if executor.stepHere() { return result.spend(limit) }
+            return end.map { executor.fireTimer(by: $0) } ?? false
+        }
+        if result.steps > limit { throw stepFailure }
     }
 
     /// Runs, and lets time pass when nothing is ready, until a condition holds; it is looked at after each step.
     ///
+    /// - Parameter condition: Called where the processes run, between two steps.
     /// - Parameter limit: Virtual time that it may take.
     /// - Throws: ``SimulationError`` when the time is over, or nothing can run any more; it says who waits for what.
-    public func run(until condition: () -> Bool, within limit: Duration = .seconds(3600)) throws {
+    public func run(until condition: @escaping @Sendable () -> Bool, within limit: Duration = .seconds(3600)) throws {
         try drive(until: condition, within: limit, waitingFor: "the condition does not hold")
     }
 
@@ -134,30 +144,41 @@ public final class Simulation: Sendable {
         try run { await system.stop() }
     }
 
-    func drive(until condition: () -> Bool, within limit: Duration, waitingFor what: String) throws {
+    func drive(until condition: @escaping @Sendable () -> Bool, within limit: Duration, waitingFor what: String) throws {
         precondition(!isInside, "the simulation is driven from outside; await what you need here instead")
         let end = now + limit
-        var left = stepLimit
-        while !condition() {
-            if executor.step() {
-                try spend(&left)
-            } else if !executor.fireTimer(by: end) {
-                guard executor.nextTimer != nil else {
-                    throw failure(.deadlock, "nothing can run any more, and \(what)")
-                }
-                executor.passTime(to: end)
-                throw failure(.timeLimit, "\(limit) have passed, and \(what)")
-            }
+        let (executor, stepLimit) = (self.executor, stepLimit)
+        let result = DriveResult()
+        executor.drive {
+            result.holds = condition()
+            if result.holds { return false }
+            if executor.stepHere() { return result.spend(stepLimit) }
+            return executor.fireTimer(by: end)
         }
+        if result.holds { return }
+        if result.steps > stepLimit { throw stepFailure }
+        guard executor.nextTimer != nil else { throw failure(.deadlock, "nothing can run any more, and \(what)") }
+        executor.passTime(to: end)
+        throw failure(.timeLimit, "\(limit) have passed, and \(what)")
     }
 
-    private func spend(_ left: inout Int) throws {
-        left -= 1
-        if left <= 0 { throw failure(.stepLimit, "still not at rest after \(stepLimit) steps") }
-    }
+    private var stepFailure: SimulationError { failure(.stepLimit, "still not at rest after \(stepLimit) steps") }
 
     func failure(_ kind: SimulationError.Kind, _ what: String) -> SimulationError {
         SimulationError(kind: kind, seed: seed, time: now, what: what, waiting: waiting)
+    }
+}
+
+/// What comes of driving.
+private final class DriveResult: @unchecked Sendable {
+    // Sendable: used by one thread at a time; who drives waits.
+    var holds = false
+    var steps = 0
+
+    /// False when there were too many.
+    func spend(_ limit: Int) -> Bool {
+        steps += 1
+        return steps <= limit
     }
 }
 

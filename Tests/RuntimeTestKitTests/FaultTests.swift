@@ -172,4 +172,42 @@ import Testing
             }
         }
     }
+
+    /// A real one, in both kinds of process, in a child task too.
+    @Test func aRealTrapIsContainedAndRepeated() throws {
+        for seed in Seeds.list(count: 5) {
+            let trace = try Simulation.checkEqualRuns(seed: seed) { simulation in
+                let tree = try simulation.system.supervise(intensity: .unlimited) {
+                    Children("reactive", Indexer(), redundancy: 2)
+                    Children("async", redundancy: 2) { context in
+                        for await message in context.messages(of: Indexer.Message.self) {
+                            async let answer = Task.yield(returning: [1, 2, 3][message.index])
+                            message.reply(await answer)
+                        }
+                    }
+                }
+                let probe = simulation.probe(of: String.self)
+                let end = probe.ref
+                for name in ["reactive", "async"] {
+                    let group = try tree.group(name, of: Indexer.Message.self)
+                    let kind = try simulation.run {
+                        var kind = ""
+                        for index in 0..<8 {
+                            do {
+                                let answer = try await group.ask { .init(index: index % 4, reply: $0) }
+                                end.tell("\(name) \(answer)")
+                            } catch let error as AskError { kind = "\(error.reason?.trapReport?.signal ?? 0)" }
+                        }
+                        return kind
+                    }
+                    #expect(kind != "0" && kind != "", "\(simulation)")
+                }
+                try simulation.runUntilIdle()
+                #expect(probe.messages.count == 12)
+                #expect(simulation.system.restarts == 4)
+                try simulation.stop()
+            }
+            #expect(trace.events.count { $0.what == "ended: trap" } == 4)
+        }
+    }
 }

@@ -71,3 +71,23 @@ final class Shared: Sendable {
         set { locked.withLock { $0 = newValue } }
     }
 }
+
+/// Traps when the index is out of range.
+struct Indexer: Reactive {
+    struct Message: Sendable {
+        var index: Int
+        var reply: Reply<Int>
+    }
+
+    mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) {
+        message.reply([1, 2, 3][message.index])
+    }
+}
+
+extension Task where Success == Never, Failure == Never {
+    /// Lets others run, then returns the value.
+    static func yield<Value: Sendable>(returning value: @autoclosure @Sendable () -> Value) async -> Value {
+        await yield()
+        return value()
+    }
+}

@@ -13,7 +13,7 @@ public import LightProc
 /// something and running it, when a run is cut short, whom a thief tries first, how long turns seem to take.
 ///
 /// Equal seeds and equal programs give equal runs, as long as nothing outside (another thread, real time) takes part.
-/// Nothing runs by itself: `drain()` runs what is ready, `advance(by:)` lets time pass. Traps are not contained here.
+/// Nothing runs by itself: `drain()` runs what is ready, `advance(by:)` lets time pass. One thread drives it at a time.
 public final class SeededExecutor: ProcExecutor {
     /// What the order of this run is drawn from; print it with a failure, to have the run again.
     public let seed: UInt64
@@ -22,12 +22,17 @@ public final class SeededExecutor: ProcExecutor {
     private let state: Locked<State>
     private let time = Locked(Time())
     package let observer: (any SeededObserver)?
+    /// Where everything runs if traps are to be contained; nil: on the caller's thread.
+    private let thread = Locked<SeededThread?>(nil)
+    private let containsTraps: Bool
 
     private struct State {
         var desks: [SeededDesk]
         /// Counts the looks for a worker to take its next step.
         var picks = 0
         var steps = 0
+        /// Which worker the thread that drives the executor is at the moment.
+        var running: Int?
     }
     private struct Time {
         var timers = TimerQueue<@Sendable () -> Void>()
@@ -38,20 +43,28 @@ public final class SeededExecutor: ProcExecutor {
     ///
     /// - Parameter workers: How many workers it makes up, positive; on two NUMA nodes if there are more than two. With one,
     ///   the order is that of a pool with one worker, and the seed has next to nothing to decide.
-    public convenience init(seed: UInt64, workers: Int = 4) {
-        self.init(seed: seed, placement: SeededPlacement.of(workers), observer: nil)
+    /// - Parameter containsTraps: Whether traps of processes are contained, as by a ``WorkerPool``. Everything then runs on a
+    ///   thread made for that, while the caller waits; it is ended with the executor.
+    public convenience init(seed: UInt64, workers: Int = 4, containsTraps: Bool = false) {
+        self.init(seed: seed, placement: SeededPlacement.of(workers), containsTraps: containsTraps, observer: nil)
     }
 
     /// Creates an executor whose workers sit as on some machine.
-    public convenience init(seed: UInt64, placement: Placement) {
-        self.init(seed: seed, placement: placement, observer: nil)
+    public convenience init(seed: UInt64, placement: Placement, containsTraps: Bool = false) {
+        self.init(seed: seed, placement: placement, containsTraps: containsTraps, observer: nil)
     }
 
-    package convenience init(seed: UInt64, workers: Int, observer: any SeededObserver) {
-        self.init(seed: seed, placement: SeededPlacement.of(workers), observer: observer)
+    package convenience init(seed: UInt64, workers: Int, containsTraps: Bool, observer: any SeededObserver) {
+        self.init(
+            seed: seed,
+            placement: SeededPlacement.of(workers),
+            containsTraps: containsTraps,
+            observer: observer
+        )
     }
 
-    private init(seed: UInt64, placement: Placement, observer: (any SeededObserver)?) {
+    private init(seed: UInt64, placement: Placement, containsTraps: Bool, observer: (any SeededObserver)?) {
+        self.containsTraps = containsTraps
         self.seed = seed
         self.observer = observer
         let random = SeededChoice(seed: seed)
@@ -77,6 +90,11 @@ public final class SeededExecutor: ProcExecutor {
                 }
             }
         }
+    }
+
+    deinit {
+        // Everything that runs holds the executor: nothing does.
+        thread.withLock { $0.take() }?.stop()
     }
 
     /// How many workers it makes up.
@@ -105,6 +123,36 @@ public final class SeededExecutor: ProcExecutor {
     /// ready.
     @discardableResult
     public func step() -> Bool {
+        let result = SeededResult()
+        drive {
+            result.didRun = self.stepHere()
+            return false
+        }
+        return result.didRun
+    }
+
+    /// Calls a closure until it returns false: on the thread on which traps are contained, if there is one. After a trap in
+    /// what it runs it is called again.
+    package func drive(_ turn: @escaping @Sendable () -> Bool) {
+        guard containsTraps else {
+            while turn() {}
+            return
+        }
+        let thread = self.thread.withLock { thread -> SeededThread in
+            let known = thread ?? SeededThread { [unowned self] heir, tell in afterTrap(on: heir, tell) }
+            thread = known
+            return known
+        }
+        if thread.own != nil {
+            precondition(LightProc.current == nil, "a process cannot drive the executor that it runs on")
+            while turn() {}
+        } else {
+            thread.perform(turn)
+        }
+    }
+
+    /// As `step`, where everything runs.
+    package func stepHere() -> Bool {
         // Ends: a worker that finds nothing lies down, and none gets up unless something is queued.
         while let worker = pick() {
             if let item = state.withLock({ $0.desks[worker].takeHand() }) {
@@ -155,27 +203,42 @@ public final class SeededExecutor: ProcExecutor {
         let cut = random.below(2) == 0 ? 0 : 255 - random.below(8)
         onDesk(index) { worker in
             worker.nodes.pointee.cut = Int32(cut)
-            if item.run(crt_self()) { queues.requeue(item, worker) }
+            let thread = thread.withLock { $0 }?.own
+            if thread?.run(item) ?? item.run(crt_self()) { queues.requeue(item, worker) }
         }
     }
 
     /// Makes the calling thread a worker for as long as the closure takes.
     private func onDesk<Result>(_ index: Int, _ body: (Worker) -> Result) -> Result {
-        let record = state.withLock { state in
-            state.desks[index].isBusy = true
-            return UInt(bitPattern: state.desks[index].record)
-        }
-        let (outer, outerNodes) = (crt_self(), crt_nodes())
         let worker = queues.workers[index]
-        crt_setSelf(UnsafeMutablePointer(bitPattern: record))
+        let (outer, outerNodes) = (crt_self(), crt_nodes())
+        // Where traps are contained the thread's own record is the one that the signal handler needs.
+        let isContained = containsTraps && thread.withLock({ $0 })?.own != nil
+        let outerIndex = state.withLock { state in
+            state.desks[index].isBusy = true
+            if !isContained { crt_setSelf(state.desks[index].record) }
+            defer { state.running = index }
+            return state.running
+        }
+        if isContained { outer?.pointee.seat = Unmanaged.passUnretained(worker).toOpaque() }
         crt_setNodes(worker.nodes)
         defer {
-            crt_setSelf(outer)
             crt_setNodes(outerNodes)
-            state.withLock { $0.desks[index].isBusy = false }
+            if isContained { outer?.pointee.seat = nil } else { crt_setSelf(outer) }
+            state.withLock { state in
+                state.desks[index].isBusy = false
+                state.running = outerIndex
+            }
             settleHolds(worker)
         }
         return body(worker)
+    }
+
+    /// The thread trapped as one of the workers: its heir is that worker while it tells the process, and nobody afterwards.
+    private func afterTrap(on heir: WorkerThread, _ tell: () -> Void) {
+        guard let index = state.withLock({ $0.running }) else { return tell() }
+        state.withLock { $0.running = nil }
+        onDesk(index) { _ in tell() }
     }
 
     /// Processes that were made or ended on a worker are counted there: see `LightProc.init`.
@@ -190,11 +253,14 @@ public final class SeededExecutor: ProcExecutor {
     ///
     /// - Parameter limit: A run that needs more steps does not come to rest by itself: that is a failure.
     public func drain(limit: Int = 1_000_000) {
-        var left = limit
-        while step() {
-            left -= 1
-            precondition(left > 0, "seed \(seed): still not at rest after \(limit) steps")
-        }
+        let result = SeededResult()
+        drive { self.drainOnce(result, limit) }
+    }
+
+    private func drainOnce(_ result: SeededResult, _ limit: Int) -> Bool {
+        result.steps += 1
+        precondition(result.steps <= limit, "seed \(seed): still not at rest after \(limit) steps")
+        return stepHere()
     }
 
     /// Runs an async closure as a process, with whatever else is ready, until it has ended. Time stands still.
@@ -242,9 +308,20 @@ public final class SeededExecutor: ProcExecutor {
     /// Lets time pass: timers fire in order, and what each makes ready runs before the next.
     public func advance(by duration: Duration) {
         let end = now + duration
-        drain()
-        // Ends: each round fires one timer; those that timers set lie later, and `end` stays.
-        while fireTimer(by: end) { drain() }
+        let result = SeededResult()
+        drive {
+            if self.drainOnce(result, 1_000_000) { return true }
+            result.steps = 0
+            // Ends: each round fires one timer; those that timers set lie later, and `end` stays.
+            return self.fireTimer(by: end)
+        }
         passTime(to: end)
     }
+}
+
+/// What one who drives the executor learns of what happens on its thread.
+final class SeededResult: @unchecked Sendable {
+    // Sendable: used by one thread at a time; who drives waits.
+    var didRun = false
+    var steps = 0
 }
