@@ -125,7 +125,8 @@ final class Director: SystemHooks, SeededObserver {
     /// Whether the next message of a reactive process has to wait.
     private func holdUp(_ proc: LightProc) -> Duration? {
         let isAsked = state.withLock { state in
-            state.faults.contains { $0.delay != nil } && state.known[proc.id] != nil && !state.released.contains(proc.id)
+            state.faults.contains { $0.delay != nil } && state.known[proc.id] != nil
+                && !state.released.contains(proc.id)
         }
         guard isAsked, proc.isReactive, proc.look.hasMessages else { return nil }
         state.withLock { _ = $0.released.insert(proc.id) }

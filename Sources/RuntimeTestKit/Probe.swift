@@ -7,7 +7,8 @@ public import Supervision
 
 extension Simulation {
     /// Makes a probe: a process that keeps what it gets.
-    public func probe<Message: Sendable>(of type: Message.Type = Message.self, name: String = "probe") -> Probe<Message> {
+    public func probe<Message: Sendable>(of type: Message.Type = Message.self, name: String = "probe") -> Probe<Message>
+    {
         Probe(self, name: name)
     }
 }
@@ -109,7 +110,8 @@ public final class Probe<Message: Sendable>: Sendable {
 
     /// The next end of an incarnation; see ``expectEnd(of:within:)``.
     @discardableResult
-    public func expectEnd<Other>(of ref: ProcRef<Other>, within time: Duration = .seconds(5)) async throws -> ExitReason {
+    public func expectEnd<Other>(of ref: ProcRef<Other>, within time: Duration = .seconds(5)) async throws -> ExitReason
+    {
         guard simulation.isInside else { return try driven { try $0.expectEnd(of: ref, within: time) } }
         let (inbox, id) = (self.inbox, ref.id)
         watch(ref)

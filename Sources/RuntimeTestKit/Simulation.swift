@@ -144,7 +144,8 @@ public final class Simulation: Sendable {
         try run { await system.stop() }
     }
 
-    func drive(until condition: @escaping @Sendable () -> Bool, within limit: Duration, waitingFor what: String) throws {
+    func drive(until condition: @escaping @Sendable () -> Bool, within limit: Duration, waitingFor what: String) throws
+    {
         precondition(!isInside, "the simulation is driven from outside; await what you need here instead")
         let end = now + limit
         let (executor, stepLimit) = (self.executor, stepLimit)

@@ -28,7 +28,8 @@ import Testing
 
     /// Waits until every worker sleeps. Ends: nothing is left to do.
     private func blockingWaitUntilIdle(_ pool: WorkerPool) {
-        while pool.queues.idle.sleeperCount < pool.workerCount || !pool.workers.prefix(pool.workerCount).allSatisfy(\.isParked)
+        while pool.queues.idle.sleeperCount < pool.workerCount
+            || !pool.workers.prefix(pool.workerCount).allSatisfy(\.isParked)
         { sched_yield() }
     }
 

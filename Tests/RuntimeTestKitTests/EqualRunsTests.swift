@@ -73,7 +73,12 @@ import Testing
         private func supervisors(_ simulation: Simulation, _ probe: Probe<String>) throws {
             let end = probe.ref
             let tree = try simulation.system.supervise(intensity: .unlimited) {
-                Children("reactive", Counter(), redundancy: 3, backoff: .exponential(.milliseconds(1), cap: .seconds(1)))
+                Children(
+                    "reactive",
+                    Counter(),
+                    redundancy: 3,
+                    backoff: .exponential(.milliseconds(1), cap: .seconds(1))
+                )
                 Children("async", redundancy: 3) { context in
                     end.tell("\(context.name) starts, \(context.restarts) restarts")
                     context.onExit { _ in end.tell("\(context.name) ends") }

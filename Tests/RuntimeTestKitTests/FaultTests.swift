@@ -22,7 +22,7 @@ import Testing
 
     private func start(_ kind: Kind, _ faults: FaultPlan) throws -> (Simulation, Group<Counter.Message>) {
         let simulation = Simulation(seed: 5, faults: faults)
-        let tree = try simulation.system.supervise(intensity: .unlimited) { kind.children }
+        let tree = try simulation.system.supervise("shop", intensity: .unlimited) { kind.children }
         try simulation.runUntilIdle()
         return (simulation, try tree.group("counter"))
     }
@@ -37,16 +37,16 @@ import Testing
         }
         let reason = try probe.expectEnd(of: victim)
         #expect(reason.trapReport?.message == "simulated by a fault plan")
-        #expect(reason.trapReport?.path == "/root/counter-1")
+        #expect(reason.trapReport?.path == "/shop/counter-1")
         // The third is lost, the first two were the former incarnation's.
         #expect(try simulation.run { try await victim.ask { .total($0) } } == 2)
         #expect(try simulation.run { try await other.ask { .total($0) } } == 5)
         #expect(victim.proc.restarts == 1)
-        #expect(simulation.trace.events.contains { $0.process == "/root/counter-1" && $0.what == "traps, as planned" })
+        #expect(simulation.trace.events.contains { $0.process == "/shop/counter-1" && $0.what == "traps, as planned" })
     }
 
     @Test(arguments: Kind.allCases) private func whoAskedLearnsOfTheTrap(_ kind: Kind) throws {
-        let (simulation, group) = try start(kind, [.trap("/root/counter-0", atMessage: 1)])
+        let (simulation, group) = try start(kind, [.trap("/shop/counter-0", atMessage: 1)])
         let error = #expect(throws: AskError.self) {
             try simulation.run { try await group.members[0].ask { .total($0) } }
         }

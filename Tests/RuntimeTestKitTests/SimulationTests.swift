@@ -48,7 +48,7 @@ import Testing
 
     @Test func aDeadlockSaysWhoWaitsForWhat() throws {
         let simulation = Simulation(seed: 11)
-        let tree = try simulation.system.supervise {
+        let tree = try simulation.system.supervise("shop") {
             Children("left", Counter())
             Children("right") { context in
                 for await message in context.messages(of: Counter.Message.self) {
@@ -70,9 +70,9 @@ import Testing
         #expect(
             error?.description == """
                 seed 11 at 1000.0 seconds: 1000.0 seconds have passed, and the closure that is run has not ended
-                  /root/left-0 owes 1 answer
-                  /root/right-0 waits for a message, owes 1 answer
-                  test waits for an answer from /root/left-0, waits for an answer from /root/right-0
+                  /shop/left-0 owes 1 answer
+                  /shop/right-0 waits for a message, owes 1 answer
+                  test waits for an answer from /shop/left-0, waits for an answer from /shop/right-0
                 repeat it with BASTION_SEED=11
                 """
         )

@@ -2,19 +2,19 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-public import Supervision
+package import Supervision
 
 /// Knows what is in stock; asked by the order workers.
-public struct Stock: Reactive {
-    public enum Message: Sendable {
+package struct Stock: Reactive {
+    package enum Message: Sendable {
         case take(String, Reply<Bool>)
         case put(String, Int)
     }
     private var pieces: [String: Int]
 
-    public init(_ pieces: [String: Int]) { self.pieces = pieces }
+    package init(_ pieces: [String: Int]) { self.pieces = pieces }
 
-    public mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) {
+    package mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) {
         switch message {
         case .take(let item, let reply):
             let isThere = pieces[item, default: 0] > 0
@@ -25,22 +25,22 @@ public struct Stock: Reactive {
     }
 }
 
-public struct Order: Sendable {
-    public let item: String
-    public let customer: ProcRef<Answer>
-    public init(item: String, customer: ProcRef<Answer>) {
+package struct Order: Sendable {
+    package let item: String
+    package let customer: ProcRef<Answer>
+    package init(item: String, customer: ProcRef<Answer>) {
         self.item = item
         self.customer = customer
     }
 }
 
-public enum Answer: Sendable, Equatable {
+package enum Answer: Sendable, Equatable {
     case sent(String)
     case soldOut(String)
 }
 
 /// What the program supervises.
-public func shop(stock: ProcRef<Stock.Message>, workers: Int = 2) -> Children {
+package func shop(stock: ProcRef<Stock.Message>, workers: Int = 2) -> Children {
     Children("order", redundancy: workers, backoff: .exponential(.seconds(1), cap: .seconds(60))) { context in
         for await order in context.messages(of: Order.self) {
             let isThere = try await stock.ask(within: .seconds(1)) { .take(order.item, $0) }
@@ -50,13 +50,13 @@ public func shop(stock: ProcRef<Stock.Message>, workers: Int = 2) -> Children {
 }
 
 /// Counts visits, wrongly: what it read may be out of date when it writes.
-public actor Visits {
-    public private(set) var count = 0
-    public init() {}
-    public func set(_ count: Int) { self.count = count }
+package actor Visits {
+    package private(set) var count = 0
+    package init() {}
+    package func set(_ count: Int) { self.count = count }
 }
 
-@Sendable public func visit(_ visits: Visits) async {
+@Sendable package func visit(_ visits: Visits) async {
     let before = await visits.count
     await visits.set(before + 1)
 }

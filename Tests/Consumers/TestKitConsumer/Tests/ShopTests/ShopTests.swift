@@ -27,7 +27,10 @@ import Testing
     }
 
     @Test func aSlowStockCostsOneOrder() throws {
-        let simulation = Simulation(seed: 7, faults: [.delay(.messages(of: Stock.Message.self), message: 1, by: .seconds(3))])
+        let simulation = Simulation(
+            seed: 7,
+            faults: [.delay(.messages(of: Stock.Message.self), message: 1, by: .seconds(3))]
+        )
         let stock = simulation.system.spawn(Stock(["tea": 9]))
         let tree = try simulation.system.supervise(intensity: .unlimited) { shop(stock: stock, workers: 1) }
         let worker = try tree.group("order", of: Order.self).next
@@ -91,7 +94,8 @@ import Testing
     }
 
     @Test func twoRunsAreTheSame() throws {
-        let trace = try Simulation.checkEqualRuns(seed: 7, faults: [.randomTrap("order", probability: 0.3)]) { simulation in
+        let trace = try Simulation.checkEqualRuns(seed: 7, faults: [.randomTrap("order", probability: 0.3)]) {
+            simulation in
             let stock = simulation.system.spawn(Stock(["tea": 9]))
             let tree = try simulation.system.supervise(intensity: .unlimited) { shop(stock: stock) }
             let customer = simulation.probe(of: Answer.self)
