@@ -172,14 +172,22 @@ public final class SeededExecutor: ProcExecutor {
     /// Who takes the next step: any worker that does not sleep, except that some are kept from their work for a while.
     private func pick() -> Int? {
         state.withLock { state in
-            let awake = state.desks.indices.filter { state.desks[$0].mayStep }
-            if awake.isEmpty { return nil }
+            let awake = state.desks.count(where: \.mayStep)
+            if awake == 0 { return nil }
             state.picks += 1
-            let free = awake.filter { state.desks[$0].stalledUntil <= state.picks }
-            let candidates = free.isEmpty ? awake : free
-            let worker = candidates[random.below(candidates.count)]
-            if random.below(16) == 0 { state.desks[worker].stalledUntil = state.picks + 1 + random.below(32) }
-            return worker
+            let picks = state.picks
+            let free = state.desks.count { $0.mayStep && $0.stalledUntil <= picks }
+            // If all that are awake are kept from their work, time has passed.
+            var left = random.below(free == 0 ? awake : free)
+            for worker in state.desks.indices
+            where state.desks[worker].mayStep && (free == 0 || state.desks[worker].stalledUntil <= picks) {
+                if left == 0 {
+                    if random.below(16) == 0 { state.desks[worker].stalledUntil = picks + 1 + random.below(32) }
+                    return worker
+                }
+                left -= 1
+            }
+            preconditionFailure("impossible: as many workers are awake as were counted")
         }
     }
 
