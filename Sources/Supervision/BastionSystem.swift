@@ -18,7 +18,8 @@ public final class BastionSystem: Sendable {
     public let containment: ContainmentPolicy
     @usableFromInline let domain: UInt32
     /// Of the test kit; nil in a system for use.
-    @usableFromInline package let hooks: (any SystemHooks)?
+    package let hooks: (any SystemHooks)?
+    @usableFromInline let hasHooks: Bool
     /// By policy, held as long as the system. Processes that are contained without a report need none, and no memory for
     /// its number.
     private let domains: [ContainmentPolicy: ContainmentDomain]
@@ -59,6 +60,7 @@ public final class BastionSystem: Sendable {
         self.log = log
         self.containment = containment
         self.hooks = hooks
+        hasHooks = hooks != nil
         domains = Dictionary(
             uniqueKeysWithValues: ContainmentPolicy.allCases.filter { $0 != .contain }.map { policy in
                 (policy, ContainmentDomain(policy) { report in Self.log(report, to: log, on: executor) })
@@ -131,7 +133,7 @@ public final class BastionSystem: Sendable {
     /// It lives as long as somebody holds its reference or messages wait for it.
     @inlinable
     public func spawn<Body: Reactive>(_ body: Body) -> ProcRef<Body.Message> {
-        if let hooks { return spawn(body, hooks) }
+        if hasHooks { return spawnHooked(body) }
         let proc = LightProc.reactive(ReactiveAdapter(body), on: executor)
         if domain != 0 { join(proc) }
         return ProcRef(proc)

@@ -2,12 +2,11 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-public import LightProc
+package import LightProc
 
 /// Who watches the processes of a system and may spoil their work: the test kit. A system for use has none.
 ///
 /// All of it is called on the thread that runs the process in question, outside of locks.
-@usableFromInline
 package protocol SystemHooks: AnyObject, Sendable {
     /// A process was made, and has its name.
     func made(_ proc: LightProc)
@@ -20,7 +19,6 @@ package protocol SystemHooks: AnyObject, Sendable {
 }
 
 /// What is to happen instead of, or before, the handling of a message.
-@usableFromInline
 package enum InjectedFault: Sendable {
     /// The process traps; the message is lost.
     case trap
@@ -69,7 +67,8 @@ struct HookedAdapter<Body: Reactive>: ReactiveBody {
 extension BastionSystem {
     /// As `spawn`, in a system with hooks.
     @usableFromInline
-    func spawn<Body: Reactive>(_ body: Body, _ hooks: any SystemHooks) -> ProcRef<Body.Message> {
+    func spawnHooked<Body: Reactive>(_ body: Body) -> ProcRef<Body.Message> {
+        guard let hooks else { preconditionFailure("impossible: asked before") }
         let proc = LightProc.reactive(HookedAdapter(body, hooks), on: executor)
         join(proc)
         watch(proc, hooks)
