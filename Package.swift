@@ -20,6 +20,7 @@ let package = Package(
         .library(name: "Supervision", targets: ["Supervision"]),
         .library(name: "Fort", targets: ["Fort"]),
         .library(name: "Runtime", targets: ["Runtime"]),
+        .library(name: "RuntimeTestKit", targets: ["RuntimeTestKit"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0")
@@ -53,11 +54,17 @@ let package = Package(
             dependencies: ["LightProc", "Executor", "Supervision", "Fort"],
             swiftSettings: settings
         ),
+        .target(
+            name: "RuntimeTestKit",
+            dependencies: ["LightProc", "Executor", "Supervision", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings
+        ),
         .testTarget(name: "LightProcTests", dependencies: ["LightProc"], swiftSettings: settings),
         .testTarget(name: "ExecutorTests", dependencies: ["Executor"], swiftSettings: settings),
         .testTarget(name: "SupervisionTests", dependencies: ["Supervision"], swiftSettings: settings),
         .testTarget(name: "FortTests", dependencies: ["Fort"], swiftSettings: settings),
         .testTarget(name: "RuntimeTests", dependencies: ["Runtime"], swiftSettings: settings),
+        .testTarget(name: "RuntimeTestKitTests", dependencies: ["RuntimeTestKit"], swiftSettings: settings),
         // The sources under test are symbolic links: there they are compiled with the model checker's atomics.
         .testTarget(name: "ModelTests", swiftSettings: settings + [.define("MODEL_CHECKING")]),
     ]

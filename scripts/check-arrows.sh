@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Enforces the arrows between the modules: CHwloc CNuma CLightProc <- LightProc <- Executor <- Supervision <- Fort <- Runtime.
+# Enforces the arrows between the modules: CHwloc CNuma CLightProc <- LightProc <- Executor <- Supervision <- Fort <- Runtime,
+# and beside Fort, for tests: Supervision <- RuntimeTestKit.
 #
 #     scripts/check-arrows.sh [ROOT]         checks the tree at ROOT (default: this repository)
 #     scripts/check-arrows.sh --self-test    plants each kind of violation in a copy and checks that it is found
@@ -20,11 +21,13 @@ Executor: CHwloc CNuma CLightProc LightProc
 Supervision: LightProc Executor
 Fort: LightProc Executor Supervision
 Runtime: LightProc Executor Supervision Fort
+RuntimeTestKit: LightProc Executor Supervision
 '
 # The same for modules of other packages. A target that is not listed may use none.
 external='
 Supervision: Logging
 Fort: Logging
+RuntimeTestKit: Logging
 '
 
 # targets_of ROOT: `kind<TAB>target<TAB>dependency` for each target and each of its dependencies, from the manifest's JSON.
@@ -179,6 +182,7 @@ check_imports() {
                     sub(/[^A-Za-z0-9_].*/, "", module)
                     if (module == "") violation("write import and its module on one line")
                     else if (module ~ /^Foundation/) violation(target " must not import " module ": no core target uses Foundation")
+                    else if (module ~ /^(Testing|XCTest)$/) violation(target " must not import " module ": its users choose")
                     else if (module in known && !(module in allowed))
                         violation(target " must not import " module " (allowed: " own (others == "" ? "" : ", " others) ")")
                     else if (target == "Runtime" && !(isExported && module in allowed))
@@ -230,7 +234,7 @@ self_test() {
         rm -rf "$tree"
         mkdir -p "$tree/Benchmarks"
         local target
-        for target in CLightProc LightProc Executor Supervision Fort Runtime CHwloc CNuma; do
+        for target in CLightProc LightProc Executor Supervision Fort Runtime RuntimeTestKit CHwloc CNuma; do
             mkdir -p "$tree/Sources/$target"
         done
         cat >"$tree/Package.swift" <<'END'
@@ -267,6 +271,7 @@ END
             'let importance = "import Fort"' >"$tree/Sources/Executor/Pool.swift"
         printf '%s\n' 'import Logging' >"$tree/Sources/Supervision/Tree.swift"
         printf '%s\n' 'public import Supervision' >"$tree/Sources/Fort/Fort.swift"
+        printf '%s\n' 'public import Supervision' 'import Logging' >"$tree/Sources/RuntimeTestKit/Kit.swift"
         printf '%s\n' '// The umbrella.' '' '@_exported public import Executor' '@_exported import Fort' \
             '@_exported public import LightProc' '@_exported public import Supervision' >"$tree/Sources/Runtime/Runtime.swift"
     }
@@ -315,6 +320,11 @@ END
     planted Sources/Executor/Pool.swift 'import Logging' 'Executor must not import Logging'
     planted Sources/Supervision/Tree.swift 'import Fort' 'Supervision must not import Fort'
     planted Sources/Supervision/Tree.swift 'import CNuma' 'Supervision must not import CNuma'
+    planted Sources/Supervision/Tree.swift 'import RuntimeTestKit' 'Supervision must not import RuntimeTestKit'
+    planted Sources/RuntimeTestKit/Kit.swift 'import Fort' 'RuntimeTestKit must not import Fort'
+    for form in Testing XCTest; do
+        planted Sources/RuntimeTestKit/Kit.swift "import $form" "RuntimeTestKit must not import $form"
+    done
     planted Sources/Fort/Fort.swift 'import Runtime' 'Fort must not import Runtime'
     planted Sources/Fort/Fort.swift 'import CLightProc' 'Fort must not import CLightProc'
     for form in Foundation FoundationEssentials FoundationNetworking; do

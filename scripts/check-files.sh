@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the files themselves: no path of somebody's machine, no Swift or C file in Sources above 500 lines, no
-# resolved versions and no build products in git, the licence header on every Swift file.
+# resolved versions and no build products in git, the licence header on every Swift file. And the Swift code in
+# docs/TESTING.md is that of the consumer that CI builds and runs, but for the indentation.
 #
 #     scripts/check-files.sh [ROOT]        checks the git checkout at ROOT (default: this repository)
 #     scripts/check-files.sh --self-test   plants each kind of violation in a copy and checks that it is found
@@ -53,9 +54,32 @@ check_headers() {
     if [ ${#files[@]} -gt 0 ]; then (cd "$1" && "$here/scripts/add-headers.sh" --check "${files[@]}") || true; fi
 }
 
+check_examples() {
+    local root=$1 consumer=Tests/Consumers/TestKitConsumer
+    if [ ! -f "$root/docs/TESTING.md" ]; then return; fi
+    {
+        listed "$root" -- "$consumer/*.swift" | (cd "$root" && xargs -0 -r cat)
+        echo '----'
+        cat "$root/docs/TESTING.md"
+    } | awk '
+        { line = $0; gsub(/^[ \t]+|[ \t]+$/, "", line) }
+        $0 == "----" && !isDocument { isDocument = 1; next }
+        !isDocument { if (line != "") code = code "\n" line; next }
+        { number++ }
+        /^```/ {
+            if (isSwift && index(code "\n", block "\n") == 0)
+                print "docs/TESTING.md:" start ": this code is not in '"$consumer"'"
+            isSwift = /^```swift/
+            block = ""
+            start = number
+            next
+        }
+        isSwift && line != "" { block = block "\n" line }'
+}
+
 check() {
     local root=$1 found
-    found=$(check_paths "$root"; check_sizes "$root"; check_products "$root"; check_headers "$root")
+    found=$(check_paths "$root"; check_sizes "$root"; check_products "$root"; check_headers "$root"; check_examples "$root")
     if [ -n "$found" ]; then
         echo "$found"
         return 1
@@ -141,6 +165,19 @@ self_test() {
     printf '%s\n' "$header" '// swift-tools-version: 6.2' >"$tree/Package.swift"
     sed -i 1,3d "$tree/Package.swift"
     found 'Package.swift:2: no licence header'
+
+    local consumer=Tests/Consumers/TestKitConsumer/Tests
+    fresh
+    mkdir -p "$tree/docs" "$tree/$consumer"
+    printf '%s\n' "$header" '' 'struct One {' '    let one = 1' '' '    let two = 2' '}' >"$tree/$consumer/One.swift"
+    printf '%s\n' '```swift' 'let one = 1' 'let two = 2' '```' '```sh' 'ls' '```' >"$tree/docs/TESTING.md"
+    cases=$((cases + 1))
+    if ! check "$tree"; then
+        echo "self-test: an example that is in the consumer is reported"
+        failures=$((failures + 1))
+    fi
+    printf '%s\n' '```swift' 'let one = 2' '```' >>"$tree/docs/TESTING.md"
+    found 'docs/TESTING.md:8: this code is not in'
 
     # What add-headers.sh writes is what the check wants, and a second run changes nothing.
     fresh

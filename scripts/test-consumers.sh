@@ -4,7 +4,8 @@
 #     scripts/test-consumers.sh [NAME...]    these consumers (default: all)
 #
 # Each is built twice, the second time after its files were touched: a package that uses both modules
-# named Runtime without an alias breaks in the second build only. Builds are kept in .build-consumers/NAME.
+# named Runtime without an alias breaks in the second build only. A package with tests has them run. Builds are kept in
+# .build-consumers/NAME.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -80,6 +81,15 @@ rebuilds() { # NAME: builds and runs again after all its files were touched
     done
 }
 
+tests() { # NAME: the tests of the package, if it has any
+    [ -d "Tests/Consumers/$1/Tests" ] || return 0
+    swift test --package-path "Tests/Consumers/$1" --scratch-path ".build-consumers/$1" --disable-xctest \
+        --disable-build-manifest-caching >"$log" 2>&1 || {
+        cat "$log"
+        return 1
+    }
+}
+
 failed=()
 for name in "$@"; do
     SECONDS=0
@@ -88,7 +98,7 @@ for name in "$@"; do
         light="is_light $name"
         forget_heavy "$name"
     fi
-    if build "$name" && runs "$name" && $light && rebuilds "$name"; then
+    if build "$name" && runs "$name" && $light && rebuilds "$name" && tests "$name"; then
         echo "ok $name (${SECONDS}s)"
     else
         echo "FAILED $name (${SECONDS}s)"

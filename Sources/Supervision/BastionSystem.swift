@@ -17,6 +17,9 @@ public final class BastionSystem: Sendable {
     /// What becomes of a trap of a process of the system, unless its group says otherwise.
     public let containment: ContainmentPolicy
     @usableFromInline let domain: UInt32
+    /// Of the test kit; nil in a system for use.
+    package let hooks: (any SystemHooks)?
+    @usableFromInline let hasHooks: Bool
     /// By policy, held as long as the system. Processes that are contained without a report need none, and no memory for
     /// its number.
     private let domains: [ContainmentPolicy: ContainmentDomain]
@@ -35,17 +38,29 @@ public final class BastionSystem: Sendable {
     /// - Parameters:
     ///   - containment: What becomes of a trap of a process of the system, unless its group says otherwise.
     ///   - log: Where ends of children, restarts and dead letters are told; contents of messages never are.
-    public init(
+    public convenience init(
         name: String = "bastion",
         executor: any ProcExecutor,
         containment: ContainmentPolicy = .contain,
         log: Logger? = nil
+    ) {
+        self.init(name: name, executor: executor, containment: containment, log: log, hooks: nil)
+    }
+
+    package init(
+        name: String,
+        executor: any ProcExecutor,
+        containment: ContainmentPolicy,
+        log: Logger?,
+        hooks: (any SystemHooks)?
     ) {
         let log = log ?? Logger(label: name)
         self.name = name
         self.executor = executor
         self.log = log
         self.containment = containment
+        self.hooks = hooks
+        hasHooks = hooks != nil
         domains = Dictionary(
             uniqueKeysWithValues: ContainmentPolicy.allCases.filter { $0 != .contain }.map { policy in
                 (policy, ContainmentDomain(policy) { report in Self.log(report, to: log, on: executor) })
@@ -118,6 +133,7 @@ public final class BastionSystem: Sendable {
     /// It lives as long as somebody holds its reference or messages wait for it.
     @inlinable
     public func spawn<Body: Reactive>(_ body: Body) -> ProcRef<Body.Message> {
+        if hasHooks { return spawnHooked(body) }
         let proc = LightProc.reactive(ReactiveAdapter(body), on: executor)
         if domain != 0 { join(proc) }
         return ProcRef(proc)

@@ -24,11 +24,12 @@ import Testing
     }
 
     /// Which worker runs the caller.
-    private static func worker(of pool: WorkerPool) -> Int { pool.withOwnWorker { $0?.index ?? -1 } }
+    private static func worker(of pool: WorkerPool) -> Int { pool.queues.withOwnWorker { $0?.index ?? -1 } }
 
     /// Waits until every worker sleeps. Ends: nothing is left to do.
     private func blockingWaitUntilIdle(_ pool: WorkerPool) {
-        while pool.idle.sleeperCount < pool.workerCount || !pool.workers.prefix(pool.workerCount).allSatisfy(\.isParked)
+        while pool.queues.idle.sleeperCount < pool.workerCount
+            || !pool.workers.prefix(pool.workerCount).allSatisfy(\.isParked)
         { sched_yield() }
     }
 

@@ -73,7 +73,7 @@ extension WorkerPool: StallWatch.Workplace {
 
     var isAtRest: Bool {
         let standIns = staff.withLock { $0.standIns.count }
-        return standIns == 0 && idle.sleeperCount >= placement.seats.count
+        return standIns == 0 && queues.idle.sleeperCount >= placement.seats.count
     }
 
     func hasNext(_ worker: Int) -> Bool { crt_seemsToHaveNext(workers[worker].nodes) }
@@ -92,7 +92,7 @@ extension WorkerPool: StallWatch.Workplace {
         let index = placement.seats.count + standIn
         // ordering: sequentiallyConsistent: set before it is woken; read by it before it sleeps.
         workers[index].isLeaving.store(true, ordering: .sequentiallyConsistent)
-        unpark(workers[index])
+        queues.unpark(workers[index])
         // Ends: it leaves at the end of its turn, or is stuck in its turn itself: then it is joined when the pool is
         // looked at next, by `reapStandIns`.
         reapStandIns()
@@ -116,7 +116,7 @@ extension WorkerPool: StallWatch.Workplace {
     func rescue(_ item: RunItem?, from worker: Int) {
         guard let item else { return }
         workers[worker].queues.normal.push(item)
-        wakeIfNeeded(near: workers[worker])
+        queues.wakeIfNeeded(near: workers[worker])
     }
 
     func tell(_ report: StallReport) {
@@ -129,6 +129,6 @@ extension WorkerPool: StallWatch.Workplace {
     func handOver(_ worker: Worker) {
         // Ends: the owner puts nothing in any more.
         while let item = worker.takeOwn() { worker.queues.normal.push(item) }
-        wakeIfNeeded(near: worker)
+        queues.wakeIfNeeded(near: worker)
     }
 }

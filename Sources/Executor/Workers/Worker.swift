@@ -31,6 +31,8 @@ final class Worker: @unchecked Sendable {
     /// All other workers, nearest first.
     let nearest: [Int]
     let tally = WorkerTally()
+    /// By which turns are measured; nil: the machine's.
+    private let clock: (@Sendable () -> UInt64)?
     /// Whether the owner is to go: it stood in for another worker, which got on.
     let isLeaving = Atomic<Bool>(false)
 
@@ -54,13 +56,22 @@ final class Worker: @unchecked Sendable {
     /// other must not starve the rest.
     private static let nextLimit = 64
 
-    init(index: Int, node: Int, queues: NodeQueues, pool: ObjectIdentifier, tiers: [Tier], nearest: [Int]) {
+    init(
+        index: Int,
+        node: Int,
+        queues: NodeQueues,
+        pool: ObjectIdentifier,
+        tiers: [Tier],
+        nearest: [Int],
+        clock: (@Sendable () -> UInt64)? = nil
+    ) {
         self.index = index
         self.node = node
         self.queues = queues
         self.pool = pool
         self.tiers = tiers
         self.nearest = nearest
+        self.clock = clock
         // Cache lines of its own, as the processor fetches them in pairs: the owner writes here for each message.
         let offset = (MemoryLayout<crt_nodePool>.stride + 15) & ~15
         let size = (offset + 16 + MemoryLayout<Local>.size + 127) & ~127
@@ -125,7 +136,7 @@ final class Worker: @unchecked Sendable {
     /// What `TurnOrder` says that comes first at this turn; nil if there is nothing of that kind.
     @inline(never)
     private func takeOutOfOrder(_ turn: UInt) -> RunItem? {
-        if local.pointee.order.isMeasuring(turn) { local.pointee.order.measure(turn, at: Self.now) }
+        if local.pointee.order.isMeasuring(turn) { local.pointee.order.measure(turn, at: now) }
         switch local.pointee.order.first(at: turn) {
         case .urgent: return queues.high.pop()
         case .inbox: return takeFromOutside()
@@ -147,6 +158,9 @@ final class Worker: @unchecked Sendable {
     /// Whether nothing waits for this worker alone, but for the item in `next`; may be out of date.
     var isIdle: Bool { ring.isEmpty && inbox.isEmpty }
 
+    /// By what it measures its turns, in nanoseconds.
+    private var now: UInt64 { clock?() ?? Self.now }
+
     /// The machine's monotonic time in nanoseconds.
     static var now: UInt64 {
         var time = timespec()
@@ -165,13 +179,13 @@ final class Worker: @unchecked Sendable {
     func noteSleep() {
         tally.parks.count()
         let since = tally.awakeSince.known
-        let now = UInt(Self.now)
+        let now = UInt(self.now)
         if since > 0, now > since { tally.busyNanoseconds.count(now - since) }
         tally.awakeSince.store(0, ordering: .relaxed)
     }
 
     func noteAwake() {
-        let now = Self.now
+        let now = self.now
         local.pointee.order.resume(turns.pointee.known, at: now)
         tally.awakeSince.store(UInt(now), ordering: .relaxed)
     }
@@ -179,7 +193,7 @@ final class Worker: @unchecked Sendable {
     /// As far as is known; by any thread.
     var counters: WorkerCounters {
         let since = tally.awakeSince.known
-        let now = UInt(Self.now)
+        let now = UInt(self.now)
         let current = since > 0 && now > since ? now - since : 0
         return WorkerCounters(
             worker: index,

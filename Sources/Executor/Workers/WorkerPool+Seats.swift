@@ -20,7 +20,7 @@ extension WorkerPool {
                     continue
                 }
                 // What the reaper queued after the successor of a thread that trapped had found nothing and left.
-                guard hasWork else { return }
+                guard queues.hasWork else { return }
                 seatThread(on: 0)
                 continue
             }
@@ -101,7 +101,7 @@ extension WorkerPool {
             // of them trap, the reaper is called for that and finds both.
             for _ in 0..<Self.itemsBeforeBurial {
                 guard let item = worker.take() else { break }
-                if heir.run(item) { requeue(item, worker) }
+                if heir.run(item) { queues.requeue(item, worker) }
             }
             crt_wakeReaper()
             work(heir, as: worker)

@@ -13,7 +13,7 @@ extension WorkerPool: TaskExecutor {
     /// program. Any thread; never blocks.
     public func enqueue(_ job: consuming ExecutorJob) { enqueue(plain: UnownedJob(job)) }
 
-    func enqueue(plain job: UnownedJob) { add(RunItem(plain: job), ProcTag(rawValue: 0)) }
+    func enqueue(plain job: UnownedJob) { queues.add(RunItem(plain: job), ProcTag(rawValue: 0)) }
 
     var taskExecutor: UnownedTaskExecutor { asUnownedTaskExecutor() }
 }

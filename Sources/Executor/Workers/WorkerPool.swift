@@ -11,21 +11,14 @@ import Synchronization
 ///
 /// Workers take from queues of their own and of their NUMA node, steal from each other, sleep on futexes when all are empty
 /// (at idle the pool uses no CPU), and are replaced when a process traps on them. Blocking work has threads of its own.
-/// How the queues are served is in `WorkerPool+Queues`, how threads come and go in `WorkerPool+Seats`.
+/// How the queues are served is in `RunQueues`, how threads come and go in `WorkerPool+Seats`.
 public final class WorkerPool: ProcExecutor, TrapOwner {
     /// Where the workers sit; fixed for the life of the pool.
     public let placement: Placement
 
-    private final class Identity: Sendable {}
-    /// By which a worker's thread tells its own pool from others.
-    private let identity: Identity
-    /// One per seat, then those that stand in for workers that are stuck.
-    let workers: [Worker]
-    /// One per NUMA node that has workers.
-    let nodes: [NodeQueues]
-    /// The node of `nodes` by the kernel's number of a processing unit.
-    let nodeOfPU: [Int: Int]
-    let idle = IdleWorkers()
+    let queues: RunQueues
+    var workers: [Worker] { queues.workers }
+    var nodes: [NodeQueues] { queues.nodes }
     let isStopping = Atomic<Bool>(false)
     /// Whether what is still queued is killed instead of handled.
     let isDropping = Atomic<Bool>(false)
@@ -65,44 +58,22 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for no watch")
         self.placement = placement
         watch = stallThreshold.map { StallWatch(threshold: $0) }
-        let identity = Identity()
-        self.identity = identity
         let plan = NodePlan(placement)
-        let nodes = (0..<plan.count).map { _ in NodeQueues() }
-        self.nodes = nodes
-        nodeOfPU = plan.nodeOfPU
         let seatCount = placement.seats.count
-        let standIns = seatCount..<(2 * seatCount)
-        workers = (0..<(2 * seatCount)).map { index in
-            // Who stands in for a worker begins with what the worker of its number among the seats would steal.
-            let seat = placement.seats[index % seatCount]
-            var tiers = seat.tiers.map { Worker.Tier(distance: StealDistance($0.proximity), workers: $0.workers) }
-            if index >= seatCount { tiers.insert(.init(distance: .local, workers: [seat.index]), at: 0) }
-            return Worker(
-                index: index,
-                node: plan.nodeOfSeat[seat.index],
-                queues: nodes[plan.nodeOfSeat[seat.index]],
-                pool: ObjectIdentifier(identity),
-                tiers: tiers,
-                nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index }
-            )
+        queues = RunQueues(placement, plan, standInCount: seatCount) {
+            ThreadPlacement.currentPU().flatMap { plan.nodeOfPU[$0] } ?? 0
         }
         blocking = BlockingPool(timers: timers, maximumThreads: maximumBlockingThreads)
         staff = Locked(Staff(standIns: StandIns(count: seatCount)))
         let address = UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())
-        for worker in workers {
-            worker.nodes.pointee.home = ProcTag.home(ofWorker: worker.index)
-            worker.nodes.pointee.homeMask = ProcTag.homeMask(comparesWorkers: nodes.count > 1)
-            worker.nodes.pointee.scheduler = address
-            // safety: called on a worker's thread, with its nodes; pool and worker outlive the thread.
-            worker.nodes.pointee.displaced = { nodes, bits in
-                guard let nodes, let seat = crt_self()?.pointee.seat,
-                    let pool = UnsafeRawPointer(bitPattern: nodes.pointee.scheduler)
-                else { preconditionFailure("impossible: only workers have nodes") }
-                Unmanaged<Worker>.fromOpaque(seat)._withUnsafeGuaranteedRef { worker in
-                    Unmanaged<WorkerPool>.fromOpaque(pool)._withUnsafeGuaranteedRef {
-                        $0.push(RunItem(bits: bits), worker)
-                    }
+        // safety: called on a worker's thread, with its nodes; pool and worker outlive the thread.
+        queues.serve(address) { nodes, bits in
+            guard let nodes, let seat = crt_self()?.pointee.seat,
+                let pool = UnsafeRawPointer(bitPattern: nodes.pointee.scheduler)
+            else { preconditionFailure("impossible: only workers have nodes") }
+            Unmanaged<Worker>.fromOpaque(seat)._withUnsafeGuaranteedRef { worker in
+                Unmanaged<WorkerPool>.fromOpaque(pool)._withUnsafeGuaranteedRef {
+                    $0.queues.push(RunItem(bits: bits), worker)
                 }
             }
         }
@@ -204,7 +175,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         timers.stop()
         watch?.stop()
         isStopping.store(true, ordering: .sequentiallyConsistent)
-        for worker in workers { unpark(worker) }
+        for worker in workers { queues.unpark(worker) }
         staff.withLock { $0.isStopping = true }
         joinAll()
         TrapReaper.shared.release()
@@ -243,14 +214,11 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     // MARK: ProcScheduler
 
     /// Queues a process that became runnable, and wakes a worker if one sleeps. Any thread.
-    public func schedule(_ proc: LightProc) { add(RunItem(proc), proc.tag) }
+    public func schedule(_ proc: LightProc) { queues.add(RunItem(proc), proc.tag) }
 
     /// Queues a job of an async process, and wakes a worker if one sleeps. Any thread.
     public func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) {
-        let item = RunItem(job, executor)
-        // One that yields is not the next: others that are ready come first.
-        if crt_isYield(UnsafeRawPointer(bitPattern: item.bits & ~3)), yield(item, executor.proc.tag) { return }
-        add(item, executor.proc.tag)
+        queues.add(job, of: executor)
     }
 
     /// Calls `action` once on the timer thread, when the duration has passed; never after ``shutdown(_:)``.
@@ -264,16 +232,6 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// The pool's threads for blocking work: started on demand, ended after 10 seconds without any.
     public var blockingScheduler: any ProcScheduler { blocking }
-
-    /// The worker that the calling thread is, if it is one of this pool's.
-    @inline(__always)
-    func withOwnWorker<Result>(_ body: (Worker?) -> Result) -> Result {
-        guard let seat = crt_self()?.pointee.seat else { return body(nil) }
-        // safety: set by `take(_:for:)` to the worker the thread sits on, which the pool holds.
-        return Unmanaged<Worker>.fromOpaque(seat)._withUnsafeGuaranteedRef { worker in
-            body(worker.pool == ObjectIdentifier(identity) ? worker : nil)
-        }
-    }
 }
 
 /// The NUMA nodes of a placement that have workers, numbered from 0.

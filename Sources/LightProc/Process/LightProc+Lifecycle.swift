@@ -254,7 +254,9 @@ extension LightProc {
 
     /// As `failed`, by who looks at the orders next.
     func handlerFailed(_ error: any Error) {
-        decideEnd(state.incarnation, .error(error))
+        // Thrown by the test kit only.
+        let reason = (error as? SimulatedTrap).map { ExitReason.trap($0.report) } ?? .error(error)
+        decideEnd(state.incarnation, reason)
         orders.add(.cleanUp)
     }
 

@@ -185,7 +185,7 @@ extension LightProc {
             guard let nodes = crt_nodes() else { return try runOffPool(proc, cell) }
             proc.settle(on: nodes)
             NodePool.trim(nodes)
-            NodePool.setBudget(nodes, reductions)
+            NodePool.setBudget(nodes, reductions &- nodes.pointee.cut)
             var rest = proc.mailbox.rest
             while NodePool.budget(nodes) > 0, let node = proc.mailbox.take(&rest) {
                 let (message, receipt) = node.open(as: Body.Message.self, on: nodes)

@@ -39,7 +39,7 @@ public struct PendingReply<Value: Sendable>: Sendable {
 }
 
 /// The asking side: settled once, by whoever comes first.
-final class Ask<Value: Sendable>: MessageReceipt, @unchecked Sendable {
+final class Ask<Value: Sendable>: MessageReceipt, WaitingAsk, @unchecked Sendable {
     // Sendable: `state` is locked, the rest is constant.
     private struct State {
         var result: Result<Value, AskError>?
@@ -47,9 +47,12 @@ final class Ask<Value: Sendable>: MessageReceipt, @unchecked Sendable {
         var timer: TimerToken?
     }
     let proc: LightProc
+    let asker = LightProc.current?.id
     private let state = Locked(State())
 
     init(_ proc: LightProc) { self.proc = proc }
+
+    var asked: ProcID { proc.id }
 
     override var isSettled: Bool { state.withLock { $0.result != nil } }
 

@@ -13,7 +13,7 @@ public struct ProcRef<Message: Sendable>: Sendable {
     public let proc: LightProc
 
     @usableFromInline
-    init(_ proc: LightProc) { self.proc = proc }
+    package init(_ proc: LightProc) { self.proc = proc }
 
     /// The identity of the process; it stays the same over restarts.
     public var id: ProcID { proc.id }

@@ -52,6 +52,7 @@ final class ChildRecord: ProcObserver {
     }
 
     func procEnded(_ proc: LightProc, reason: ExitReason) {
+        supervisor.system.hooks?.ended(proc, reason)
         let below = owned.withLock { owned in
             defer { owned.supervisors = [] }
             owned.lastEnded = proc.incarnation

@@ -49,7 +49,9 @@ public struct Children: Sendable {
         self.deadline = deadline
         messageType = nil
         make = { system, box in
+            let hooks = system.hooks
             let proc = LightProc.async(on: system.executor) { proc in
+                try hooks?.starting(proc)
                 try await body(Context(proc: proc, system: system, box: box))
             }
             proc.declareMessages(of: Envelope.self)
@@ -78,9 +80,12 @@ public struct Children: Sendable {
         self.deadline = deadline
         messageType = Body.Message.self
         make = { system, _ in
-            let proc = LightProc.reactive(on: system.executor) {
-                try ReactiveAdapter(behavior())
-            }
+            let proc =
+                if let hooks = system.hooks {
+                    LightProc.reactive(on: system.executor) { try HookedAdapter(hooks, behavior) }
+                } else {
+                    LightProc.reactive(on: system.executor) { try ReactiveAdapter(behavior()) }
+                }
             proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
             return proc

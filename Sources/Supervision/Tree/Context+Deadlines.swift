@@ -44,8 +44,11 @@ extension BastionSystem {
     ///
     /// It is then ended with ``ExitReason/deadlineExceeded(_:)``, after the message in hand. Costs a timer.
     public func spawn<Body: Reactive>(_ body: Body, deadline: Duration) -> ProcRef<Body.Message> {
-        let proc = LightProc.reactive(ReactiveAdapter(body), on: executor)
+        let proc =
+            hooks.map { LightProc.reactive(HookedAdapter(body, $0), on: executor) }
+            ?? LightProc.reactive(ReactiveAdapter(body), on: executor)
         proc.limitLifetime(to: deadline)
+        if let hooks { watch(proc, hooks) }
         return ProcRef(proc)
     }
 }

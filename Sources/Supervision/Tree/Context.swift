@@ -51,8 +51,21 @@ public struct Context: Sendable {
     nonisolated(nonsending) public func receive<Message: Sendable>(
         _ type: Message.Type = Message.self
     ) async throws -> Message {
+        if system.hasHooks { return try await receiveSpoilt(type) }
         guard let message = await next(type) else { throw CancellationError() }
         return message
+    }
+
+    /// As `receive`, in a system with hooks.
+    @usableFromInline
+    func receiveSpoilt<Message: Sendable>(_ type: Message.Type) async throws -> Message {
+        while let node = await proc.receiveNode() {
+            let envelope = node.open(as: Envelope.self).message
+            if let hooks = system.hooks { try await spoil(hooks, envelope.message) }
+            if let message = envelope.message(as: type) { return message }
+            refuse(envelope)
+        }
+        throw CancellationError()
     }
 
     @inlinable @inline(__always)
@@ -96,11 +109,15 @@ public struct Context: Sendable {
             @usableFromInline init(context: Context) { self.context = context }
             /// Waits for the next message; nil when the process is asked to stop.
             @inlinable @inline(__always)
-            public mutating func next() async -> Message? { await context.next(Message.self) }
+            public mutating func next() async -> Message? {
+                if context.system.hasHooks { return try? await context.receiveSpoilt(Message.self) }
+                return await context.next(Message.self)
+            }
             /// The same, on the caller's actor.
             @inlinable @inline(__always)
             public mutating func next(isolation actor: isolated (any Actor)?) async -> Message? {
-                await context.next(Message.self)
+                if context.system.hasHooks { return try? await context.receiveSpoilt(Message.self) }
+                return await context.next(Message.self)
             }
         }
         /// Returns an iterator over what is in the mailbox and what will come.
@@ -167,6 +184,9 @@ public struct Context: Sendable {
     ) -> OwnedResource<Value> {
         proc.own(value, of: incarnation, release: release)
     }
+
+    /// Ends this incarnation, whatever its code does next.
+    func endNow(for reason: ExitReason) { proc.end(incarnation, for: reason) }
 
     /// Asks this process to stop, as its supervisor would.
     public func stop() { proc.stop() }

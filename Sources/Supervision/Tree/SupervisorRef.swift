@@ -45,6 +45,7 @@ public struct SupervisorRef: Sendable {
         )
         proc.prepare(name: record.name, stack: nil, observer: record, shutdownTime: spec.shutdownTime)
         box.record = record
+        supervisor.system.hooks?.made(proc)
         return record
     }
 

@@ -5,11 +5,84 @@
 import CLightProc
 import LightProc
 
-/// How items get into queues, who is woken for them, and how workers find them.
+/// How items get into queues, who is woken for them, and how workers find them: of the pool's threads, and of the workers
+/// that the seeded executor makes up.
 ///
 /// Where an item waits is decided by `WakeTarget`; in which order a worker looks at its queues, by `TurnOrder`; that none is
 /// left lying while a worker sleeps is the business of `IdleWorkers`.
-extension WorkerPool {
+final class RunQueues: Sendable {
+    private final class Identity: Sendable {}
+    /// By which a worker's thread tells its own queues from others.
+    private let identity: Identity
+    /// One per seat, then those that stand in for workers that are stuck.
+    let workers: [Worker]
+    let seatCount: Int
+    /// One per NUMA node that has workers.
+    let nodes: [NodeQueues]
+    let idle = IdleWorkers()
+    /// The node that the calling thread is on, which is no worker.
+    private let nearNode: @Sendable () -> Int
+
+    /// - Parameters:
+    ///   - standInCount: How many workers may stand in for others; at most one per seat.
+    ///   - clock: By which workers measure their turns; nil: the machine's.
+    ///   - nearNode: The node that the calling thread is on; not asked where there is one node only.
+    init(
+        _ placement: Placement,
+        _ plan: NodePlan,
+        standInCount: Int,
+        clock: (@Sendable () -> UInt64)? = nil,
+        nearNode: @escaping @Sendable () -> Int
+    ) {
+        let identity = Identity()
+        self.identity = identity
+        self.nearNode = nearNode
+        let nodes = (0..<plan.count).map { _ in NodeQueues() }
+        self.nodes = nodes
+        let seatCount = placement.seats.count
+        self.seatCount = seatCount
+        let standIns = seatCount..<(seatCount + standInCount)
+        workers = (0..<standIns.upperBound).map { index in
+            // Who stands in for a worker begins with what the worker of its number among the seats would steal.
+            let seat = placement.seats[index % seatCount]
+            var tiers = seat.tiers.map { Worker.Tier(distance: StealDistance($0.proximity), workers: $0.workers) }
+            if index >= seatCount { tiers.insert(.init(distance: .local, workers: [seat.index]), at: 0) }
+            return Worker(
+                index: index,
+                node: plan.nodeOfSeat[seat.index],
+                queues: nodes[plan.nodeOfSeat[seat.index]],
+                pool: ObjectIdentifier(identity),
+                tiers: tiers,
+                nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index },
+                clock: clock
+            )
+        }
+    }
+
+    /// Makes the workers' sends and spawns the business of a scheduler: what becomes ready there is put into `next` without
+    /// asking it.
+    func serve(
+        _ scheduler: UInt,
+        displaced: @escaping @convention(c) (UnsafeMutablePointer<crt_nodePool>?, UInt) -> Void
+    ) {
+        for worker in workers {
+            worker.nodes.pointee.home = ProcTag.home(ofWorker: worker.index)
+            worker.nodes.pointee.homeMask = ProcTag.homeMask(comparesWorkers: nodes.count > 1)
+            worker.nodes.pointee.scheduler = scheduler
+            worker.nodes.pointee.displaced = displaced
+        }
+    }
+
+    /// The worker that the calling thread is, if it is one of these.
+    @inline(__always)
+    func withOwnWorker<Result>(_ body: (Worker?) -> Result) -> Result {
+        guard let seat = crt_self()?.pointee.seat else { return body(nil) }
+        // safety: set, by whoever runs the worker, to the worker the thread sits on, which the pool holds.
+        return Unmanaged<Worker>.fromOpaque(seat)._withUnsafeGuaranteedRef { worker in
+            body(worker.pool == ObjectIdentifier(identity) ? worker : nil)
+        }
+    }
+
     // MARK: Submitting
 
     @inline(__always)
@@ -20,6 +93,22 @@ extension WorkerPool {
                 return addElsewhere(item, tag, own)
             }
             if let displaced = own.setNext(item) { push(displaced, own) }
+        }
+    }
+
+    /// Queues a job of an async process. One that yields is not the next: others that are ready come first.
+    @inline(__always)
+    func add(_ job: UnownedJob, of executor: ProcTaskExecutor) {
+        let item = RunItem(job, executor)
+        let tag = executor.proc.tag
+        if crt_isYield(UnsafeRawPointer(bitPattern: item.bits & ~3)) { addYielding(item, tag) } else { add(item, tag) }
+    }
+
+    @inline(never)
+    private func addYielding(_ item: RunItem, _ tag: ProcTag) {
+        withOwnWorker { own in
+            guard let own, tag.priority == .normal else { return add(item, tag) }
+            push(item, own)
         }
     }
 
@@ -59,8 +148,7 @@ extension WorkerPool {
 
     /// The node of the processing unit that the calling thread is on.
     private var currentNode: Int {
-        if nodes.count == 1 { return 0 }
-        return ThreadPlacement.currentPU().flatMap { nodeOfPU[$0] } ?? 0
+        nodes.count == 1 ? 0 : nearNode()
     }
 
     /// Puts an item at the end of the calling worker's ring.
@@ -70,15 +158,6 @@ extension WorkerPool {
             if let half = worker.ring.takeHalf() { worker.queues.normal.push(half) }
         }
         wakeIfNeeded(near: worker)
-    }
-
-    /// Puts an item behind all others of the calling worker; false if that is not its place.
-    func yield(_ item: RunItem, _ tag: ProcTag) -> Bool {
-        withOwnWorker { own in
-            guard let own, tag.priority == .normal else { return false }
-            push(item, own)
-            return true
-        }
     }
 
     /// Queues what a run left over: behind the others of the same priority.
@@ -118,42 +197,32 @@ extension WorkerPool {
 
     // MARK: Workers
 
-    func work(_ thread: WorkerThread, as worker: Worker) {
-        take(worker, for: thread)
-        worker.noteAwake()
-        // The predecessor on this seat may have trapped as a searcher only in user code, where nobody searches.
-        while let item = worker.take() ?? search(worker) ?? sleep(worker) {
-            if isDropping.load(ordering: .relaxed) { item.kill() }
-            if thread.run(item) { requeue(item, worker) }
-            // ordering: relaxed: it may take another turn.
-            if worker.isLeaving.load(ordering: .relaxed) { break }
-        }
-        if worker.index >= placement.seats.count { handOver(worker) }
-        worker.noteSleep()
-    }
-
     /// Looks at the other workers' queues, the nearest first, and those of the nodes.
-    private func search(_ worker: Worker) -> RunItem? {
+    ///
+    /// - Parameters:
+    ///   - rounds: How many times, with a pause between them.
+    ///   - first: By which it begins with another victim of each group than the next worker would.
+    func search(_ worker: Worker, rounds: Int = 4, first: Int = 0) -> RunItem? {
         if !worker.local.pointee.isSearching {
-            guard idle.beginSearch(of: placement.seats.count) else { return nil }
+            guard idle.beginSearch(of: seatCount) else { return nil }
             worker.local.pointee.isSearching = true
         }
-        let item = find(worker)
+        let item = find(worker, first..<(first + rounds))
         worker.local.pointee.isSearching = false
         // The last to stop searching with something in hand passes the search on: there may be more.
         if idle.endSearch(), item != nil { wakeIfNeeded(near: worker) }
         return item
     }
 
-    private func find(_ worker: Worker) -> RunItem? {
-        for round in 0..<4 {
+    private func find(_ worker: Worker, _ rounds: Range<Int>) -> RunItem? {
+        for round in rounds {
             if let item = worker.queues.high.pop() { return item }
             if let item = worker.inbox.pop() ?? worker.queues.normal.pop() {
                 worker.tally.injected.count()
                 return item
             }
             if let item = steal(worker, round) ?? worker.queues.low.pop() ?? takeFromOtherNodes(worker) { return item }
-            for _ in 0..<16 { crt_pause() }
+            if rounds.count > 1 { for _ in 0..<16 { crt_pause() } }
         }
         return nil
     }
@@ -175,7 +244,7 @@ extension WorkerPool {
             }
         }
         // Those that stand in for others have something only while they do.
-        for victim in workers[placement.seats.count...] where !victim.isIdle && victim !== thief {
+        for victim in workers[seatCount...] where !victim.isIdle && victim !== thief {
             if let item = thief.ring.steal(from: victim.ring) ?? victim.inboxItem() {
                 thief.tally.localSteals.count()
                 return item
@@ -195,38 +264,31 @@ extension WorkerPool {
         return nil
     }
 
-    /// Sleeps until there is something to search for. Returns nil when the pool is stopping and nothing is left.
-    private func sleep(_ worker: Worker) -> RunItem? {
-        while true {
-            worker.parking.set(1)
-            idle.beginSleep()
-            // Counted as a sleeper first, then the last look: see `IdleWorkers`.
-            let stopping =
-                isStopping.load(ordering: .sequentiallyConsistent)
-                || worker.isLeaving.load(ordering: .sequentiallyConsistent)
-            if stopping || (!idle.hasSearchers && hasWork) {
-                // As a searcher: a submitter may have left more than one item to the searchers of a moment ago.
-                if worker.parking.compareExchange(1, 2) { idle.endSleep(toSearch: true) }
-            }
-            if worker.parking.value == 1 {
-                worker.noteSleep()
-                // Ends: whoever takes this worker off the list of sleepers changes the word first.
-                while worker.parking.value == 1 { worker.parking.blockingWait(while: 1) }
-                worker.noteAwake()
-                stirWatch()
-            }
-            worker.local.pointee.isSearching = true
-            // Before the word says that this worker is awake: what it was woken for nobody else is to take.
-            let item = worker.take()
-            worker.parking.set(0)
-            if let item {
-                worker.local.pointee.isSearching = false
-                if idle.endSearch() { wakeIfNeeded(near: worker) }
-                return item
-            }
-            if let item = search(worker) { return item }
-            if stopping { return nil }
+    /// Counts a worker that found nothing as a sleeper, unless there is something after all.
+    ///
+    /// It may sleep for as long as `parking` is 1; then, or at once if that is not 1 any more, it is to `getUp`.
+    /// - Parameter isLeaving: Asked after it was counted: whether it must not sleep.
+    func lieDown(_ worker: Worker, unless isLeaving: () -> Bool) {
+        worker.parking.set(1)
+        idle.beginSleep()
+        // Counted as a sleeper first, then the last look: see `IdleWorkers`.
+        if isLeaving() || (!idle.hasSearchers && hasWork) {
+            // As a searcher: a submitter may have left more than one item to the searchers of a moment ago.
+            if worker.parking.compareExchange(1, 2) { idle.endSleep(toSearch: true) }
         }
+    }
+
+    /// Puts a worker that was woken back to work, as a searcher; returns what it was woken for, if that is still there.
+    func getUp(_ worker: Worker) -> RunItem? {
+        worker.local.pointee.isSearching = true
+        // Before the word says that this worker is awake: what it was woken for nobody else is to take.
+        let item = worker.take()
+        worker.parking.set(0)
+        if item != nil {
+            worker.local.pointee.isSearching = false
+            if idle.endSearch() { wakeIfNeeded(near: worker) }
+        }
+        return item
     }
 
     /// Whether something waits in any queue.

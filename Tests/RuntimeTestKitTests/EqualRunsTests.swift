@@ -1,0 +1,169 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+import RuntimeTestKit
+import Supervision
+import Testing
+
+/// Equal seeds give equal runs; different ones give different runs of the same program.
+@Suite struct EqualRunsTests {
+    private enum Program: String, CaseIterable, CustomTestStringConvertible {
+        case reactive, async, timers, supervisors, asks
+        var testDescription: String { rawValue }
+
+        /// What it tells the probe, in order.
+        func run(_ simulation: Simulation) throws -> [String] {
+            let probe = simulation.probe(of: String.self)
+            switch self {
+            case .reactive: try reactive(simulation, probe)
+            case .async: try async(simulation, probe)
+            case .timers: try timers(simulation, probe)
+            case .supervisors: try supervisors(simulation, probe)
+            case .asks: try asks(simulation, probe)
+            }
+            // What was told last may be under way.
+            try simulation.runUntilIdle()
+            return probe.messages
+        }
+
+        private func reactive(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let rings = (0..<5).map { simulation.system.spawn(Ring(name: "ring \($0)")) }
+            for (index, ring) in rings.enumerated() {
+                ring.tell(.init(left: 7 + index, others: rings.filter { $0.id != ring.id }, end: probe.ref))
+            }
+            try simulation.runUntilIdle()
+        }
+
+        private func async(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let end = probe.ref
+            let tree = try simulation.system.supervise {
+                Children("async", redundancy: 3) { context in
+                    for await number in context.messages(of: Int.self) {
+                        async let first: Void = Task.yield()
+                        async let second: Void = Task.yield()
+                        _ = await (first, second)
+                        end.tell("\(context.name) \(number)")
+                    }
+                }
+            }
+            let group = try tree.group("async", of: Int.self)
+            for number in 0..<4 { group.broadcast(number) }
+            try simulation.runUntilIdle()
+            try simulation.stop()
+        }
+
+        private func timers(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let (end, clock) = (probe.ref, simulation.clock)
+            try simulation.run {
+                await withTaskGroup(of: Void.self) { group in
+                    for number in 0..<6 {
+                        group.addTask {
+                            for round in 1...3 {
+                                try? await clock.sleep(for: .milliseconds(10 * (number % 3) + round))
+                                end.tell("\(number) at \(clock.now.offset)")
+                            }
+                        }
+                    }
+                }
+            }
+        }
+
+        private func supervisors(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let end = probe.ref
+            let tree = try simulation.system.supervise(intensity: .unlimited) {
+                Children(
+                    "reactive",
+                    Counter(),
+                    redundancy: 3,
+                    backoff: .exponential(.milliseconds(1), cap: .seconds(1))
+                )
+                Children("async", redundancy: 3) { context in
+                    end.tell("\(context.name) starts, \(context.restarts) restarts")
+                    context.onExit { _ in end.tell("\(context.name) ends") }
+                    try await counter(context)
+                }
+            }
+            for name in ["reactive", "async"] {
+                let group = try tree.group(name, of: Counter.Message.self)
+                for round in 0..<9 { group.tell(round % 3 == 2 ? .add(1) : .fail) }
+            }
+            try simulation.advance(by: .seconds(10))
+            try simulation.stop()
+        }
+
+        private func asks(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let end = probe.ref
+            let tree = try simulation.system.supervise(intensity: .unlimited) {
+                Children("reactive", Counter(), redundancy: 2)
+            }
+            let group = try tree.group("reactive", of: Counter.Message.self)
+            try simulation.run {
+                await withTaskGroup(of: Void.self) { tasks in
+                    for number in 0..<8 {
+                        let member = group.next
+                        tasks.addTask {
+                            do {
+                                let total = try await member.ask(within: .milliseconds(50 + number)) {
+                                    number % 3 == 0 ? .keep($0) : .total($0)
+                                }
+                                end.tell("\(number): \(total)")
+                            } catch let error as AskError { end.tell("\(number): \(error.code)") } catch {}
+                            member.tell(number == 4 ? .fail : .add(1))
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    @Test(arguments: Program.allCases) private func equalSeedsGiveEqualRuns(_ program: Program) throws {
+        for seed in Seeds.list(count: 20) {
+            let (first, second) = (Simulation(seed: seed), Simulation(seed: seed))
+            let told = try program.run(first)
+            #expect(!told.isEmpty)
+            #expect(try program.run(second) == told, "\(first)")
+            #expect(first.trace == second.trace, "\(first): \(first.trace.firstDifference(from: second.trace) ?? "")")
+            #expect(first.trace.events == second.trace.events)
+            #expect(first.trace.count > 10)
+            #expect(first.now == second.now)
+        }
+    }
+
+    @Test(arguments: Program.allCases) private func differentSeedsGiveDifferentRuns(_ program: Program) throws {
+        var traces: Set<SimulationTrace> = []
+        var told: Set<[String]> = []
+        for seed in 1...20 as ClosedRange<UInt64> {
+            let simulation = Simulation(seed: seed)
+            told.insert(try program.run(simulation))
+            traces.insert(simulation.trace)
+        }
+        #expect(traces.count >= 2)
+        #expect(told.count >= 2, "the order that the program can see is the same for each seed")
+        // What happens is the same.
+        #expect(program == .asks || Set(told.map { $0.sorted() }).count <= (program == .supervisors ? 20 : 1))
+    }
+
+    @Test func oneWorkerIsOneOrder() throws {
+        let traces = try (1...5 as ClosedRange<UInt64>).map { seed in
+            let simulation = Simulation(seed: seed, workers: 1)
+            return try Program.timers.run(simulation)
+        }
+        #expect(Set(traces).count == 1)
+    }
+
+    @Test func whatDependsOnTheOutsideIsFound() {
+        let outside = Shared()
+        let error = #expect(throws: SimulationError.self) {
+            try Simulation.checkEqualRuns(seed: 3) { simulation in
+                outside.value += 1
+                let round = outside.value
+                try simulation.run { for _ in 0..<round { await Task.yield() } }
+            }
+        }
+        #expect(error?.kind == .unequalRuns)
+        #expect(error?.description.contains("two runs with this seed differ: ") == true)
+        #expect(throws: Never.self) { try Simulation.checkEqualRuns(seed: 3) { try $0.run { await Task.yield() } } }
+    }
+}
