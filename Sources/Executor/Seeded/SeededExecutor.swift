@@ -14,10 +14,10 @@ public final class SeededExecutor: ProcExecutor {
     /// What the order of this run is drawn from; print it with a failure, to have the run again.
     public let seed: UInt64
 
-    private struct State {
+    private struct State: ~Copyable {
         var ready: [RunItem] = []
         var random: SplitMix64
-        var timers = TimerQueue<@Sendable () -> Void>()
+        var timers = TimerWheel<TimerShard.Action>()
         var now = Duration.zero
         var steps = 0
     }
@@ -49,8 +49,11 @@ public final class SeededExecutor: ProcExecutor {
     /// Calls `action` once, on the thread that advances virtual time past the duration.
     @discardableResult
     public func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
-        let id = state.withLock { $0.timers.insert(action, at: $0.now + duration) }
-        return TimerToken { [weak self] in _ = self?.state.withLock { $0.timers.remove(id) } }
+        let handle = state.withLock { state in
+            let deadline = (state.now + max(duration, .zero)).timerDelay
+            return state.timers.insert(TimerShard.Action(call: action), at: deadline)
+        }
+        return TimerToken { [weak self] in _ = self?.state.withLock { $0.timers.cancel(handle) } }
     }
 
     /// Runs one of the ready items, drawn at random. False if none is ready.
@@ -122,15 +125,23 @@ public final class SeededExecutor: ProcExecutor {
         let end = now + duration
         drain()
         // Ends: each round fires one timer; those that timers set lie later, and `end` stays.
-        while let action = state.withLock({ state -> (@Sendable () -> Void)? in
-            guard let next = state.timers.nextDeadline, next <= end else { return nil }
-            state.now = max(state.now, next)
-            return state.timers.popDue(at: state.now)
-        }) {
-            action()
+        while let action = state.withLock({ nextAction(&$0, until: end) }) {
+            action.call()
             drain()
         }
         state.withLock { $0.now = end }
+    }
+
+    private func nextAction(_ state: inout State, until end: Duration) -> TimerShard.Action? {
+        let last = UInt64(max(end.inNanoseconds, 0))
+        // Ends: after a look at the time of the next one, either it is handed out or the next one is later: one that was
+        // cancelled is only then known to be gone.
+        while let next = state.timers.nextExpiry, next <= last {
+            guard let due = state.timers.popDue(at: next) else { continue }
+            state.now = max(state.now, .nanoseconds(Int64(due.deadline)))
+            return due.payload
+        }
+        return nil
     }
 }
 

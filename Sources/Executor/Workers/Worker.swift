@@ -31,6 +31,8 @@ final class Worker: @unchecked Sendable {
     /// All other workers, nearest first.
     let nearest: [Int]
     let tally = WorkerTally()
+    /// The timers that the owner sets, and fires.
+    let timers: TimerShard
     /// Whether the owner is to go: it stood in for another worker, which got on.
     let isLeaving = Atomic<Bool>(false)
 
@@ -54,8 +56,17 @@ final class Worker: @unchecked Sendable {
     /// other must not starve the rest.
     private static let nextLimit = 64
 
-    init(index: Int, node: Int, queues: NodeQueues, pool: ObjectIdentifier, tiers: [Tier], nearest: [Int]) {
+    init(
+        index: Int,
+        node: Int,
+        queues: NodeQueues,
+        timers: TimerShard,
+        pool: ObjectIdentifier,
+        tiers: [Tier],
+        nearest: [Int]
+    ) {
         self.index = index
+        self.timers = timers
         self.node = node
         self.queues = queues
         self.pool = pool
@@ -126,6 +137,7 @@ final class Worker: @unchecked Sendable {
     @inline(never)
     private func takeOutOfOrder(_ turn: UInt) -> RunItem? {
         if local.pointee.order.isMeasuring(turn) { local.pointee.order.measure(turn, at: Self.now) }
+        fireTimers()
         switch local.pointee.order.first(at: turn) {
         case .urgent: return queues.high.pop()
         case .inbox: return takeFromOutside()
@@ -142,6 +154,12 @@ final class Worker: @unchecked Sendable {
         guard let item = inbox.pop() ?? queues.normal.pop() else { return nil }
         tally.injected.count()
         return item
+    }
+
+    /// Calls what is due, up to a batch. Owner only, while it runs nothing.
+    @inline(__always)
+    func fireTimers() {
+        if timers.hasSome, timers.next <= UInt(Self.now) { timers.fire(limit: PoolTimers.batch) }
     }
 
     /// Whether nothing waits for this worker alone, but for the item in `next`; may be out of date.

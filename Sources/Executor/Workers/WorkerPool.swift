@@ -29,7 +29,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     let isStopping = Atomic<Bool>(false)
     /// Whether what is still queued is killed instead of handled.
     let isDropping = Atomic<Bool>(false)
-    private let timers = TimerThread()
+    let timers: PoolTimers
     private let blocking: BlockingPool
     let staff: Locked<Staff>
     /// Processes that hold the pool; those counted in the workers' `nodes` come to it when these have ended. As long as
@@ -73,6 +73,8 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         nodeOfPU = plan.nodeOfPU
         let seatCount = placement.seats.count
         let standIns = seatCount..<(2 * seatCount)
+        let timers = PoolTimers(workers: 2 * seatCount)
+        self.timers = timers
         workers = (0..<(2 * seatCount)).map { index in
             // Who stands in for a worker begins with what the worker of its number among the seats would steal.
             let seat = placement.seats[index % seatCount]
@@ -82,6 +84,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
                 index: index,
                 node: plan.nodeOfSeat[seat.index],
                 queues: nodes[plan.nodeOfSeat[seat.index]],
+                timers: timers.shards[index],
                 pool: ObjectIdentifier(identity),
                 tiers: tiers,
                 nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index }
@@ -137,6 +140,12 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         workers.map(\.counters).filter { $0.worker < placement.seats.count || $0.polls > 0 }
     }
 
+    /// What became of the timers of each worker, by index, and at last of those that other threads set. Costs some loads a
+    /// worker; disturbs nobody.
+    public var timerCounters: [TimerCounters] {
+        timers.counters.filter { ($0.worker ?? 0) < placement.seats.count || $0.fired > 0 || $0.pending > 0 }
+    }
+
     // MARK: Life
 
     /// Starts the pool again after ``shutdown(_:)``. What processes were given meanwhile is run.
@@ -157,7 +166,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         isStopping.store(false, ordering: .sequentiallyConsistent)
         isDropping.store(false, ordering: .sequentiallyConsistent)
         staff.withLock { $0.isStopping = false }
-        timers.start()
+        timers.start { [self] index in unpark(workers[index]) }
         blocking.start()
         for seat in placement.seats {
             seatThread(on: seat.index)
@@ -180,7 +189,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     ///
     /// In this order:
     /// 1. The blocking pool takes nothing more, finishes what it has, and its threads are joined.
-    /// 2. The timer's thread is joined; timers that are left never fire.
+    /// 2. The timer's thread is joined; timers that are left do not fire, unless the pool is started again.
     /// 3. The stall watch is joined; who stands in for a stuck worker stays to the end.
     /// 4. The workers finish what is ready, or kill it: as `mode` says.
     /// 5. Each worker that finds nothing ends and is joined, and so are the heirs; those that trap on the way are
@@ -250,10 +259,22 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         add(RunItem(job, executor), executor.proc.tag)
     }
 
-    /// Calls `action` once on the timer thread, when the duration has passed; never after ``shutdown(_:)``.
+    /// Calls `action` once on the timer thread, when the duration has passed; not between ``shutdown(_:)`` and ``start()``.
+    ///
+    /// Never early; after others with an earlier deadline that the same thread set. Must not block: others wait. A trap in it
+    /// is not contained. Setting and cancelling are O(1).
     @discardableResult
     public func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
-        timers.schedule(at: MonotonicClock.now + duration, action)
+        timers.schedule(after: duration, action)
+    }
+
+    /// Calls a short `action` of the runtime's own: set on a worker, that one calls it between two turns, or the timer thread
+    /// if the worker is busy for longer than 2 ms; set elsewhere, the timer thread does.
+    @discardableResult
+    public func wake(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
+        withOwnWorker { own in
+            own.map { $0.timers.insert(after: duration, action) } ?? timers.schedule(after: duration, action)
+        }
     }
 
     /// The machine's monotonic clock: time since some moment before the program started.
