@@ -191,6 +191,7 @@ import Testing
                 var deadline = now &+ random.next() >> (64 - 1 - random.next() % bits)
                 if random.next() % 4 == 0, let other = model.randomElement(using: &random) { deadline = other.deadline }
                 if random.next() % 16 == 0 { deadline = random.next() % (now + 1) }
+                deadline = min(deadline, UInt64(Int64.max))
                 if random.next() % 2 == 0 { wheel.advance(to: now) }
                 model.append((deadline, number, wheel.insert(number, at: deadline)))
             case 5, 6: handOut(at: now + random.next() >> (64 - random.next() % bits), atMost: Int(random.next() % 4))

@@ -21,7 +21,7 @@ struct IntervalSchedule {
         // One that is due at this very moment has not passed.
         let (first, isOver) = last.addingReportingOverflow(period)
         guard !isOver else { return (.max, 0) }
-        let missed = first < now ? (now - first + period - 1) / period : 0
+        let missed = first < now ? (now - last - 1) / period : 0
         let (moment, isBeyond) = first.addingReportingOverflow(missed * period)
         last = isBeyond ? .max : moment
         return (last, Int(missed))
