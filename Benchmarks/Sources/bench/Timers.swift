@@ -110,9 +110,8 @@ private struct TimerSetter: Reactive {
         let tally = FireTally(.max)
         var tokens: [TimerToken] = []
         tokens.reserveCapacity(count)
-        for number in 0..<count {
-            tokens.append(executor.wake(after: .seconds(3600) + .microseconds(number & 0xfffff)) { tally.note() })
-        }
+        let times = (0..<64).map { Duration.seconds(3600) + .milliseconds(937 * $0) }
+        for number in 0..<count { tokens.append(executor.wake(after: times[number & 63]) { tally.note() }) }
         for token in tokens { token.cancel() }
         let gate = self.gate
         Task { await gate.open() }

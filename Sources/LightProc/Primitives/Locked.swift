@@ -2,21 +2,24 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-import CLightProc
-import Glibc
+public import CLightProc
+public import Glibc
 
 /// A value that is only reachable while a lock is held.
 ///
 /// The lock is a pthread mutex: ThreadSanitizer understands it, which it does not of `Synchronization.Mutex` on Linux.
 /// Code under the lock never calls user code and never awaits; a trap under it cannot be contained, because the others
 /// would wait for the lock for ever (the thread's critical depth tells the signal handler so).
+@usableFromInline
 package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
     // Sendable: `value` is touched only between lock and unlock.
-    private struct Storage: ~Copyable {
-        var mutex = pthread_mutex_t()
-        var value: Value
+    @usableFromInline
+    struct Storage: ~Copyable {
+        @usableFromInline var mutex = pthread_mutex_t()
+        @usableFromInline var value: Value
+        init(value: consuming Value) { self.value = value }
     }
-    private let storage: UnsafeMutablePointer<Storage>
+    @usableFromInline let storage: UnsafeMutablePointer<Storage>
 
     /// - Parameter onOwnCacheLines: Whether nothing else is to share the cache lines of lock and value.
     package init(_ value: consuming sending Value, onOwnCacheLines: Bool = false) {
@@ -38,6 +41,7 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
     }
 
     /// Calls `body` with the value while the lock is held.
+    @inlinable @inline(__always)
     package func withLock<Result, Failure: Error>(
         _ body: (inout Value) throws(Failure) -> Result
     ) throws(Failure) -> Result {
