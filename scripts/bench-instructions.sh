@@ -18,7 +18,7 @@ command -v valgrind >/dev/null || {
 small=${OPERATIONS:-20000}
 large=$((3 * small))
 
-swift build --quiet -c release --disable-build-manifest-caching --package-path Benchmarks
+swift build --quiet -c release --disable-build-manifest-caching --package-path Benchmarks --product bench
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 # Symbols of functions stay, for the list of functions.

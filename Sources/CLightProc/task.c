@@ -202,5 +202,3 @@ uint32_t crt_strand(void *lost) {
     }
     return news;
 }
-
-void *crt_currentTask(void) { return swift_task_getCurrent(); }

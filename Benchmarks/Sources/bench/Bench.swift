@@ -9,9 +9,10 @@ import Runtime
 
 /// Runs scenarios several times and prints the median, the fastest and the slowest, in nanoseconds an operation.
 ///
-/// `bench [--workers N] [--runs N] [--scale N] [--operations N] [--counts | --memory] [NAME ...]`. With `--counts` it
+/// `bench [--workers N] [--runs N] [--scale N] [--operations N] [--counts | --memory | --timers] [NAME ...]`. With `--counts` it
 /// prints allocations an operation instead: the difference between a run and one of twice the size, so that what is made
-/// once does not count. With `--memory` it prints what a million idle processes occupy. `--operations` replaces the
+/// once does not count. With `--memory` it prints what a million idle processes occupy, with `--timers` what as many timers
+/// cost and how late they are. `--operations` replaces the
 /// number of operations of each run, for tools that slow the program down. CPU time of the whole process stands beside
 /// wall time: on a shared machine it is the steadier of the two.
 @main
@@ -59,6 +60,7 @@ struct BenchCommand {
     private var operations: Int?
     private var countsAllocations = false
     private var measuresMemory = false
+    private var measuresTimers = false
     private var names: [String] = []
 
     init(arguments: [String]) {
@@ -71,6 +73,7 @@ struct BenchCommand {
             case "--operations": operations = Self.number(argument, rest.popFirst())
             case "--counts": countsAllocations = true
             case "--memory": measuresMemory = true
+            case "--timers": measuresTimers = true
             case _ where argument.hasPrefix("-"): Self.fail("unknown option \(argument)")
             default: names.append(argument)
             }
@@ -101,6 +104,7 @@ struct BenchCommand {
         var log = Logger(label: "bench")
         log.logLevel = .error
         let system = BastionSystem(executor: pool, log: log)
+        if measuresTimers { return await TimerFigures.print(system, pool, operations ?? 1_000_000) }
         if countsAllocations || measuresMemory {
             if countsAllocations {
                 await printAllocations(system)

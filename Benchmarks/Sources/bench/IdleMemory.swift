@@ -66,7 +66,7 @@ enum IdleMemory {
         return (residentBytes() - before) / count
     }
 
-    private static func residentBytes() -> Int {
+    static func residentBytes() -> Int {
         // "size resident shared ...", in pages.
         guard let file = fopen("/proc/self/statm", "r") else { return 0 }
         defer { fclose(file) }

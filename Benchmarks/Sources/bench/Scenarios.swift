@@ -110,7 +110,7 @@ struct Trapping: Sendable {
 @inline(never) func opaque<T>(_ value: T) -> T { value }
 
 extension Scenario {
-    static let all: [Scenario] = [
+    static let processes: [Scenario] = [
         Scenario(name: "floor_ping_pong", unit: "message, no runtime", operations: 4_000_000) { _, count in
             Floor.pingPong(count)
         },

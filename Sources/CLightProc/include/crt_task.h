@@ -64,6 +64,3 @@ void crt_countChild(void *job);
 
 /// A task will never go on, and so no task that awaits it will. Returns how many counted tasks this is news about.
 uint32_t crt_strand(void *task);
-
-/// The calling thread's current task, or NULL.
-void *crt_currentTask(void);

@@ -34,8 +34,8 @@ public final class SeededExecutor: ProcExecutor {
         /// Which worker the thread that drives the executor is at the moment.
         var running: Int?
     }
-    private struct Time {
-        var timers = TimerQueue<@Sendable () -> Void>()
+    private struct Time: ~Copyable {
+        var timers = TimerWheel<TimerShard.Action>()
         var now = Duration.zero
     }
 
@@ -74,6 +74,8 @@ public final class SeededExecutor: ProcExecutor {
             placement,
             plan,
             standInCount: 0,
+            // Never used: timers here are of virtual time.
+            timers: PoolTimers(workers: placement.seats.count),
             // Turns seem to take long for a while, and short again: workers order their queues by that.
             clock: { random.tick() },
             nearNode: { random.below(plan.count) }
@@ -292,22 +294,33 @@ public final class SeededExecutor: ProcExecutor {
     /// Calls `action` once, on the thread that advances virtual time past the duration.
     @discardableResult
     public func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
-        let id = time.withLock { $0.timers.insert(action, at: $0.now + duration) }
-        return TimerToken { [weak self] in _ = self?.time.withLock { $0.timers.remove(id) } }
+        let handle = time.withLock { time in
+            let deadline = (time.now + max(duration, .zero)).timerDelay
+            return time.timers.insert(TimerShard.Action(call: action), at: deadline)
+        }
+        return TimerToken { [weak self] in _ = self?.time.withLock { $0.timers.cancel(handle) } }
     }
 
-    /// When the next timer fires; nil if none is set.
-    public var nextTimer: Duration? { time.withLock { $0.timers.nextDeadline } }
+    /// No timer fires before; nil if none is set.
+    public var nextTimer: Duration? { time.withLock { $0.timers.nextExpiry.map { .nanoseconds(Int64($0)) } } }
 
     /// Fires the next timer, if it is due by `end`, and lets time pass until then.
     package func fireTimer(by end: Duration) -> Bool {
-        let action = time.withLock { time -> (@Sendable () -> Void)? in
-            guard let next = time.timers.nextDeadline, next <= end else { return nil }
-            time.now = max(time.now, next)
-            return time.timers.popDue(at: time.now)
-        }
-        action?()
+        let action = time.withLock { nextAction(&$0, by: end) }
+        action?.call()
         return action != nil
+    }
+
+    private func nextAction(_ time: inout Time, by end: Duration) -> TimerShard.Action? {
+        let last = UInt64(max(end.inNanoseconds, 0))
+        // Ends: after a look at the time of the next one, either it is handed out or the next one is later: one that was
+        // cancelled is only then known to be gone.
+        while let next = time.timers.nextExpiry, next <= last {
+            guard let due = time.timers.popDue(at: next) else { continue }
+            time.now = max(time.now, .nanoseconds(Int64(due.deadline)))
+            return due.payload
+        }
+        return nil
     }
 
     /// Lets time pass to `end`, with no timer in between.

@@ -27,12 +27,12 @@ final class BlockingPool: ProcScheduler, TrapOwner {
     /// Counts changes that `shutdown` may wait for.
     private let changes = FutexWord()
     private let sleepers = Locked<[Int: Sleeper]>([:])
-    private let timers: TimerThread
+    private let timers: PoolTimers
     private let maximumThreads: Int
     /// How long a thread without work stays.
     private static let idleTime = Duration.seconds(10)
 
-    init(timers: TimerThread, maximumThreads: Int) {
+    init(timers: PoolTimers, maximumThreads: Int) {
         precondition(maximumThreads > 0, "maximumBlockingThreads must be positive, got \(maximumThreads)")
         self.timers = timers
         self.maximumThreads = maximumThreads
@@ -43,7 +43,7 @@ final class BlockingPool: ProcScheduler, TrapOwner {
     func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) { add(RunItem(job, executor)) }
 
     func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
-        timers.schedule(at: MonotonicClock.now + duration, action)
+        timers.schedule(after: duration, action)
     }
 
     var now: Duration { MonotonicClock.now }

@@ -25,12 +25,14 @@ final class RunQueues: Sendable {
 
     /// - Parameters:
     ///   - standInCount: How many workers may stand in for others; at most one per seat.
+    ///   - timers: A wheel for each worker and each who stands in.
     ///   - clock: By which workers measure their turns; nil: the machine's.
     ///   - nearNode: The node that the calling thread is on; not asked where there is one node only.
     init(
         _ placement: Placement,
         _ plan: NodePlan,
         standInCount: Int,
+        timers: PoolTimers,
         clock: (@Sendable () -> UInt64)? = nil,
         nearNode: @escaping @Sendable () -> Int
     ) {
@@ -51,6 +53,7 @@ final class RunQueues: Sendable {
                 index: index,
                 node: plan.nodeOfSeat[seat.index],
                 queues: nodes[plan.nodeOfSeat[seat.index]],
+                timers: timers.shards[index],
                 pool: ObjectIdentifier(identity),
                 tiers: tiers,
                 nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index },
@@ -281,6 +284,7 @@ final class RunQueues: Sendable {
     /// Puts a worker that was woken back to work, as a searcher; returns what it was woken for, if that is still there.
     func getUp(_ worker: Worker) -> RunItem? {
         worker.local.pointee.isSearching = true
+        worker.fireTimers()
         // Before the word says that this worker is awake: what it was woken for nobody else is to take.
         let item = worker.take()
         worker.parking.set(0)

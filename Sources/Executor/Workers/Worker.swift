@@ -31,6 +31,8 @@ final class Worker: @unchecked Sendable {
     /// All other workers, nearest first.
     let nearest: [Int]
     let tally = WorkerTally()
+    /// The timers that the owner sets, and fires.
+    let timers: TimerShard
     /// By which turns are measured; nil: the machine's.
     private let clock: (@Sendable () -> UInt64)?
     /// Whether the owner is to go: it stood in for another worker, which got on.
@@ -60,12 +62,14 @@ final class Worker: @unchecked Sendable {
         index: Int,
         node: Int,
         queues: NodeQueues,
+        timers: TimerShard,
         pool: ObjectIdentifier,
         tiers: [Tier],
         nearest: [Int],
         clock: (@Sendable () -> UInt64)? = nil
     ) {
         self.index = index
+        self.timers = timers
         self.node = node
         self.queues = queues
         self.pool = pool
@@ -137,6 +141,7 @@ final class Worker: @unchecked Sendable {
     @inline(never)
     private func takeOutOfOrder(_ turn: UInt) -> RunItem? {
         if local.pointee.order.isMeasuring(turn) { local.pointee.order.measure(turn, at: now) }
+        fireTimers()
         switch local.pointee.order.first(at: turn) {
         case .urgent: return queues.high.pop()
         case .inbox: return takeFromOutside()
@@ -153,6 +158,12 @@ final class Worker: @unchecked Sendable {
         guard let item = inbox.pop() ?? queues.normal.pop() else { return nil }
         tally.injected.count()
         return item
+    }
+
+    /// Calls what is due, up to a batch. Owner only, while it runs nothing.
+    @inline(__always)
+    func fireTimers() {
+        if timers.hasSome, timers.next <= UInt(Self.now) { timers.fire(limit: PoolTimers.batch) }
     }
 
     /// Whether nothing waits for this worker alone, but for the item in `next`; may be out of date.

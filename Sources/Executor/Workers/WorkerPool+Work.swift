@@ -11,7 +11,7 @@ extension WorkerPool {
         take(worker, for: thread)
         worker.noteAwake()
         // The predecessor on this seat may have trapped as a searcher only in user code, where nobody searches.
-        while let item = worker.take() ?? queues.search(worker) ?? sleep(worker) {
+        while let item = worker.take() ?? takeTimed(worker) ?? queues.search(worker) ?? sleep(worker) {
             if isDropping.load(ordering: .relaxed) { item.kill() }
             if thread.run(item) { queues.requeue(item, worker) }
             // ordering: relaxed: it may take another turn.
@@ -19,6 +19,14 @@ extension WorkerPool {
         }
         if worker.index >= placement.seats.count { handOver(worker) }
         worker.noteSleep()
+    }
+
+    /// What a timer has made ready, when there is nothing else: before others are robbed.
+    @inline(__always)
+    private func takeTimed(_ worker: Worker) -> RunItem? {
+        guard worker.timers.hasSome else { return nil }
+        worker.fireTimers()
+        return worker.takeOwn()
     }
 
     /// Sleeps until there is something to search for. Returns nil when the pool is stopping and nothing is left.
@@ -33,13 +41,31 @@ extension WorkerPool {
             }
             if worker.parking.value == 1 {
                 worker.noteSleep()
-                // Ends: whoever takes this worker off the list of sleepers changes the word first.
-                while worker.parking.value == 1 { worker.parking.blockingWait(while: 1) }
+                waitUntilWoken(worker)
                 worker.noteAwake()
                 stirWatch()
             }
             if let item = queues.getUp(worker) ?? queues.search(worker) { return item }
             if isStopping { return nil }
+        }
+    }
+
+    /// Sleeps until another thread takes this worker off the list of sleepers, or one of its timers does.
+    private func waitUntilWoken(_ worker: Worker) {
+        // Ends: whoever takes this worker off the list changes the word first.
+        while worker.parking.value == 1 {
+            // After the word says that this worker sleeps: see `PoolTimers`.
+            let next = timers.isStopped ? .max : worker.timers.next
+            if next == .max {
+                worker.parking.blockingWait(while: 1)
+                continue
+            }
+            let now = UInt(Worker.now)
+            if next > now {
+                worker.parking.blockingWait(while: 1, timeout: .nanoseconds(Int64(clamping: next - now)))
+            } else if worker.parking.compareExchange(1, 2) {
+                queues.idle.endSleep(toSearch: true)
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     let isStopping = Atomic<Bool>(false)
     /// Whether what is still queued is killed instead of handled.
     let isDropping = Atomic<Bool>(false)
-    private let timers = TimerThread()
+    let timers: PoolTimers
     private let blocking: BlockingPool
     let staff: Locked<Staff>
     /// Processes that hold the pool; those counted in the workers' `nodes` come to it when these have ended. As long as
@@ -60,7 +60,9 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         watch = stallThreshold.map { StallWatch(threshold: $0) }
         let plan = NodePlan(placement)
         let seatCount = placement.seats.count
-        queues = RunQueues(placement, plan, standInCount: seatCount) {
+        let timers = PoolTimers(workers: 2 * seatCount)
+        self.timers = timers
+        queues = RunQueues(placement, plan, standInCount: seatCount, timers: timers) {
             ThreadPlacement.currentPU().flatMap { plan.nodeOfPU[$0] } ?? 0
         }
         blocking = BlockingPool(timers: timers, maximumThreads: maximumBlockingThreads)
@@ -108,6 +110,12 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         workers.map(\.counters).filter { $0.worker < placement.seats.count || $0.polls > 0 }
     }
 
+    /// What became of the timers of each worker, by index, and at last of those that other threads set. Costs some loads a
+    /// worker; disturbs nobody.
+    public var timerCounters: [TimerCounters] {
+        timers.counters.filter { ($0.worker ?? 0) < placement.seats.count || $0.fired > 0 || $0.pending > 0 }
+    }
+
     // MARK: Life
 
     /// Starts the pool again after ``shutdown(_:)``. What processes were given meanwhile is run.
@@ -128,7 +136,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         isStopping.store(false, ordering: .sequentiallyConsistent)
         isDropping.store(false, ordering: .sequentiallyConsistent)
         staff.withLock { $0.isStopping = false }
-        timers.start()
+        timers.start { [self] index in queues.unpark(queues.workers[index]) }
         blocking.start()
         for seat in placement.seats {
             seatThread(on: seat.index)
@@ -151,7 +159,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     ///
     /// In this order:
     /// 1. The blocking pool takes nothing more, finishes what it has, and its threads are joined.
-    /// 2. The timer's thread is joined; timers that are left never fire.
+    /// 2. The timer's thread is joined; timers that are left do not fire, unless the pool is started again.
     /// 3. The stall watch is joined; who stands in for a stuck worker stays to the end.
     /// 4. The workers finish what is ready, or kill it: as `mode` says.
     /// 5. Each worker that finds nothing ends and is joined, and so are the heirs; those that trap on the way are
@@ -221,10 +229,22 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         queues.add(job, of: executor)
     }
 
-    /// Calls `action` once on the timer thread, when the duration has passed; never after ``shutdown(_:)``.
+    /// Calls `action` once on the timer thread, when the duration has passed; not between ``shutdown(_:)`` and ``start()``.
+    ///
+    /// Never early; after others with an earlier deadline that the same thread set. Must not block: others wait. A trap in it
+    /// is not contained. Setting and cancelling are O(1).
     @discardableResult
     public func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
-        timers.schedule(at: MonotonicClock.now + duration, action)
+        timers.schedule(after: duration, action)
+    }
+
+    /// Calls a short `action` of the runtime's own: set on a worker, that one calls it between two turns, or the timer thread
+    /// if the worker is busy for longer than 2 ms; set elsewhere, the timer thread does.
+    @discardableResult
+    public func wake(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
+        queues.withOwnWorker { own in
+            own.map { $0.timers.insert(after: duration, action) } ?? timers.schedule(after: duration, action)
+        }
     }
 
     /// The machine's monotonic clock: time since some moment before the program started.

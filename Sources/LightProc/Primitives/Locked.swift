@@ -2,24 +2,32 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-import CLightProc
-import Glibc
+public import CLightProc
+public import Glibc
 
 /// A value that is only reachable while a lock is held.
 ///
 /// The lock is a pthread mutex: ThreadSanitizer understands it, which it does not of `Synchronization.Mutex` on Linux.
 /// Code under the lock never calls user code and never awaits; a trap under it cannot be contained, because the others
 /// would wait for the lock for ever (the thread's critical depth tells the signal handler so).
-package struct Locked<Value>: ~Copyable, @unchecked Sendable {
+@usableFromInline
+package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
     // Sendable: `value` is touched only between lock and unlock.
-    private struct Storage {
-        var mutex = pthread_mutex_t()
-        var value: Value
+    @usableFromInline
+    struct Storage: ~Copyable {
+        @usableFromInline var mutex = pthread_mutex_t()
+        @usableFromInline var value: Value
+        init(value: consuming Value) { self.value = value }
     }
-    private let storage: UnsafeMutablePointer<Storage>
+    @usableFromInline let storage: UnsafeMutablePointer<Storage>
 
-    package init(_ value: sending Value) {
-        storage = .allocate(capacity: 1)
+    /// - Parameter onOwnCacheLines: Whether nothing else is to share the cache lines of lock and value.
+    package init(_ value: consuming sending Value, onOwnCacheLines: Bool = false) {
+        // Lines of 64 bytes, which processors fetch in pairs.
+        let alignment = max(MemoryLayout<Storage>.alignment, onOwnCacheLines ? 128 : 16)
+        let size = (MemoryLayout<Storage>.size + alignment - 1) / alignment * alignment
+        storage = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: alignment)
+            .bindMemory(to: Storage.self, capacity: 1)
         storage.initialize(to: Storage(value: value))
         let status = pthread_mutex_init(&storage.pointee.mutex, nil)
         // Default attributes can only fail for lack of memory, and then malloc above failed first.
@@ -29,10 +37,11 @@ package struct Locked<Value>: ~Copyable, @unchecked Sendable {
     deinit {
         pthread_mutex_destroy(&storage.pointee.mutex)
         storage.deinitialize(count: 1)
-        storage.deallocate()
+        UnsafeMutableRawPointer(storage).deallocate()
     }
 
     /// Calls `body` with the value while the lock is held.
+    @inlinable @inline(__always)
     package func withLock<Result, Failure: Error>(
         _ body: (inout Value) throws(Failure) -> Result
     ) throws(Failure) -> Result {

@@ -89,7 +89,7 @@ extension LightProc {
     func startDeadline(_ incarnation: UInt32, unlessRunning: Bool = false) {
         let (time, isRunning) = side.content.withLock { ($0.shutdownTime, $0.deadline != nil) }
         if isRunning, unlessRunning { return }
-        let token = scheduler.schedule(after: time) { [weak self] in self?.deadlinePassed(incarnation) }
+        let token = scheduler.wake(after: time) { [weak self] in self?.deadlinePassed(incarnation) }
         let superfluous: TimerToken? = side.content.withLock { content in
             // Sealed meanwhile: whoever cleans up takes back what he finds here, and must not find it too late.
             let state = self.state

@@ -127,7 +127,7 @@ extension LightProc {
             return try await DeadlineScope.$current.withValue(scope) { try await body() }
         }
         let gate = DeadlineGate()
-        let timer = scheduler.schedule(after: timeout) { gate.open(.timeIsUp) }
+        let timer = scheduler.wake(after: timeout) { gate.open(.timeIsUp) }
         defer { timer.cancel() }
         do {
             return try await withThrowingTaskGroup(of: Result.self) { group in

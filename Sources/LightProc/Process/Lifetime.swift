@@ -34,7 +34,7 @@ extension LightProc {
     func startLifetime(_ incarnation: UInt32) {
         guard let side = existingSide, let limit = side.content.withLock({ $0.lifetime?.limit }) else { return }
         let end = scheduler.now + limit
-        let timer = scheduler.schedule(after: limit) { [weak self] in
+        let timer = scheduler.wake(after: limit) { [weak self] in
             self?.end(incarnation, for: .deadlineExceeded(limit))
         }
         side.content.withLock { $0.lifetime?.began(until: end, timer: timer) }

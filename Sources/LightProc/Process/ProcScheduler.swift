@@ -16,6 +16,13 @@ public protocol ProcScheduler: AnyObject, Sendable {
     @discardableResult
     func schedule(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken
 
+    /// Calls a short `action` of the runtime's own once, not before the duration has passed. On whatever thread of the
+    /// scheduler is at hand, a worker between two turns among them; user code must not be called in it.
+    ///
+    /// By default as `schedule(after:_:)`.
+    @discardableResult
+    func wake(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken
+
     /// Time since an arbitrary beginning; virtual under the seeded executor.
     var now: Duration { get }
 
@@ -27,6 +34,12 @@ public protocol ProcScheduler: AnyObject, Sendable {
 }
 
 extension ProcScheduler {
+    /// Like any other timer.
+    @discardableResult
+    public func wake(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
+        schedule(after: duration, action)
+    }
+
     /// Retains the scheduler.
     public func hold() { _ = Unmanaged.passRetained(self) }
 
@@ -36,12 +49,33 @@ extension ProcScheduler {
 
 /// A timer that can be cancelled.
 public struct TimerToken: Sendable {
-    private let cancelAction: @Sendable () -> Void
+    private enum Way: Sendable {
+        case call(@Sendable () -> Void)
+        case timer(any TimerHost, UInt64)
+    }
+    private let way: Way
+
     /// Creates a token around what takes the timer back; that may be called from any thread, and more than once.
-    public init(cancel: @escaping @Sendable () -> Void) { cancelAction = cancel }
+    public init(cancel: @escaping @Sendable () -> Void) { way = .call(cancel) }
+
+    /// Creates a token for a timer of a host; allocates nothing.
+    package init(_ host: any TimerHost, _ handle: UInt64) { way = .timer(host, handle) }
 
     /// Keeps the action from being called, unless that has begun. Any thread; harmless when repeated.
-    public func cancel() { cancelAction() }
+    ///
+    /// When it returns, and the action was not called, what the action held is released.
+    public func cancel() {
+        switch way {
+        case .call(let cancel): cancel()
+        case .timer(let host, let handle): host.cancelTimer(handle)
+        }
+    }
+}
+
+/// Who keeps timers and knows them by a number.
+package protocol TimerHost: AnyObject, Sendable {
+    /// Does nothing if the timer has fired, or was cancelled.
+    func cancelTimer(_ handle: UInt64)
 }
 
 /// Who decides what happens after a process ended: a supervisor.

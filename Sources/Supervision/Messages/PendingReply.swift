@@ -95,7 +95,7 @@ final class Ask<Value: Sendable>: MessageReceipt, WaitingAsk, @unchecked Sendabl
     }
 
     func startTimer(_ time: Duration) {
-        let token = proc.scheduler.schedule(after: time) { [weak self] in
+        let token = proc.scheduler.wake(after: time) { [weak self] in
             guard let self else { return }
             self.settle(.failure(AskError(.timeout, process: self.proc.id)))
         }

@@ -131,7 +131,7 @@ public struct Context: Sendable {
 
     /// Waits until this process is asked to stop.
     public func untilStopped() async {
-        let gate = StopGate()
+        let gate = SleepGate()
         await withTaskCancellationHandler {
             await withUnsafeContinuation { gate.wait($0) }
         } onCancel: {
@@ -139,20 +139,20 @@ public struct Context: Sendable {
         }
     }
 
-    /// Waits for a time of the executor's clock, which is virtual in tests.
+    /// Waits for a time of the executor's clock, which is virtual in tests. Never returns early.
     ///
-    /// - Throws: `CancellationError` when the process is asked to stop meanwhile.
+    /// - Throws: `CancellationError` when the process is asked to stop meanwhile, or was before.
     public func sleep(for duration: Duration) async throws {
-        let gate = StopGate()
-        let timer = proc.scheduler.schedule(after: duration) { gate.open() }
-        await withTaskCancellationHandler {
-            await withUnsafeContinuation { gate.wait($0) }
-        } onCancel: {
-            timer.cancel()
-            gate.open()
-        }
-        try Task.checkCancellation()
+        try await proc.scheduler.sleep(for: duration)
     }
+
+    /// The executor's time as a clock of Swift's; virtual in tests.
+    public var clock: BastionClock { proc.scheduler.clock }
+
+    /// Moments at a fixed rate, the first one period from now, until the process is asked to stop.
+    ///
+    /// Those that this process is too busy for are skipped, and counted in the next; see ``Ticks``.
+    public func ticks(every period: Duration) -> Ticks { clock.ticks(every: period) }
 
     /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
     ///
@@ -241,33 +241,5 @@ public struct Context: Sendable {
                 body: body
             )
         }.group(name)
-    }
-}
-
-/// Something one task waits for, and whoever comes first opens.
-private final class StopGate: Sendable {
-    private enum State {
-        case closed
-        case waiting(UnsafeContinuation<Void, Never>)
-        case open
-    }
-    private let state = Locked(State.closed)
-
-    func wait(_ continuation: UnsafeContinuation<Void, Never>) {
-        let isOpen = state.withLock { state in
-            if case .open = state { return true }
-            state = .waiting(continuation)
-            return false
-        }
-        if isOpen { continuation.resume() }
-    }
-
-    func open() {
-        let waiting = state.withLock { state -> UnsafeContinuation<Void, Never>? in
-            defer { state = .open }
-            guard case .waiting(let continuation) = state else { return nil }
-            return continuation
-        }
-        waiting?.resume()
     }
 }

@@ -93,7 +93,7 @@ final class Supervisor: Sendable {
                 if child.proc.restarts > 0 || child.proc.lastExit != nil { system.countRestart() }
                 child.proc.restart()
             case .wait(let id, let generation, let delay):
-                system.executor.schedule(after: delay) { [self] in send(.elapsed(id, generation: generation)) }
+                system.executor.wake(after: delay) { [self] in send(.elapsed(id, generation: generation)) }
             case .stop(let id):
                 body.children[id]?.proc.stop()
             case .forget(let id):

@@ -1,0 +1,1 @@
+../../../Sources/Executor/Timers/TimerAlarm.swift
