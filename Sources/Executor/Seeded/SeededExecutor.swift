@@ -83,7 +83,7 @@ public final class SeededExecutor: ProcExecutor {
             case .job(let job, let executor):
                 record.pointee.process = Unmanaged.passUnretained(executor.takeUnretainedValue().proc).toOpaque()
                 executor.takeRetainedValue().run(job)
-            case .plain:
+            case .plain, .global:
                 preconditionFailure("impossible: only jobs of processes are queued here")
             }
             return false

@@ -77,7 +77,7 @@ extension WorkerPool {
         let priority =
             switch item.content {
             case .proc(let proc): proc._withUnsafeGuaranteedRef { $0.tag.priority }
-            case .job, .plain: ProcPriority.normal
+            case .job, .plain, .global: ProcPriority.normal
             }
         if priority == .normal { return push(item, worker) }
         add(item, priority, node: worker.node, near: worker)

@@ -19,6 +19,9 @@ public protocol ProcScheduler: AnyObject, Sendable {
     /// Time since an arbitrary beginning; virtual under the seeded executor.
     var now: Duration { get }
 
+    /// Where work goes that blocks its thread; by default here.
+    var blockingScheduler: any ProcScheduler { get }
+
     /// A process was made that this scheduler must outlive, until `letGo`. Any thread. By default retains the scheduler.
     func hold()
 
@@ -27,6 +30,9 @@ public protocol ProcScheduler: AnyObject, Sendable {
 }
 
 extension ProcScheduler {
+    /// This scheduler itself.
+    public var blockingScheduler: any ProcScheduler { self }
+
     /// Retains the scheduler.
     public func hold() { _ = Unmanaged.passRetained(self) }
 
