@@ -156,6 +156,7 @@ import Testing
                     if Int.random(in: 0..<8, using: &random) == 0 {
                         #expect(queues.change { $0.leave(thread, of: node) }, "seed \(seed)")
                         threads[thread] = nil
+                        if queues.value.isBehind(at: now) { isWatched = true }
                     }
                 }
             }

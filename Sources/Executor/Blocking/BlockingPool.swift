@@ -214,7 +214,7 @@ final class BlockingPool: ProcScheduler, TrapOwner {
             switch next {
             case .job(let item):
                 if isDropping { item.kill() }
-                if thread.run(item) { add(item, to: member.node) }
+                run(item, on: thread, member.node)
                 hasJob = true
             case .sleep:
                 if sleep(thread, as: member) == .leave { return }
@@ -223,6 +223,14 @@ final class BlockingPool: ProcScheduler, TrapOwner {
             }
         }
     }
+
+    /// Runs an item to its end: its last turn is not to wait behind jobs that take long. After many turns others come first.
+    private func run(_ item: RunItem, on thread: WorkerThread, _ node: Int) {
+        for _ in 0..<Self.turnsInARow where !thread.run(item) { return }
+        add(item, to: node)
+    }
+
+    private static let turnsInARow = 16
 
     private enum AfterSleep {
         case work
@@ -238,24 +246,27 @@ final class BlockingPool: ProcScheduler, TrapOwner {
             member.word.blockingWait(while: 0, timeout: left)
         }
         if member.word.exchange(0) == 1 { return .work }
-        let before = withShared { shared -> [WorkerThread]? in
+        let now = MonotonicClock.now
+        let leaving = withShared { shared -> (before: [WorkerThread], mustCall: Bool)? in
             // Not on the list any more: somebody is about to wake this thread.
             guard shared.queues.leave(member.index, of: member.node) else { return nil }
             shared.threads[member.index] = nil
             let before = shared.left
             shared.left = [thread]
-            return before
+            // There is room for a thread of another node.
+            return (before, shared.queues.isBehind(at: now) && watch(&shared))
         }
-        guard let before else {
+        guard let leaving else {
             // Ends: see above.
             while member.word.exchange(0) == 0 { member.word.blockingWait(while: 0) }
             return .work
         }
         // Each sees off who left before it, so that idle threads occupy nothing.
-        for thread in before {
+        for thread in leaving.before {
             thread.join()
             thread.stack.unmap()
         }
+        if leaving.mustCall { callScout() }
         changed()
         return .leave
     }
@@ -401,14 +412,15 @@ final class BlockingPool: ProcScheduler, TrapOwner {
 
     func replace(_ thread: WorkerThread) {
         let now = MonotonicClock.now
-        let isNeeded = withShared { shared -> Bool in
+        let (isNeeded, mustCall) = withShared { shared -> (Bool, Bool) in
             shared.pendingTraps += 1
             if let index = shared.threads.first(where: { $0.value.thread === thread })?.key { shared.threads[index] = nil }
-            guard shared.queues.trapped(on: thread.seat, at: now) else { return false }
-            shared.queues.hire(for: thread.seat)
-            return true
+            let isNeeded = shared.queues.trapped(on: thread.seat, at: now)
+            if isNeeded { shared.queues.hire(for: thread.seat) }
+            return (isNeeded, shared.queues.isBehind(at: now) && watch(&shared))
         }
         if isNeeded { employ(on: thread.seat) }
+        if mustCall { callScout() }
     }
 
     func retire(_ thread: WorkerThread) {

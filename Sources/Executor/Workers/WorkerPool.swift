@@ -181,7 +181,11 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             provideHeir(for: seat.index)
         }
         watch?.start(self, workers: workers.count)
+        GlobalExecutor.shared.open(self)
     }
+
+    /// Calls `body` if the pool runs, and keeps it from being shut down meanwhile.
+    func whileRunning(_ body: () -> Void) { isRunning.withLock { if $0 { body() } } }
 
     /// What becomes of what waits to be run when the pool is shut down.
     public enum ShutdownMode: Sendable {
@@ -195,7 +199,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// Ends the pool and joins all of its threads. Call it from a thread that is not a worker.
     ///
-    /// In this order:
+    /// In this order (of the global executor, tasks of the program go elsewhere first):
     /// 1. The blocking pool finishes what it has, or kills what waits, as `mode` says, and its threads are joined. A closure
     ///    that runs is waited for, whatever the mode. What comes later waits for ``start()``.
     /// 2. The timer's thread is joined; timers that are left never fire.
@@ -216,6 +220,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             precondition(isRunning, "the pool was shut down before; call shutdown() once for each start()")
             isRunning = false
         }
+        GlobalExecutor.shared.close(self)
         // ordering: sequentiallyConsistent: set before the sleepers are woken; read by each before it sleeps.
         isDropping.store(mode == .drop, ordering: .sequentiallyConsistent)
         blocking.shutdown(dropping: mode == .drop)
