@@ -23,16 +23,21 @@ actor Counter {
     }
 }
 
+/// Where an actor ran that many child tasks called at a time.
+nonisolated func namesOfCallers() async -> Set<String> {
+    let counter = Counter()
+    return await withTaskGroup(of: String.self) { group in
+        for _ in 0..<100 { group.addTask { await counter.next().1 } }
+        return await group.reduce(into: Set()) { $0.insert($1) }
+    }
+}
+
 @MainActor func check(_ pool: WorkerPool) async throws {
     // The first task of the program.
     let first = await Task.detached { threadName() }.value
     precondition(first == "bastion-worker", "a task ran on \(first)")
 
-    let counter = Counter()
-    let names = await withTaskGroup(of: String.self) { group in
-        for _ in 0..<100 { group.addTask { await counter.next().1 } }
-        return await group.reduce(into: Set()) { $0.insert($1) }
-    }
+    let names = await namesOfCallers()
     precondition(names == ["bastion-worker"], "an actor ran on \(names)")
 
     let woken = try await Task.detached {
