@@ -26,7 +26,9 @@ import Testing
         let growth = Ref(BlockingGrowth())
         #expect(growth.change { $0.jobAdded(Self.load(threads: 0, queued: 1, waited: .zero), at: .zero) } == 1)
         #expect(growth.change { $0.jobAdded(Self.load(threads: 0, queued: 1, waited: .zero, room: 0), at: .zero) } == 0)
-        #expect(growth.change { $0.jobAdded(Self.load(threads: 1, available: 1, queued: 1, waited: .zero), at: .zero) } == 0)
+        #expect(
+            growth.change { $0.jobAdded(Self.load(threads: 1, available: 1, queued: 1, waited: .zero), at: .zero) } == 0
+        )
         #expect(growth.change { $0.jobAdded(Self.load(threads: 1, queued: 9, waited: .zero), at: .zero) } == 0)
     }
 
@@ -74,7 +76,10 @@ import Testing
         let growth = Ref(BlockingGrowth())
         let load = Self.load(threads: 2, queued: 10, waited: .milliseconds(5))
         // Nobody had looked before.
-        #expect(growth.change { $0.look(load, at: .seconds(1), allSleep: true, limits: limits) } == .init(nextLook: .milliseconds(1)))
+        #expect(
+            growth.change { $0.look(load, at: .seconds(1), allSleep: true, limits: limits) }
+                == .init(nextLook: .milliseconds(1))
+        )
         let later = Duration.seconds(1) + .milliseconds(1)
         #expect(growth.change { $0.look(load, at: later, allSleep: true, limits: limits) }.added == 2)
     }
@@ -106,8 +111,12 @@ import Testing
                 let now = Duration.microseconds(100 * step)
                 var load: Load {
                     Load(
-                        threads: threads, available: threads - running.count, queued: queued,
-                        oldestWait: .microseconds(100 * wait), finished: UInt(done), room: 512 - threads
+                        threads: threads,
+                        available: threads - running.count,
+                        queued: queued,
+                        oldestWait: .microseconds(100 * wait),
+                        finished: UInt(done),
+                        room: 512 - threads
                     )
                 }
                 threads += growth.jobAdded(load, at: now)

@@ -77,7 +77,10 @@ import Testing
         var limits = BlockingGrowth.Limits()
         limits.maximumThreads = 1
         let pool = try Self.pool(limits)
-        #expect(pool.blockingCounters == BlockingCounters(threads: 0, idle: 0, queued: 0, oldestWait: .zero, jobs: 0, peak: 0))
+        #expect(
+            pool.blockingCounters
+                == BlockingCounters(threads: 0, idle: 0, queued: 0, oldestWait: .zero, jobs: 0, peak: 0)
+        )
         let (isBusy, goOn) = (BlockingGate(), BlockingGate())
         let first = pool.spawnBlocking {
             isBusy.open()
@@ -278,7 +281,6 @@ import Testing
         await down(pool)
         #expect(pool.blockingCounters.threads == 0)
     }
-
 }
 
 /// The seat of the calling thread, of the blocking pool the node.

@@ -21,7 +21,9 @@ import Testing
     }
 
     private static func pool(workers: Int = 2) throws -> WorkerPool {
-        try WorkerPool(placement: Placement(Topology.current(), options: .init(workerCount: workers, oversubscribes: true)))
+        try WorkerPool(
+            placement: Placement(Topology.current(), options: .init(workerCount: workers, oversubscribes: true))
+        )
     }
 
     /// Everything that runs on the global executor, and where it did.
