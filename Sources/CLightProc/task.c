@@ -90,6 +90,10 @@ static void *currentExecutor(void) {
     return executor.witness == witness ? (void *)executor.identity : NULL;
 }
 
+void *crt_currentTaskExecutor(void) {
+    return witness && swift_task_getCurrent() ? currentExecutor() : NULL;
+}
+
 // ---------------------------------------------------------------------------------------------------- visits
 
 // From `crt_intercept` to `enter` on the same thread, with only the runtime's own code in between.

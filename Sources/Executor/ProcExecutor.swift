@@ -5,10 +5,7 @@
 public import LightProc
 
 /// Runs processes: the pool of workers, or the seeded single-threaded executor in tests.
-public protocol ProcExecutor: ProcScheduler {
-    /// Runs processes that block their thread.
-    var blockingScheduler: any ProcScheduler { get }
-}
+public protocol ProcExecutor: ProcScheduler {}
 
 extension ProcExecutor {
     /// Starts an async process that computes a value.
@@ -25,6 +22,10 @@ extension ProcExecutor {
     }
 
     /// Runs a closure that may block on a thread made for that, as a process of its own: it may trap.
+    ///
+    /// Returns at once. What reactive processes use: their handlers are synchronous, and may have the closure tell them its
+    /// result. The closure cannot be interrupted: after a `cancel` or `kill` of the handle it runs on to its end, unless
+    /// its turn has not come yet.
     @discardableResult
     public func spawnBlocking<Output: Sendable>(
         _ stack: ProcStack = ProcStack(),
@@ -33,6 +34,22 @@ extension ProcExecutor {
         let (proc, handle) = LightProc.recoverableBlocking(on: blockingScheduler, stack: stack, body)
         proc.restart()
         return handle
+    }
+
+    /// Runs a closure that may block, and waits for what it returns without occupying a worker.
+    ///
+    /// In a task of a process it is part of that process, and runs on the blocking threads of its executor: see
+    /// `blocking(_:)` of `LightProc`. In any other task it is a process of its own, on the blocking threads of this
+    /// executor.
+    ///
+    /// - Throws: What the closure threw. ``ProcFailure`` when it trapped and was a process of its own.
+    public func blocking<Output: Sendable>(_ body: @escaping @Sendable () throws -> Output) async throws -> Output {
+        if let executor = ProcTaskExecutor.current { return try await executor.blocking(body) }
+        switch await spawnBlocking(ProcStack(), body).outcome() {
+        case .finished(let output): return output
+        case .failed(.error(let error)): throw error
+        case .failed(let reason): throw ProcFailure(reason: reason)
+        }
     }
 
     /// Runs an async closure as a process and blocks the calling thread until it has ended.

@@ -130,11 +130,19 @@ extension LightProc {
 
     func tell(_ act: @escaping @Sendable (LightProc) throws -> Void) { send(Doer.Deed(act)) }
 
-    /// What a ``Bystander`` got so far.
+    /// What a ``Bystander`` got so far. Blocks the caller: ThreadSanitizer does not see the order in which a continuation is
+    /// resumed and awaited when it is resumed first.
     func bystanderCount() async -> (count: Int, isInOrder: Bool) {
-        await withUnsafeContinuation { continuation in
-            send(Bystander.Message.report { continuation.resume(returning: ($0, $1)) })
-        }
+        let gate = BlockingGate()
+        let result = Locked((0, false))
+        send(
+            Bystander.Message.report { count, isInOrder in
+                result.withLock { $0 = (count, isInOrder) }
+                gate.open()
+            }
+        )
+        gate.blockingWait()
+        return result.withLock { $0 }
     }
 }
 

@@ -30,6 +30,9 @@ typedef struct crt_childHooks {
 /// process runs.
 void crt_setTaskHooks(uintptr_t executorWitness, crt_childHooks hooks);
 
+/// The `ProcTaskExecutor` that the calling thread's task prefers, or NULL. The task holds it.
+void *crt_currentTaskExecutor(void);
+
 /// Whether a job is a task, in a layout that we know.
 bool crt_isTask(const void *job);
 

@@ -7,7 +7,7 @@ import Synchronization
 
 /// The queue for what comes from threads that are no workers, and for what does not fit into a worker's ring.
 struct InjectionQueue: ~Copyable {
-    private let items = Locked(ItemQueue())
+    private let items = Locked(FIFO<RunItem>())
     /// How many there are; written under the lock, read without it.
     private let known = Atomic<Int>(0)
 

@@ -9,7 +9,7 @@ package import LightProc
 ///
 /// A process is its pointer, retained. A job is its pointer with the lowest bit set; the executor it belongs to,
 /// retained, stands in the first of the two words that the Swift runtime keeps in every job for its scheduler's use. A job
-/// of no process is its pointer with the second bit set.
+/// of no process is its pointer with the second bit set, and the lowest if it prefers no executor.
 /// Each item is run or released exactly once.
 package struct RunItem: Sendable {
     package let bits: UInt
@@ -36,10 +36,17 @@ package struct RunItem: Sendable {
         bits = unsafeBitCast(job, to: UInt.self) | 2
     }
 
+    /// A job that belongs to no process and prefers no executor: one of the program's global executor.
+    package init(global job: UnownedJob) {
+        // safety: as above.
+        bits = unsafeBitCast(job, to: UInt.self) | 3
+    }
+
     enum Content {
         case proc(Unmanaged<LightProc>)
         case job(UnownedJob, Unmanaged<ProcTaskExecutor>)
         case plain(UnownedJob)
+        case global(UnownedJob)
     }
 
     var content: Content {
@@ -47,7 +54,10 @@ package struct RunItem: Sendable {
             // safety: see `init`; the words are there as long as the item was not run.
             if bits & 3 == 0 { return .proc(Unmanaged.fromOpaque(UnsafeRawPointer(bitPattern: bits)!)) }
             let job = UnsafeRawPointer(bitPattern: bits & ~3)!
-            if bits & 2 != 0 { return .plain(unsafeBitCast(job, to: UnownedJob.self)) }
+            if bits & 2 != 0 {
+                let job = unsafeBitCast(job, to: UnownedJob.self)
+                return bits & 1 != 0 ? .global(job) : .plain(job)
+            }
             let executor = UnsafeRawPointer(bitPattern: job.load(fromByteOffset: 16, as: UInt.self))!
             return .job(unsafeBitCast(job, to: UnownedJob.self), Unmanaged.fromOpaque(executor))
         }
@@ -58,7 +68,7 @@ package struct RunItem: Sendable {
         switch content {
         case .proc(let proc): proc._withUnsafeGuaranteedRef { $0.kill() }
         case .job(_, let executor): executor._withUnsafeGuaranteedRef { $0.proc.kill() }
-        case .plain: break
+        case .plain, .global: break
         }
     }
 }

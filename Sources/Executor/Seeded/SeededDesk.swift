@@ -59,7 +59,7 @@ extension RunItem {
         switch content {
         case .proc(let proc): proc.takeUnretainedValue()
         case .job(_, let executor): executor.takeUnretainedValue().proc
-        case .plain: nil
+        case .plain, .global: nil
         }
     }
 
@@ -79,7 +79,7 @@ extension RunItem {
         case .job(let job, let executor):
             record?.pointee.process = Unmanaged.passUnretained(executor.takeUnretainedValue().proc).toOpaque()
             executor.takeRetainedValue().run(job)
-        case .plain:
+        case .plain, .global:
             preconditionFailure("impossible: only jobs of processes are queued here")
         }
         return false

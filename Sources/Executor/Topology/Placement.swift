@@ -43,6 +43,13 @@ public struct Placement: Sendable, Equatable {
     public let pinsWorkers: Bool
     /// Why there are this many workers, and whether they are pinned, in one line for people.
     public let explanation: String
+    /// The kernel's numbers of the usable PUs by node, whether they have a worker or not.
+    private let usable: [Int?: [Int]]
+
+    /// The kernel's numbers of all PUs of a node that may be used, ascending; with nil those that belong to no node.
+    ///
+    /// For threads that are no workers but work for some: they should stay near, and not on the one PU of a worker.
+    public func usableOSPUs(ofNode node: Int?) -> [Int] { usable[node] ?? [] }
 
     /// Plans workers for a machine.
     ///
@@ -74,6 +81,7 @@ public struct Placement: Sendable, Equatable {
             )
         }
 
+        usable = Dictionary(grouping: order, by: \.node).mapValues { $0.map(\.osIndex).sorted() }
         let processors = (0..<count).map { order[$0 % order.count] }
         let distances = ProximityMap(topology)
         seats = processors.indices.map { index in

@@ -14,6 +14,8 @@ final class RunQueues: Sendable {
     private final class Identity: Sendable {}
     /// By which a worker's thread tells its own queues from others.
     private let identity: Identity
+    /// What workers' threads know these queues by.
+    var id: ObjectIdentifier { ObjectIdentifier(identity) }
     /// One per seat, then those that stand in for workers that are stuck.
     let workers: [Worker]
     let seatCount: Int
@@ -168,7 +170,7 @@ final class RunQueues: Sendable {
         let priority =
             switch item.content {
             case .proc(let proc): proc._withUnsafeGuaranteedRef { $0.tag.priority }
-            case .job, .plain: ProcPriority.normal
+            case .job, .plain, .global: ProcPriority.normal
             }
         if priority == .normal { return push(item, worker) }
         add(item, priority, node: worker.node, near: worker)

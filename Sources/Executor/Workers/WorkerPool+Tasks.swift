@@ -15,5 +15,8 @@ extension WorkerPool: TaskExecutor {
 
     func enqueue(plain job: UnownedJob) { queues.add(RunItem(plain: job), ProcTag(rawValue: 0)) }
 
+    /// Queues a job of the program's global executor.
+    func enqueue(global job: UnownedJob) { queues.add(RunItem(global: job), ProcTag(rawValue: 0)) }
+
     var taskExecutor: UnownedTaskExecutor { asUnownedTaskExecutor() }
 }

@@ -50,11 +50,19 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     ///   - maximumBlockingThreads: Bound of the pool for blocking work.
     ///   - stallThreshold: How long a worker may take for one turn before another one stands in for it, and who
     ///     observes stalls is told; nil: for ever.
-    public init(
+    public convenience init(
         placement: Placement,
         maximumBlockingThreads: Int = 512,
         stallThreshold: Duration? = WorkerPool.defaultStallThreshold
     ) {
+        self.init(
+            placement: placement,
+            blockingLimits: BlockingGrowth.Limits(maximumThreads: maximumBlockingThreads),
+            stallThreshold: stallThreshold
+        )
+    }
+
+    init(placement: Placement, blockingLimits: BlockingGrowth.Limits, stallThreshold: Duration?) {
         precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for no watch")
         self.placement = placement
         watch = stallThreshold.map { StallWatch(threshold: $0) }
@@ -65,7 +73,13 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         queues = RunQueues(placement, plan, standInCount: seatCount, timers: timers) {
             ThreadPlacement.currentPU().flatMap { plan.nodeOfPU[$0] } ?? 0
         }
-        blocking = BlockingPool(timers: timers, maximumThreads: maximumBlockingThreads)
+        blocking = BlockingPool(
+            timers: timers,
+            limits: blockingLimits,
+            sites: plan.sites,
+            nodeOfPU: plan.nodeOfPU,
+            owner: queues.id
+        )
         staff = Locked(Staff(standIns: StandIns(count: seatCount)))
         let address = UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())
         // safety: called on a worker's thread, with its nodes; pool and worker outlive the thread.
@@ -86,14 +100,17 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     ///
     /// - Parameters:
     ///   - workers: How many; nil: as many as the program may use (affinity mask, cpuset, CPU quota).
+    ///   - maximumBlockingThreads: Bound of the pool for blocking work.
     ///   - stallThreshold: As of ``init(placement:maximumBlockingThreads:stallThreshold:)``.
     /// - Throws: ``TopologyError`` if the number is out of range.
     public convenience init(
         workers: Int? = nil,
+        maximumBlockingThreads: Int = 512,
         stallThreshold: Duration? = WorkerPool.defaultStallThreshold
     ) throws(TopologyError) {
         try self.init(
             placement: Placement(Topology.current(), options: .init(workerCount: workers)),
+            maximumBlockingThreads: maximumBlockingThreads,
             stallThreshold: stallThreshold
         )
     }
@@ -143,7 +160,11 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             provideHeir(for: seat.index)
         }
         watch?.start(self, workers: workers.count)
+        GlobalExecutor.shared.open(self)
     }
+
+    /// Calls `body` if the pool runs, and keeps it from being shut down meanwhile.
+    func whileRunning(_ body: () -> Void) { isRunning.withLock { if $0 { body() } } }
 
     /// What becomes of what waits to be run when the pool is shut down.
     public enum ShutdownMode: Sendable {
@@ -157,8 +178,9 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// Ends the pool and joins all of its threads. Call it from a thread that is not a worker.
     ///
-    /// In this order:
-    /// 1. The blocking pool takes nothing more, finishes what it has, and its threads are joined.
+    /// In this order (of the global executor, tasks of the program go elsewhere first):
+    /// 1. The blocking pool finishes what it has, or kills what waits, as `mode` says, and its threads are joined. A closure
+    ///    that runs is waited for, whatever the mode. What comes later waits for ``start()``.
     /// 2. The timer's thread is joined; timers that are left do not fire, unless the pool is started again.
     /// 3. The stall watch is joined; who stands in for a stuck worker stays to the end.
     /// 4. The workers finish what is ready, or kill it: as `mode` says.
@@ -177,9 +199,10 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             precondition(isRunning, "the pool was shut down before; call shutdown() once for each start()")
             isRunning = false
         }
+        GlobalExecutor.shared.close(self)
         // ordering: sequentiallyConsistent: set before the sleepers are woken; read by each before it sleeps.
         isDropping.store(mode == .drop, ordering: .sequentiallyConsistent)
-        blocking.shutdown()
+        blocking.shutdown(dropping: mode == .drop)
         timers.stop()
         watch?.stop()
         isStopping.store(true, ordering: .sequentiallyConsistent)
@@ -252,28 +275,10 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// The pool's threads for blocking work: started on demand, ended after 10 seconds without any.
     public var blockingScheduler: any ProcScheduler { blocking }
-}
 
-/// The NUMA nodes of a placement that have workers, numbered from 0.
-struct NodePlan {
-    let count: Int
-    /// By seat index.
-    let nodeOfSeat: [Int]
-    /// By the kernel's number of the processing unit.
-    let nodeOfPU: [Int: Int]
+    /// Whether the threads for blocking work end as soon as they find nothing.
+    var isBlockingStopping: Bool { blocking.isStopping }
 
-    init(_ placement: Placement) {
-        // Seats without a node form a node of their own.
-        var numbers: [Int?: Int] = [:]
-        nodeOfSeat = placement.seats.map { seat in
-            if let known = numbers[seat.node] { return known }
-            numbers[seat.node] = numbers.count
-            return numbers.count - 1
-        }
-        count = numbers.count
-        nodeOfPU = Dictionary(
-            zip(placement.seats.map(\.osPU), nodeOfSeat),
-            uniquingKeysWith: { first, _ in first }
-        )
-    }
+    /// What the threads for blocking work are doing. Costs some loads; disturbs nobody.
+    public var blockingCounters: BlockingCounters { blocking.counters }
 }

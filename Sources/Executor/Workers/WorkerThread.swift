@@ -89,6 +89,12 @@ final class WorkerThread: @unchecked Sendable {
         init(_ body: @escaping @Sendable (WorkerThread) -> Void) { self.body = body }
     }
 
+    /// The thread that the caller runs on, if it is one of these.
+    static var current: WorkerThread? {
+        // safety: a worker thread keeps itself alive until it is joined. The seeded executor's record has no owner.
+        crt_self()?.pointee.owner.map { Unmanaged<WorkerThread>.fromOpaque($0).takeUnretainedValue() }
+    }
+
     /// Gives the thread something to do, once. It ends when that returns.
     func assign(_ body: @escaping @Sendable (WorkerThread) -> Void) {
         task = Unmanaged.passRetained(Task(body))
@@ -197,6 +203,12 @@ final class WorkerThread: @unchecked Sendable {
             job.runSynchronously(on: owner.taskExecutor)
             record.pointee.runsPlainJob = 0
             return false
+        case .global(let job):
+            record.pointee.runsPlainJob = 1
+            // As the runtime's own global executor does: the task is bound to no executor, and goes on wherever it is queued.
+            job.runSynchronously(on: .generic)
+            record.pointee.runsPlainJob = 0
+            return false
         }
     }
 
@@ -214,6 +226,15 @@ final class WorkerThread: @unchecked Sendable {
         task = nil
         munmap(record.pointee.alternateStack, record.pointee.alternateStackSize)
         Unmanaged.passUnretained(self).release()
+    }
+}
+
+extension UnownedSerialExecutor {
+    /// None: what tasks run on that are isolated to no actor.
+    fileprivate static var generic: UnownedSerialExecutor {
+        // safety: an unowned serial executor is two words, object and witness table; both zero is the generic one
+        // (`swift_executor_generic` in the runtime's ExecutorImpl.h).
+        unsafeBitCast((UInt(0), UInt(0)), to: UnownedSerialExecutor.self)
     }
 }
 

@@ -26,6 +26,9 @@ public protocol ProcScheduler: AnyObject, Sendable {
     /// Time since an arbitrary beginning; virtual under the seeded executor.
     var now: Duration { get }
 
+    /// Where work goes that blocks its thread; by default here.
+    var blockingScheduler: any ProcScheduler { get }
+
     /// A process was made that this scheduler must outlive, until `letGo`. Any thread. By default retains the scheduler.
     func hold()
 
@@ -39,6 +42,9 @@ extension ProcScheduler {
     public func wake(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
         schedule(after: duration, action)
     }
+
+    /// This scheduler itself.
+    public var blockingScheduler: any ProcScheduler { self }
 
     /// Retains the scheduler.
     public func hold() { _ = Unmanaged.passRetained(self) }

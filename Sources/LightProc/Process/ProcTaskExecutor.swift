@@ -5,7 +5,7 @@
 import CLightProc
 import Synchronization
 
-/// The executor that the task of an async process prefers: one object per incarnation.
+/// The executor that the task of an async process prefers: one object per incarnation, and one for each closure that blocks.
 ///
 /// Child tasks inherit the preference, so every job of the process comes through here, and the current task always says
 /// which process it belongs to, also when it runs inside an actor that another process's thread is draining.
@@ -17,17 +17,35 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     package let incarnation: UInt32
     /// Whether the incarnation's first task has been queued; all others are its children.
     private var hasMain = false
+    /// Whether its jobs may block their thread.
+    private let blocks: Bool
 
     init(_ proc: LightProc, incarnation: UInt32) {
         self.proc = proc
         self.incarnation = incarnation
+        blocks = false
         _ = TaskHooks.installed
+    }
+
+    /// A second one of the same incarnation, whose jobs run on threads for blocking work.
+    init(blockingTwinOf executor: ProcTaskExecutor) {
+        proc = executor.proc
+        incarnation = executor.incarnation
+        blocks = true
+        hasMain = true
+    }
+
+    /// The one that the calling task prefers: nil if the task belongs to no process.
+    package static var current: ProcTaskExecutor? {
+        // safety: the witness table said what it is, and the current task holds it.
+        crt_currentTaskExecutor().map { Unmanaged<ProcTaskExecutor>.fromOpaque($0).takeUnretainedValue() }
     }
 
     /// For its looks only: nothing is queued on it.
     private init(sample proc: LightProc) {
         self.proc = proc
         incarnation = 0
+        blocks = false
     }
 
     /// Queues a job with the scheduler of the process; a job of an incarnation that is over is dropped, and leaks.
@@ -41,7 +59,8 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         // A refused job is dropped: its incarnation is over, the task behind it leaks.
         guard proc.transition({ $0.admit(incarnation, count) }) == .admitted else { return }
         if isChild { crt_countChild(job.address) }
-        proc.scheduler.schedule(job, of: self)
+        let scheduler = proc.scheduler
+        (blocks ? scheduler.blockingScheduler : scheduler).schedule(job, of: self)
     }
 
     /// Runs a job that was scheduled, if its incarnation still may run. By a worker.

@@ -154,6 +154,17 @@ public struct Context: Sendable {
     /// Those that this process is too busy for are skipped, and counted in the next; see ``Ticks``.
     public func ticks(every period: Duration) -> Ticks { clock.ticks(every: period) }
 
+    /// Runs a closure that may block its thread, while workers run others, and returns its value.
+    ///
+    /// It is part of this process: a trap in it ends the process, nothing interrupts it, and a kill does not wait for it
+    /// longer than the shutdown time. See `blocking(_:)` of `LightProc`. In a task that belongs to no process, as
+    /// `Task { }`, the closure is a process of its own, and a trap is thrown as ``ProcFailure``.
+    ///
+    /// - Throws: What the closure threw; `CancellationError` if the process was killed before its turn came.
+    public func blocking<Output: Sendable>(_ body: @escaping @Sendable () throws -> Output) async throws -> Output {
+        try await system.executor.blocking(body)
+    }
+
     /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
     ///
     /// Hooks run on a worker, in the name of the process, last registered first. On an incarnation that is over the hook

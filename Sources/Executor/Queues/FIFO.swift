@@ -2,21 +2,23 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-/// Items in the order in which they came: an array with a moving beginning.
-struct ItemQueue {
-    private var items: [RunItem] = []
+/// Elements in the order in which they came: an array with a moving head.
+struct FIFO<Element> {
+    private var items: [Element] = []
     private var head = 0
 
     init() {}
 
     var count: Int { items.count - head }
 
-    mutating func append(_ item: RunItem) { items.append(item) }
+    var first: Element? { head < items.count ? items[head] : nil }
 
-    mutating func append(contentsOf more: [RunItem]) { items += more }
+    mutating func append(_ item: Element) { items.append(item) }
+
+    mutating func append(contentsOf more: [Element]) { items += more }
 
     /// Removes the oldest; amortised O(1), as what was taken is given up only when it is half of the array.
-    mutating func popFirst() -> RunItem? {
+    mutating func popFirst() -> Element? {
         guard head < items.count else { return nil }
         let item = items[head]
         head += 1
