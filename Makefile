@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-stock test sanitize faults lint bench instructions deps
+.PHONY: help demo demo-stock test sanitize faults lint bench microbench instructions deps
 
 # libdw1 is looked for at run time: with it reports name the kind of an optimised trap, and tests expect that.
 BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev libdw1
@@ -31,7 +31,12 @@ sanitize: ## runs the tests under ThreadSanitizer, then under AddressSanitizer
 lint: ## checks formatting, module arrows, and files (licence header, size, no local paths)
 	@scripts/lint.sh
 
-bench: ## runs the benchmarks in release
+bench: ## runs the same benchmarks on every runtime that is installed; writes docs/PEERS.md and a plot
+	@scripts/install-deps.sh $(BUILD_PACKAGES) python3
+	@Benchmarks/Peers/build.sh
+	@Benchmarks/Peers/compare.py
+
+microbench: ## runs our own benchmarks in release
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@swift run -c release --disable-build-manifest-caching --package-path Benchmarks bench
 
