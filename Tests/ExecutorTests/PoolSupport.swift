@@ -11,23 +11,47 @@ import Synchronization
 /// The threads of this program that are Bastion's, by name.
 enum OurThreads {
     static func names() -> [String] {
+        all().compactMap { line("/proc/self/task/\($0)/comm", prefix: "") }.filter { $0.hasPrefix("bastion-") }.sorted()
+    }
+
+    /// How many times each fell asleep, by its number and name.
+    static func voluntarySwitches() -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for thread in all() {
+            guard let name = line("/proc/self/task/\(thread)/comm", prefix: "bastion-"),
+                let count = line("/proc/self/task/\(thread)/status", prefix: "voluntary_ctxt_switches:")
+            else { continue }
+            counts["\(thread) \(name)"] = count.split(separator: "\t").last.flatMap { Int($0) }
+        }
+        return counts
+    }
+
+    /// The numbers of all threads.
+    private static func all() -> [String] {
         guard let stream = opendir("/proc/self/task") else { return [] }
         defer { closedir(stream) }
-        var names: [String] = []
+        var threads: [String] = []
         while let entry = readdir(stream) {
             // safety: the entry is valid until the next readdir; its name is zero-terminated.
             let thread = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
             }
-            guard thread.first != ".", let file = fopen("/proc/self/task/\(thread)/comm", "r") else { continue }
-            defer { fclose(file) }
-            var line = [CChar](repeating: 0, count: 64)
-            guard fgets(&line, 64, file) != nil else { continue }
-            // safety: fgets terminated the line within the buffer.
-            let name = line.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }.filter { $0 != "\n" }
-            if name.hasPrefix("bastion-") { names.append(name) }
+            if thread.first != "." { threads.append(thread) }
         }
-        return names.sorted()
+        return threads
+    }
+
+    /// The first line of a file that begins like this; nil if there is none, or if the thread is gone.
+    private static func line(_ path: String, prefix: String) -> String? {
+        guard let file = fopen(path, "r") else { return nil }
+        defer { fclose(file) }
+        var buffer = [CChar](repeating: 0, count: 256)
+        while fgets(&buffer, 256, file) != nil {
+            // safety: fgets terminated the line within the buffer.
+            let line = buffer.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }.filter { $0 != "\n" }
+            if line.hasPrefix(prefix) { return line }
+        }
+        return nil
     }
 
     static var count: Int { names().count }

@@ -47,6 +47,22 @@ import Testing
         )
     }
 
+    @Test func aGroupHasAPriority() throws {
+        let tree = try sim.system.supervise {
+            Children("async", priority: .high) { context in _ = try await context.receive(Int.self) }
+            Children("reactive", Deaf(), priority: .low)
+            Children("plain", Deaf())
+        }
+        #expect(try tree.group("async", of: Int.self).members[0].proc.priority == .high)
+        #expect(try tree.group("reactive", of: Int.self).members[0].proc.priority == .low)
+        #expect(try tree.group("plain", of: Int.self).members[0].proc.priority == .normal)
+        #expect(sim.stops(tree))
+    }
+
+    private struct Deaf: Reactive {
+        mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {}
+    }
+
     @Test func messagesEndWhenTheProcessIsStopped() throws {
         let trace = sim.trace
         let tree = try sim.system.supervise {

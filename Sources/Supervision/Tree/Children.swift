@@ -18,6 +18,8 @@ public struct Children: Sendable {
     public let shutdownTime: Duration
     /// What becomes of a trap of a member; nil: what the system says.
     public let containment: ContainmentPolicy?
+    /// How urgent the members are: whose turn is next, not for how long.
+    public let priority: ProcPriority
     /// How long an incarnation of a member may live; nil: as long as it likes. See ``LightProc/ProcStack/deadline``.
     public let deadline: Duration?
     let messageType: Any.Type?
@@ -29,6 +31,7 @@ public struct Children: Sendable {
     ///   - name: Members are called `name-0`, `name-1`, ...
     ///   - redundancy: How many; at least one.
     ///   - containment: What becomes of a trap of a member; nil: what the system says.
+    ///   - priority: How urgent the members are.
     ///   - deadline: How long an incarnation may live before it is ended with `deadlineExceeded`, a failure.
     public init(
         _ name: String,
@@ -37,6 +40,7 @@ public struct Children: Sendable {
         backoff: Backoff = .none,
         shutdownTime: Duration = .seconds(5),
         containment: ContainmentPolicy? = nil,
+        priority: ProcPriority = .normal,
         deadline: Duration? = nil,
         body: @escaping @Sendable (Context) async throws -> Void
     ) {
@@ -46,6 +50,7 @@ public struct Children: Sendable {
         self.backoff = backoff
         self.shutdownTime = shutdownTime
         self.containment = containment
+        self.priority = priority
         self.deadline = deadline
         messageType = nil
         make = { system, box in
@@ -57,6 +62,7 @@ public struct Children: Sendable {
             proc.declareMessages(of: Envelope.self)
             proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
+            if priority != .normal { proc.priority = priority }
             return proc
         }
     }
@@ -69,6 +75,7 @@ public struct Children: Sendable {
         restart: RestartType = .permanent,
         backoff: Backoff = .none,
         containment: ContainmentPolicy? = nil,
+        priority: ProcPriority = .normal,
         deadline: Duration? = nil
     ) {
         self.name = name
@@ -77,6 +84,7 @@ public struct Children: Sendable {
         self.backoff = backoff
         shutdownTime = .seconds(5)
         self.containment = containment
+        self.priority = priority
         self.deadline = deadline
         messageType = Body.Message.self
         make = { system, _ in
@@ -88,6 +96,7 @@ public struct Children: Sendable {
                 }
             proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
+            if priority != .normal { proc.priority = priority }
             return proc
         }
     }
