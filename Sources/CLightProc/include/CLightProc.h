@@ -50,6 +50,7 @@ typedef struct crt_nodePool {
     void (*displaced)(struct crt_nodePool *, uintptr_t item);   // finds another place for the item that was next
     int64_t held;                               // processes made here less those that ended here, of that scheduler
     uintptr_t home, homeMask;                   // by which a process is known to belong on this worker: see `ProcTag`
+    uintptr_t region;                           // 1 + the region that new nodes come from, or 0: see `NodeRegions`
 } crt_nodePool;
 
 /// Puts an item into `next` and returns what was there. By the worker.

@@ -25,6 +25,10 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     let nodes: [NodeQueues]
     /// The node of `nodes` by the kernel's number of a processing unit.
     let nodeOfPU: [Int: Int]
+    /// The seats' workers by node of `nodes`.
+    let workersOfNode: [[Int]]
+    /// Where the stacks of a seat's threads lie, and all else that it has.
+    let memoryOfSeat: [NodeMemory]
     let idle = IdleWorkers()
     let isStopping = Atomic<Bool>(false)
     /// Whether what is still queued is killed instead of handled.
@@ -57,20 +61,36 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     ///   - maximumBlockingThreads: Bound of the pool for blocking work.
     ///   - stallThreshold: How long a worker may take for one turn before another one stands in for it, and who
     ///     observes stalls is told; nil: for ever.
-    public init(
+    public convenience init(
         placement: Placement,
         maximumBlockingThreads: Int = 512,
         stallThreshold: Duration? = WorkerPool.defaultStallThreshold
     ) {
+        self.init(
+            placement: placement,
+            maximumBlockingThreads: maximumBlockingThreads,
+            stallThreshold: stallThreshold,
+            // Where there is one node, or threads move about, all memory is as good.
+            placesMemory: placement.pinsWorkers && NodeMemory.hasChoice
+        )
+    }
+
+    /// - Parameter placesMemory: Whether queues, message nodes and stacks are to lie on the nodes of their workers.
+    init(placement: Placement, maximumBlockingThreads: Int = 512, stallThreshold: Duration?, placesMemory: Bool) {
         precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for no watch")
         self.placement = placement
         watch = stallThreshold.map { StallWatch(threshold: $0) }
         let identity = Identity()
         self.identity = identity
         let plan = NodePlan(placement)
-        let nodes = (0..<plan.count).map { _ in NodeQueues() }
+        let memory = placement.seats.map { NodeMemory(osNode: placesMemory ? $0.memoryNode : nil) }
+        memoryOfSeat = memory
+        let nodes = (0..<plan.count).map { node in
+            NodeQueues(plan.nodeOfSeat.firstIndex(of: node).map { memory[$0] } ?? .anywhere)
+        }
         self.nodes = nodes
         nodeOfPU = plan.nodeOfPU
+        workersOfNode = (0..<plan.count).map { node in plan.nodeOfSeat.indices.filter { plan.nodeOfSeat[$0] == node } }
         let seatCount = placement.seats.count
         let standIns = seatCount..<(2 * seatCount)
         workers = (0..<(2 * seatCount)).map { index in
@@ -81,10 +101,12 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             return Worker(
                 index: index,
                 node: plan.nodeOfSeat[seat.index],
+                memory: memory[seat.index],
                 queues: nodes[plan.nodeOfSeat[seat.index]],
                 pool: ObjectIdentifier(identity),
                 tiers: tiers,
-                nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index }
+                nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index },
+                otherNodes: plan.otherNodes(from: seat)
             )
         }
         blocking = BlockingPool(timers: timers, maximumThreads: maximumBlockingThreads)
@@ -94,6 +116,14 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             worker.nodes.pointee.home = ProcTag.home(ofWorker: worker.index)
             worker.nodes.pointee.homeMask = ProcTag.homeMask(comparesWorkers: nodes.count > 1)
             worker.nodes.pointee.scheduler = address
+            if let node = worker.memory.osNode {
+                _ = NodeRegions.use(
+                    node,
+                    of: NodeMemory.regionCount,
+                    for: worker.nodes,
+                    place: worker.memory.prefer(for:)
+                )
+            }
             // safety: called on a worker's thread, with its nodes; pool and worker outlive the thread.
             worker.nodes.pointee.displaced = { nodes, bits in
                 guard let nodes, let seat = crt_self()?.pointee.seat,
@@ -294,5 +324,11 @@ struct NodePlan {
             zip(placement.seats.map(\.osPU), nodeOfSeat),
             uniquingKeysWith: { first, _ in first }
         )
+    }
+
+    /// The nodes but the seat's own, nearest first.
+    func otherNodes(from seat: Seat) -> [Int] {
+        var seen: Set = [nodeOfSeat[seat.index]]
+        return seat.tiers.flatMap(\.workers).map { nodeOfSeat[$0] }.filter { seen.insert($0).inserted }
     }
 }

@@ -17,9 +17,13 @@ package struct Locked<Value>: ~Copyable, @unchecked Sendable {
         var value: Value
     }
     private let storage: UnsafeMutablePointer<Storage>
+    private let ownsStorage: Bool
 
-    package init(_ value: sending Value) {
-        storage = .allocate(capacity: 1)
+    /// - Parameter place: Memory of ``storageSize`` bytes, aligned to 64, that the caller frees after the lock is gone; nil:
+    ///   of the allocator.
+    package init(_ value: sending Value, at place: UnsafeMutableRawPointer? = nil) {
+        ownsStorage = place == nil
+        storage = place?.bindMemory(to: Storage.self, capacity: 1) ?? .allocate(capacity: 1)
         storage.initialize(to: Storage(value: value))
         let status = pthread_mutex_init(&storage.pointee.mutex, nil)
         // Default attributes can only fail for lack of memory, and then malloc above failed first.
@@ -29,8 +33,11 @@ package struct Locked<Value>: ~Copyable, @unchecked Sendable {
     deinit {
         pthread_mutex_destroy(&storage.pointee.mutex)
         storage.deinitialize(count: 1)
-        storage.deallocate()
+        if ownsStorage { storage.deallocate() }
     }
+
+    /// Bytes of the lock and the value.
+    package static var storageSize: Int { MemoryLayout<Storage>.size }
 
     /// Calls `body` with the value while the lock is held.
     package func withLock<Result, Failure: Error>(
