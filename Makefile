@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-stock test sanitize faults lint bench microbench instructions deps
+.PHONY: help demo demo-stock test test-numa sanitize faults lint bench microbench instructions deps
 
 # libdw1 is looked for at run time: with it reports name the kind of an optimised trap, and tests expect that.
 BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev libdw1
 DEMO_PACKAGES := wrk curl
+NUMA_PACKAGES := qemu-system-x86 busybox-static cpio binutils
 
 help: ## lists these targets
 	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +23,10 @@ demo-stock: ## puts the same load on the same server written without Bastion
 test: ## builds and runs the tests of the package and of Examples
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@scripts/test.sh
+
+test-numa: ## boots guests with four NUMA nodes under qemu, asserts where workers run and memory lies
+	@scripts/install-deps.sh $(BUILD_PACKAGES) $(NUMA_PACKAGES)
+	@scripts/test-numa.sh
 
 sanitize: ## runs the tests under ThreadSanitizer, then under AddressSanitizer
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
@@ -49,4 +54,4 @@ instructions: ## counts instructions an operation with callgrind
 	@scripts/bench-instructions.sh
 
 deps: ## installs the Debian packages that any of the others needs
-	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)
+	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(NUMA_PACKAGES)

@@ -13,7 +13,9 @@ lacks() {
     libhwloc-dev) ! pkg-config --exists hwloc 2>/dev/null ;;
     libnuma-dev) ! pkg-config --exists numa 2>/dev/null ;;
     libdw1) ! PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | grep 'libdw\.so\.1' >/dev/null ;;
-    pkg-config | wrk | curl) ! command -v "$1" >/dev/null 2>&1 ;;
+    pkg-config | wrk | curl | cpio) ! command -v "$1" >/dev/null 2>&1 ;;
+    qemu-system-x86) ! command -v qemu-system-x86_64 >/dev/null 2>&1 ;;
+    binutils) ! command -v strip >/dev/null 2>&1 ;;
     *) ! dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed ;;
     esac
 }

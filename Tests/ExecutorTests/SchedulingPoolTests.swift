@@ -122,6 +122,61 @@ import Testing
         }
     }
 
+    /// Holds all workers, does something with their queues in their stead, and lets them go on.
+    private func whileAllAreHeld(_ pool: WorkerPool, _ body: () throws -> Void) rethrows {
+        let (arrived, goOn) = (Rendezvous(pool.workerCount), BlockingGate())
+        for _ in 0..<pool.workerCount {
+            LightProc.reactive(Doer(), on: pool).tell { _ in
+                arrived.arrive()
+                goOn.blockingWait()
+            }
+        }
+        arrived.everybody.blockingWait()
+        defer { goOn.open() }
+        try body()
+    }
+
+    @Test func thievesLookAtTheirOwnNodeFirst() async throws {
+        let pool = try pool("pack:2 numa:1 core:2 pu:1")
+        let item = RunItem(LightProc.reactive(Doer(), on: pool))
+        whileAllAreHeld(pool) {
+            let (thief, far) = (pool.workers[0], pool.workers[3])
+            let isPushed = far.ring.push(item)
+            #expect(isPushed)
+            let before = thief.tally.pointee.farSteals.known
+            for round in 0..<RunQueues.roundsOnOwnNode { #expect(pool.queues.steal(thief, round) == nil) }
+            #expect(pool.queues.steal(thief, RunQueues.roundsOnOwnNode) == item)
+            #expect(thief.tally.pointee.farSteals.known == before + 1)
+            // From a neighbour at once.
+            let isPushedNear = pool.workers[1].ring.push(item)
+            #expect(isPushedNear && pool.queues.steal(thief, 0) == item)
+        }
+        await drop(item, on: pool)
+    }
+
+    @Test func whatAWorkerWasWokenForIsLeftToItsNode() async throws {
+        let pool = try pool("pack:3 numa:1 core:2 pu:1")
+        let item = RunItem(LightProc.reactive(Doer(), on: pool))
+        whileAllAreHeld(pool) {
+            let thief = pool.workers[0]
+            #expect(thief.otherNodes.sorted() == [1, 2])
+            pool.nodes[1].normal.push(item)
+            pool.workers[3].parking.set(2)
+            #expect(pool.queues.takeFromOtherNodes(thief) == nil)
+            pool.workers[3].parking.set(0)
+            let before = thief.tally.pointee.farSteals.known
+            #expect(pool.queues.takeFromOtherNodes(thief) == item)
+            #expect(thief.tally.pointee.farSteals.known == before + 1)
+        }
+        await drop(item, on: pool)
+    }
+
+    /// Gives up an item that no queue has, and ends the pool. A process that has nothing to do is not to be run.
+    private func drop(_ item: RunItem, on pool: WorkerPool) async {
+        if case .proc(let proc) = item.content { proc.release() }
+        await shutDown(pool)
+    }
+
     @Test func aProcessIsWokenWhereItRanLast() async throws {
         let pool = try pool("core:4 pu:1")
         let places = Locked<[Int]>([])

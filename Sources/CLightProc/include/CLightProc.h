@@ -51,6 +51,7 @@ typedef struct crt_nodePool {
     int64_t held;                               // processes made here less those that ended here, of that scheduler
     uintptr_t home, homeMask;                   // by which a process is known to belong on this worker: see `ProcTag`
     int32_t cut;                                // reductions that a run has less than usual: 0 but under the seeded executor
+    uintptr_t region;                           // 1 + the region that new nodes come from, or 0: see `NodeRegions`
 } crt_nodePool;
 
 /// Puts an item into `next` and returns what was there. By the worker.

@@ -6,49 +6,77 @@ import LightProc
 import Synchronization
 
 /// The queue for what comes from threads that are no workers, and for what does not fit into a worker's ring.
-struct InjectionQueue: ~Copyable {
-    private let items = Locked(FIFO<RunItem>())
-    /// How many there are; written under the lock, read without it.
-    private let known = Atomic<Int>(0)
+///
+/// All of it, the lock included, lies in memory of the place that it is made for.
+struct InjectionQueue: ~Copyable, @unchecked Sendable {
+    // Sendable: the memory is its own, and reached through a lock or atomically.
+    private struct Core: ~Copyable {
+        /// How many there are; written under the lock, read without it.
+        let known = Atomic<Int>(0)
+        let items: Locked<ItemRing>
+    }
+    private let core: UnsafeMutablePointer<Core>
+    private let memory: NodeMemory
 
-    init() {}
+    /// Where the lock lies behind the core, and the bytes of both.
+    private static var lockOffset: Int { 64 }
+    private static var size: Int { lockOffset + Locked<ItemRing>.storageSize }
+
+    init(_ memory: NodeMemory = .anywhere) {
+        self.memory = memory
+        let block = memory.allocate(byteCount: Self.size, alignment: 64)
+        core = block.bindMemory(to: Core.self, capacity: 1)
+        core.initialize(to: Core(items: Locked(ItemRing(memory), at: block + Self.lockOffset)))
+    }
+
+    deinit {
+        core.pointee.items.withLock { $0.free() }
+        core.deinitialize(count: 1)
+        memory.deallocate(core, byteCount: Self.size)
+    }
+
+    /// Where it lies: the queue itself, and its items.
+    var bytes: [Range<UInt>] {
+        let start = UInt(bitPattern: core)
+        return [start..<(start + UInt(Self.size)), core.pointee.items.withLock { $0.bytes }]
+    }
 
     var isEmpty: Bool {
         // ordering: sequentiallyConsistent: the last look before a worker sleeps; see `IdleWorkers`.
-        known.load(ordering: .sequentiallyConsistent) == 0
+        core.pointee.known.load(ordering: .sequentiallyConsistent) == 0
     }
 
     /// Whether something may be in it; a hint.
     @inline(__always)
     var mayHaveSome: Bool {
         // ordering: relaxed: a hint; the last look before sleeping is `isEmpty`.
-        known.load(ordering: .relaxed) > 0
+        core.pointee.known.load(ordering: .relaxed) > 0
     }
 
     var count: Int {
         // ordering: relaxed: a statistic.
-        known.load(ordering: .relaxed)
+        core.pointee.known.load(ordering: .relaxed)
     }
 
     func push(_ item: RunItem) {
-        items.withLock { items in
+        core.pointee.items.withLock { items in
             items.append(item)
             // ordering: sequentiallyConsistent: in the queue before the submitter looks whether somebody sleeps.
-            known.store(items.count, ordering: .sequentiallyConsistent)
+            core.pointee.known.store(items.count, ordering: .sequentiallyConsistent)
         }
     }
 
     func push(_ more: [RunItem]) {
-        items.withLock { items in
-            items.append(contentsOf: more)
-            known.store(items.count, ordering: .sequentiallyConsistent)
+        core.pointee.items.withLock { items in
+            for item in more { items.append(item) }
+            core.pointee.known.store(items.count, ordering: .sequentiallyConsistent)
         }
     }
 
     func pop() -> RunItem? {
         guard mayHaveSome else { return nil }
-        return items.withLock { items in
-            defer { known.store(items.count, ordering: .sequentiallyConsistent) }
+        return core.pointee.items.withLock { items in
+            defer { core.pointee.known.store(items.count, ordering: .sequentiallyConsistent) }
             return items.popFirst()
         }
     }

@@ -6,10 +6,17 @@
 /// urgent than the rest.
 final class NodeQueues: Sendable {
     /// Taken before everything else on the node.
-    let high = InjectionQueue()
-    let normal = InjectionQueue()
+    let high: InjectionQueue
+    let normal: InjectionQueue
     /// Taken when nothing else is there, and now and then.
-    let low = InjectionQueue()
+    let low: InjectionQueue
+
+    /// - Parameter memory: Where they lie.
+    init(_ memory: NodeMemory) {
+        high = InjectionQueue(memory)
+        normal = InjectionQueue(memory)
+        low = InjectionQueue(memory)
+    }
 
     /// Whether nothing is in them; may be out of date when it returns.
     var isEmpty: Bool { high.isEmpty && normal.isEmpty && low.isEmpty }

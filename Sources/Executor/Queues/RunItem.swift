@@ -11,7 +11,7 @@ package import LightProc
 /// retained, stands in the first of the two words that the Swift runtime keeps in every job for its scheduler's use. A job
 /// of no process is its pointer with the second bit set, and the lowest if it prefers no executor.
 /// Each item is run or released exactly once.
-package struct RunItem: Sendable {
+package struct RunItem: Sendable, Equatable {
     package let bits: UInt
 
     package init(bits: UInt) { self.bits = bits }

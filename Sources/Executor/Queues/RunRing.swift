@@ -23,18 +23,38 @@ struct RunRing: ~Copyable {
     static let capacity: UInt32 = 256
     #endif
 
-    private let head = Atomic<UInt32>(0)
-    private let tail = Atomic<UInt32>(0)
+    private struct Ends: ~Copyable {
+        let head = Atomic<UInt32>(0)
+        let tail = Atomic<UInt32>(0)
+    }
+    private let ends: UnsafeMutablePointer<Ends>
     private let entries: UnsafeMutablePointer<Atomic<UInt>>
+    private let ownsMemory: Bool
 
-    init() {
-        entries = .allocate(capacity: Int(Self.capacity))
+    private static var entriesOffset: Int { 128 }
+    /// Bytes of a ring in memory that is given to it.
+    static var byteCount: Int { entriesOffset + Int(capacity) * MemoryLayout<Atomic<UInt>>.stride }
+
+    /// - Parameter place: Memory of ``byteCount`` bytes, aligned to 128, that the caller frees after the ring is gone; nil:
+    ///   of the allocator.
+    init(at place: UnsafeMutableRawPointer? = nil) {
+        ownsMemory = place == nil
+        ends = place?.bindMemory(to: Ends.self, capacity: 1) ?? .allocate(capacity: 1)
+        ends.initialize(to: Ends())
+        let behind = place.map { $0 + Self.entriesOffset }
+        entries =
+            behind?.bindMemory(to: Atomic<UInt>.self, capacity: Int(Self.capacity))
+            ?? .allocate(capacity: Int(Self.capacity))
         for index in 0..<Int(Self.capacity) { (entries + index).initialize(to: Atomic(0)) }
     }
 
     deinit {
+        // Memory of somebody else may be gone already; atomic words are nothing to be taken down.
+        guard ownsMemory else { return }
         entries.deinitialize(count: Int(Self.capacity))
+        ends.deinitialize(count: 1)
         entries.deallocate()
+        ends.deallocate()
     }
 
     private func entry(_ index: UInt32) -> UnsafeMutablePointer<Atomic<UInt>> {
@@ -44,26 +64,27 @@ struct RunRing: ~Copyable {
     /// Whether nothing is in it; may be out of date when it returns.
     var isEmpty: Bool {
         // ordering: sequentiallyConsistent: the last look before a worker sleeps; see `IdleWorkers`.
-        head.load(ordering: .sequentiallyConsistent) == tail.load(ordering: .sequentiallyConsistent)
+        ends.pointee.head.load(ordering: .sequentiallyConsistent)
+            == ends.pointee.tail.load(ordering: .sequentiallyConsistent)
     }
 
     var count: Int {
         // ordering: relaxed: a statistic.
-        Int(tail.load(ordering: .relaxed) &- head.load(ordering: .relaxed))
+        Int(ends.pointee.tail.load(ordering: .relaxed) &- ends.pointee.head.load(ordering: .relaxed))
     }
 
     /// Adds an item. Owner only. False if the ring is full.
     @inline(__always)
     func push(_ item: RunItem) -> Bool {
         // ordering: relaxed: only the owner writes it.
-        let end = tail.load(ordering: .relaxed)
+        let end = ends.pointee.tail.load(ordering: .relaxed)
         // ordering: acquiring: pairs with the thieves' exchange; their copies of what we overwrite are done.
-        guard end &- head.load(ordering: .acquiring) < Self.capacity else { return false }
+        guard end &- ends.pointee.head.load(ordering: .acquiring) < Self.capacity else { return false }
         // ordering: relaxed: published by the store of `tail`.
         entry(end).pointee.store(item.bits, ordering: .relaxed)
         // ordering: sequentiallyConsistent: publishes the entry; and the item is in the queue before the owner looks
         // whether somebody sleeps (see `IdleWorkers`).
-        tail.store(end &+ 1, ordering: .sequentiallyConsistent)
+        ends.pointee.tail.store(end &+ 1, ordering: .sequentiallyConsistent)
         return true
     }
 
@@ -71,12 +92,12 @@ struct RunRing: ~Copyable {
     @inline(__always)
     func pop() -> RunItem? {
         // ordering: acquiring: as in `push`.
-        var begin = head.load(ordering: .acquiring)
+        var begin = ends.pointee.head.load(ordering: .acquiring)
         while true {
             // ordering: relaxed: only the owner writes it.
-            guard begin != tail.load(ordering: .relaxed) else { return nil }
+            guard begin != ends.pointee.tail.load(ordering: .relaxed) else { return nil }
             let bits = entry(begin).pointee.load(ordering: .relaxed)
-            let (done, original) = head.weakCompareExchange(
+            let (done, original) = ends.pointee.head.weakCompareExchange(
                 expected: begin,
                 desired: begin &+ 1,
                 successOrdering: .acquiringAndReleasing,
@@ -90,11 +111,11 @@ struct RunRing: ~Copyable {
 
     /// Takes the older half of a full ring, to be put elsewhere at once. Owner only. Nil if a thief was faster.
     func takeHalf() -> [RunItem]? {
-        let begin = head.load(ordering: .acquiring)
+        let begin = ends.pointee.head.load(ordering: .acquiring)
         let half = Self.capacity / 2
-        guard tail.load(ordering: .relaxed) &- begin >= half else { return nil }
+        guard ends.pointee.tail.load(ordering: .relaxed) &- begin >= half else { return nil }
         let items = (0..<half).map { RunItem(bits: entry(begin &+ $0).pointee.load(ordering: .relaxed)) }
-        return head.compareExchange(
+        return ends.pointee.head.compareExchange(
             expected: begin,
             desired: begin &+ half,
             successOrdering: .acquiringAndReleasing,
@@ -106,22 +127,22 @@ struct RunRing: ~Copyable {
     func steal(from victim: borrowing RunRing) -> RunItem? {
         while true {
             // ordering: acquiring: the entries up to `tail` are visible; pairs with the victim's store.
-            let begin = victim.head.load(ordering: .acquiring)
-            let end = victim.tail.load(ordering: .acquiring)
+            let begin = victim.ends.pointee.head.load(ordering: .acquiring)
+            let end = victim.ends.pointee.tail.load(ordering: .acquiring)
             let available = end &- begin
             guard available > 0 else { return nil }
             // The two loads may be of different moments: then the difference can be nonsense.
             if available > Self.capacity { continue }
             let count = available &- available / 2
-            let mine = tail.load(ordering: .relaxed)
+            let mine = ends.pointee.tail.load(ordering: .relaxed)
             // Stealing happens only when this ring is empty, but thieves may be in the middle of it: keep clear of them.
-            guard mine &- head.load(ordering: .acquiring) &+ count <= Self.capacity else { return nil }
+            guard mine &- ends.pointee.head.load(ordering: .acquiring) &+ count <= Self.capacity else { return nil }
             for offset in 0..<count {
                 let bits = victim.entry(begin &+ offset).pointee.load(ordering: .relaxed)
                 entry(mine &+ offset).pointee.store(bits, ordering: .relaxed)
             }
             guard
-                victim.head.compareExchange(
+                victim.ends.pointee.head.compareExchange(
                     expected: begin,
                     desired: begin &+ count,
                     successOrdering: .acquiringAndReleasing,
@@ -130,7 +151,7 @@ struct RunRing: ~Copyable {
             else { continue }  // somebody else took some: progress was made
             let last = RunItem(bits: entry(mine &+ count &- 1).pointee.load(ordering: .relaxed))
             // ordering: sequentiallyConsistent: as in `push`.
-            if count > 1 { tail.store(mine &+ count &- 1, ordering: .sequentiallyConsistent) }
+            if count > 1 { ends.pointee.tail.store(mine &+ count &- 1, ordering: .sequentiallyConsistent) }
             return last
         }
     }

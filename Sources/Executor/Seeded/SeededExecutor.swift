@@ -76,6 +76,7 @@ public final class SeededExecutor: ProcExecutor {
             standInCount: 0,
             // Never used: timers here are of virtual time.
             timers: PoolTimers(workers: placement.seats.count),
+            memory: placement.seats.map { _ in .anywhere },
             // Turns seem to take long for a while, and short again: workers order their queues by that.
             clock: { random.tick() },
             nearNode: { random.below(plan.count) }
@@ -195,7 +196,7 @@ public final class SeededExecutor: ProcExecutor {
 
     /// A worker without work looks for some, or lies down.
     private func look(_ worker: Worker) -> RunItem? {
-        let first = random.below(queues.seatCount)
+        let first = random.below(queues.seatCount + RunQueues.roundsOnOwnNode)
         // Woken, or about to lie down when something came.
         let own = worker.parking.value == 2 ? queues.getUp(worker) : worker.take()
         if let item = own ?? queues.search(worker, rounds: 1, first: first) { return item }

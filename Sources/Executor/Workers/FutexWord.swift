@@ -9,13 +9,18 @@ import Synchronization
 struct FutexWord: ~Copyable, @unchecked Sendable {
     // Sendable: the word is atomic, the pointer never changes.
     private let word: UnsafeMutablePointer<Atomic<UInt32>>
+    private let ownsWord: Bool
 
-    init(_ value: UInt32 = 0) {
-        word = .allocate(capacity: 1)
+    /// - Parameter place: Four bytes that the caller frees after this is gone; nil: of the allocator.
+    init(_ value: UInt32 = 0, at place: UnsafeMutableRawPointer? = nil) {
+        ownsWord = place == nil
+        word = place?.bindMemory(to: Atomic<UInt32>.self, capacity: 1) ?? .allocate(capacity: 1)
         word.initialize(to: Atomic(value))
     }
 
     deinit {
+        // Memory of somebody else may be gone already; an atomic word is nothing to be taken down.
+        guard ownsWord else { return }
         word.deinitialize(count: 1)
         word.deallocate()
     }

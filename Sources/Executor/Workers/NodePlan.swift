@@ -33,4 +33,10 @@ struct NodePlan {
             uniquingKeysWith: { first, _ in first }
         )
     }
+
+    /// The nodes but the seat's own, nearest first.
+    func otherNodes(from seat: Seat) -> [Int] {
+        var seen: Set = [nodeOfSeat[seat.index]]
+        return seat.tiers.flatMap(\.workers).map { nodeOfSeat[$0] }.filter { seen.insert($0).inserted }
+    }
 }

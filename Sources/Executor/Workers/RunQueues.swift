@@ -21,6 +21,8 @@ final class RunQueues: Sendable {
     let seatCount: Int
     /// One per NUMA node that has workers.
     let nodes: [NodeQueues]
+    /// The seats' workers by node of `nodes`.
+    private let workersOfNode: [[Int]]
     let idle = IdleWorkers()
     /// The node that the calling thread is on, which is no worker.
     private let nearNode: @Sendable () -> Int
@@ -28,6 +30,7 @@ final class RunQueues: Sendable {
     /// - Parameters:
     ///   - standInCount: How many workers may stand in for others; at most one per seat.
     ///   - timers: A wheel for each worker and each who stands in.
+    ///   - memory: Where what each seat has is to lie.
     ///   - clock: By which workers measure their turns; nil: the machine's.
     ///   - nearNode: The node that the calling thread is on; not asked where there is one node only.
     init(
@@ -35,14 +38,18 @@ final class RunQueues: Sendable {
         _ plan: NodePlan,
         standInCount: Int,
         timers: PoolTimers,
+        memory: [NodeMemory],
         clock: (@Sendable () -> UInt64)? = nil,
         nearNode: @escaping @Sendable () -> Int
     ) {
         let identity = Identity()
         self.identity = identity
         self.nearNode = nearNode
-        let nodes = (0..<plan.count).map { _ in NodeQueues() }
+        let nodes = (0..<plan.count).map { node in
+            NodeQueues(plan.nodeOfSeat.firstIndex(of: node).map { memory[$0] } ?? .anywhere)
+        }
         self.nodes = nodes
+        workersOfNode = (0..<plan.count).map { node in plan.nodeOfSeat.indices.filter { plan.nodeOfSeat[$0] == node } }
         let seatCount = placement.seats.count
         self.seatCount = seatCount
         let standIns = seatCount..<(seatCount + standInCount)
@@ -54,11 +61,13 @@ final class RunQueues: Sendable {
             return Worker(
                 index: index,
                 node: plan.nodeOfSeat[seat.index],
+                memory: memory[seat.index],
                 queues: nodes[plan.nodeOfSeat[seat.index]],
                 timers: timers.shards[index],
                 pool: ObjectIdentifier(identity),
                 tiers: tiers,
                 nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index },
+                otherNodes: plan.otherNodes(from: seat),
                 clock: clock
             )
         }
@@ -137,6 +146,7 @@ final class RunQueues: Sendable {
             if !unpark(workers[index]) { wakeIfNeeded(near: workers[index]) }
         case .node(let node):
             nodes[node].normal.push(item)
+            if wakeSleepingNode(node) { return }
             wakeIfNeeded(near: last ?? workers.first { $0.node == node } ?? workers[0])
         }
     }
@@ -190,13 +200,20 @@ final class RunQueues: Sendable {
         for index in worker.nearest where unpark(workers[index]) { return }
     }
 
+    /// Wakes a worker of a node where all sleep, also while others search: what is for this node is not for them. False if
+    /// there are no other nodes, or if somebody is awake, who will look at the node's queue.
+    private func wakeSleepingNode(_ node: Int) -> Bool {
+        guard nodes.count > 1, workersOfNode[node].allSatisfy({ workers[$0].isParked }) else { return false }
+        return workersOfNode[node].contains { unpark(workers[$0]) }
+    }
+
     /// Wakes a worker if it sleeps; it starts as a searcher.
     @discardableResult
     func unpark(_ worker: Worker) -> Bool {
         guard worker.parking.compareExchange(1, 2) else { return false }
         idle.endSleep(toSearch: true)
         worker.parking.wake()
-        withOwnWorker { $0?.tally.wakes.count() }
+        withOwnWorker { $0?.tally.pointee.wakes.count() }
         return true
     }
 
@@ -223,17 +240,23 @@ final class RunQueues: Sendable {
         for round in rounds {
             if let item = worker.queues.high.pop() { return item }
             if let item = worker.inbox.pop() ?? worker.queues.normal.pop() {
-                worker.tally.injected.count()
+                worker.tally.pointee.injected.count()
                 return item
             }
-            if let item = steal(worker, round) ?? worker.queues.low.pop() ?? takeFromOtherNodes(worker) { return item }
+            if let item = steal(worker, round) ?? worker.queues.low.pop() { return item }
+            if round >= Self.roundsOnOwnNode, let item = takeFromOtherNodes(worker) { return item }
             if rounds.count > 1 { for _ in 0..<16 { crt_pause() } }
         }
         return nil
     }
 
-    private func steal(_ thief: Worker, _ round: Int) -> RunItem? {
+    /// So many rounds of a search a worker looks at its own node only: those of the node where the work is are faster, if any
+    /// of them is free, and moving work to another node costs more than the wait.
+    static let roundsOnOwnNode = 2
+
+    func steal(_ thief: Worker, _ round: Int) -> RunItem? {
         for tier in thief.tiers {
+            if tier.distance == .far, round < Self.roundsOnOwnNode { break }
             // Thieves that begin with the same victim would form a convoy.
             let first = (thief.index &+ round) % tier.workers.count
             for offset in 0..<tier.workers.count {
@@ -241,9 +264,9 @@ final class RunQueues: Sendable {
                 let victim = workers[tier.workers[place < tier.workers.count ? place : place - tier.workers.count]]
                 guard let item = thief.ring.steal(from: victim.ring) ?? victim.inboxItem() else { continue }
                 switch tier.distance {
-                case .local: thief.tally.localSteals.count()
-                case .near: thief.tally.nearSteals.count()
-                case .far: thief.tally.farSteals.count()
+                case .local: thief.tally.pointee.localSteals.count()
+                case .near: thief.tally.pointee.nearSteals.count()
+                case .far: thief.tally.pointee.farSteals.count()
                 }
                 return item
             }
@@ -251,18 +274,19 @@ final class RunQueues: Sendable {
         // Those that stand in for others have something only while they do.
         for victim in workers[seatCount...] where !victim.isIdle && victim !== thief {
             if let item = thief.ring.steal(from: victim.ring) ?? victim.inboxItem() {
-                thief.tally.localSteals.count()
+                thief.tally.pointee.localSteals.count()
                 return item
             }
         }
         return nil
     }
 
-    private func takeFromOtherNodes(_ thief: Worker) -> RunItem? {
-        guard nodes.count > 1 else { return nil }
-        for offset in 1..<nodes.count {
-            if let item = nodes[(thief.node + offset) % nodes.count].pop() {
-                thief.tally.farSteals.count()
+    func takeFromOtherNodes(_ thief: Worker) -> RunItem? {
+        for node in thief.otherNodes {
+            // Somebody was woken for it there, and is on the way.
+            if workersOfNode[node].contains(where: { workers[$0].parking.value == 2 }) { continue }
+            if let item = nodes[node].pop() {
+                thief.tally.pointee.farSteals.count()
                 return item
             }
         }

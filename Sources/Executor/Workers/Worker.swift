@@ -7,7 +7,7 @@ import Glibc
 import LightProc
 import Synchronization
 
-/// A seat with what belongs to it: its queues, its node pool, its place to sleep.
+/// A seat with what belongs to it: its queues, its node pool, its place to sleep; all in memory of the seat's NUMA node.
 ///
 /// It outlives the threads that sit on it: when one traps, its successor goes on with the same queues. "Owner" below is
 /// the thread on the seat.
@@ -18,19 +18,22 @@ final class Worker: @unchecked Sendable {
     /// The node of its queues, as an index into the nodes of the pool.
     let node: Int
     let pool: ObjectIdentifier
-    let ring = RunRing()
+    let memory: NodeMemory
+    let ring: RunRing
     /// What other threads found to be at home here, and what waits here for this worker to wake up.
-    let inbox = InjectionQueue()
+    let inbox: InjectionQueue
     let queues: NodeQueues
     /// 0: awake. 1: sleeps. 2: was woken.
-    let parking = FutexWord()
+    let parking: FutexWord
     /// Also holds the item that was made ready last, run next: what it needs is still in the cache. The owner's.
     let nodes: UnsafeMutablePointer<crt_nodePool>
     /// Whom to steal from: groups of the same proximity, nearest first.
     let tiers: [Tier]
     /// All other workers, nearest first.
     let nearest: [Int]
-    let tally = WorkerTally()
+    /// The other nodes of the pool, nearest first.
+    let otherNodes: [Int]
+    let tally: UnsafeMutablePointer<WorkerTally>
     /// The timers that the owner sets, and fires.
     let timers: TimerShard
     /// By which turns are measured; nil: the machine's.
@@ -58,41 +61,62 @@ final class Worker: @unchecked Sendable {
     /// other must not starve the rest.
     private static let nextLimit = 64
 
+    /// Where what the worker writes lies in one block.
+    private enum Layout {
+        // Cache lines of its own, as the processor fetches them in pairs: the owner writes here for each message.
+        static var turns: Int { (MemoryLayout<crt_nodePool>.stride + 15) & ~15 }
+        static var local: Int { turns + 16 }
+        static var ring: Int { (local + MemoryLayout<Local>.size + 127) & ~127 }
+        static var tally: Int { (ring + RunRing.byteCount + 127) & ~127 }
+        static var parking: Int { (tally + MemoryLayout<WorkerTally>.size + 127) & ~127 }
+        static var size: Int { parking + 128 }
+    }
+
     init(
         index: Int,
         node: Int,
+        memory: NodeMemory,
         queues: NodeQueues,
         timers: TimerShard,
         pool: ObjectIdentifier,
         tiers: [Tier],
         nearest: [Int],
+        otherNodes: [Int],
         clock: (@Sendable () -> UInt64)? = nil
     ) {
         self.index = index
+        self.memory = memory
         self.timers = timers
         self.node = node
         self.queues = queues
         self.pool = pool
         self.tiers = tiers
         self.nearest = nearest
+        self.otherNodes = otherNodes
         self.clock = clock
-        // Cache lines of its own, as the processor fetches them in pairs: the owner writes here for each message.
-        let offset = (MemoryLayout<crt_nodePool>.stride + 15) & ~15
-        let size = (offset + 16 + MemoryLayout<Local>.size + 127) & ~127
-        let hot = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 128)
-        nodes = hot.initializeMemory(as: crt_nodePool.self, to: crt_nodePool())
-        turns = (hot + offset).bindMemory(to: Atomic<UInt>.self, capacity: 1)
+        inbox = InjectionQueue(memory)
+        let block = memory.allocate(byteCount: Layout.size, alignment: 128)
+        nodes = block.initializeMemory(as: crt_nodePool.self, to: crt_nodePool())
+        turns = (block + Layout.turns).bindMemory(to: Atomic<UInt>.self, capacity: 1)
         turns.initialize(to: Atomic(0))
-        local = (hot + offset + 16).initializeMemory(as: Local.self, to: Local())
+        local = (block + Layout.local).initializeMemory(as: Local.self, to: Local())
+        ring = RunRing(at: block + Layout.ring)
+        tally = (block + Layout.tally).bindMemory(to: WorkerTally.self, capacity: 1)
+        tally.initialize(to: WorkerTally())
+        parking = FutexWord(at: block + Layout.parking)
     }
 
     deinit {
-        while let node = nodes.pointee.free {
-            nodes.pointee.free = node.load(as: UnsafeMutableRawPointer?.self)
-            free(node)
-        }
+        NodeRegions.dispose(nodes)
         turns.deinitialize(count: 1)
-        UnsafeMutableRawPointer(nodes).deallocate()
+        tally.deinitialize(count: 1)
+        memory.deallocate(nodes, byteCount: Layout.size)
+    }
+
+    /// Where it lies: what the owner writes, and its inbox.
+    var bytes: [Range<UInt>] {
+        let start = UInt(bitPattern: nodes)
+        return [start..<(start + UInt(Layout.size))] + inbox.bytes
     }
 
     /// Makes an item the next to run; returns the one that was, to be put into the ring. Owner only.
@@ -131,7 +155,7 @@ final class Worker: @unchecked Sendable {
     @inline(__always)
     private func takeInOrder() -> RunItem? {
         if local.pointee.nextRuns > 0 {
-            tally.lifoHits.count(local.pointee.nextRuns)
+            tally.pointee.lifoHits.count(local.pointee.nextRuns)
             local.pointee.nextRuns = 0
         }
         return ring.pop() ?? takeNext() ?? takeFromOutside() ?? queues.low.pop()
@@ -147,7 +171,7 @@ final class Worker: @unchecked Sendable {
         case .inbox: return takeFromOutside()
         case .node:
             guard let item = queues.normal.pop() else { return takeFromOutside() }
-            tally.injected.count()
+            tally.pointee.injected.count()
             return item
         case .low: return queues.low.pop() ?? takeFromOutside()
         }
@@ -156,7 +180,7 @@ final class Worker: @unchecked Sendable {
     @inline(__always)
     private func takeFromOutside() -> RunItem? {
         guard let item = inbox.pop() ?? queues.normal.pop() else { return nil }
-        tally.injected.count()
+        tally.pointee.injected.count()
         return item
     }
 
@@ -188,35 +212,35 @@ final class Worker: @unchecked Sendable {
     var isParked: Bool { parking.value == 1 }
 
     func noteSleep() {
-        tally.parks.count()
-        let since = tally.awakeSince.known
+        tally.pointee.parks.count()
+        let since = tally.pointee.awakeSince.known
         let now = UInt(self.now)
-        if since > 0, now > since { tally.busyNanoseconds.count(now - since) }
-        tally.awakeSince.store(0, ordering: .relaxed)
+        if since > 0, now > since { tally.pointee.busyNanoseconds.count(now - since) }
+        tally.pointee.awakeSince.store(0, ordering: .relaxed)
     }
 
     func noteAwake() {
         let now = self.now
         local.pointee.order.resume(turns.pointee.known, at: now)
-        tally.awakeSince.store(UInt(now), ordering: .relaxed)
+        tally.pointee.awakeSince.store(UInt(now), ordering: .relaxed)
     }
 
     /// As far as is known; by any thread.
     var counters: WorkerCounters {
-        let since = tally.awakeSince.known
+        let since = tally.pointee.awakeSince.known
         let now = UInt(self.now)
         let current = since > 0 && now > since ? now - since : 0
         return WorkerCounters(
             worker: index,
             polls: turns.pointee.known,
-            lifoHits: tally.lifoHits.known,
-            localSteals: tally.localSteals.known,
-            nearSteals: tally.nearSteals.known,
-            farSteals: tally.farSteals.known,
-            injected: tally.injected.known,
-            parks: tally.parks.known,
-            wakes: tally.wakes.known,
-            busyTime: .nanoseconds(Int64(tally.busyNanoseconds.known + current)),
+            lifoHits: tally.pointee.lifoHits.known,
+            localSteals: tally.pointee.localSteals.known,
+            nearSteals: tally.pointee.nearSteals.known,
+            farSteals: tally.pointee.farSteals.known,
+            injected: tally.pointee.injected.known,
+            parks: tally.pointee.parks.known,
+            wakes: tally.pointee.wakes.known,
+            busyTime: .nanoseconds(Int64(tally.pointee.busyNanoseconds.known + current)),
             isParked: isParked,
             queueDepth: ring.count + inbox.count
         )

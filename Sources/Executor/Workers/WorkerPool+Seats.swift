@@ -52,13 +52,16 @@ extension WorkerPool {
     }
 
     private func makeThread(for index: Int) -> WorkerThread {
-        let stack = staff.withLock { $0.stacks.take() }
+        let memory = memoryOfSeat[index % placement.seats.count]
+        let stack = staff.withLock { $0.stacks.take(memory) }
         return WorkerThread(stack: stack, owner: self, seat: index, name: "bastion-worker") { [placement] thread in
+            // Before it touches anything.
+            memory.preferForCallingThread()
             thread.touchAlternateStack()
             guard placement.pinsWorkers else { return }
             // A refused pin leaves the worker where the kernel puts it: slower, not wrong.
             if index < placement.seats.count {
-                _ = try? ThreadPlacement.take(placement.seats[index])
+                try? ThreadPlacement.pin(toOSPU: placement.seats[index].osPU)
             } else {
                 // Whose place it takes may be busy: anywhere on the node.
                 let node = placement.seats[index - placement.seats.count].node

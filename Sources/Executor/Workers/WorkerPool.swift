@@ -19,6 +19,8 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     let queues: RunQueues
     var workers: [Worker] { queues.workers }
     var nodes: [NodeQueues] { queues.nodes }
+    /// Where the stacks of a seat's threads lie, and all else that it has.
+    let memoryOfSeat: [NodeMemory]
     let isStopping = Atomic<Bool>(false)
     /// Whether what is still queued is killed instead of handled.
     let isDropping = Atomic<Bool>(false)
@@ -62,15 +64,33 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         )
     }
 
-    init(placement: Placement, blockingLimits: BlockingGrowth.Limits, stallThreshold: Duration?) {
+    convenience init(placement: Placement, blockingLimits: BlockingGrowth.Limits, stallThreshold: Duration?) {
+        self.init(
+            placement: placement,
+            blockingLimits: blockingLimits,
+            stallThreshold: stallThreshold,
+            // Where there is one node, or threads move about, all memory is as good.
+            placesMemory: placement.pinsWorkers && NodeMemory.hasChoice
+        )
+    }
+
+    /// - Parameter placesMemory: Whether queues, message nodes and stacks are to lie on the nodes of their workers.
+    init(
+        placement: Placement,
+        blockingLimits: BlockingGrowth.Limits = BlockingGrowth.Limits(maximumThreads: 512),
+        stallThreshold: Duration?,
+        placesMemory: Bool
+    ) {
         precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for no watch")
         self.placement = placement
         watch = stallThreshold.map { StallWatch(threshold: $0) }
         let plan = NodePlan(placement)
         let seatCount = placement.seats.count
+        let memory = placement.seats.map { NodeMemory(osNode: placesMemory ? $0.memoryNode : nil) }
+        memoryOfSeat = memory
         let timers = PoolTimers(workers: 2 * seatCount)
         self.timers = timers
-        queues = RunQueues(placement, plan, standInCount: seatCount, timers: timers) {
+        queues = RunQueues(placement, plan, standInCount: seatCount, timers: timers, memory: memory) {
             ThreadPlacement.currentPU().flatMap { plan.nodeOfPU[$0] } ?? 0
         }
         blocking = BlockingPool(
@@ -82,6 +102,15 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         )
         staff = Locked(Staff(standIns: StandIns(count: seatCount)))
         let address = UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())
+        for worker in workers {
+            guard let node = worker.memory.osNode else { continue }
+            _ = NodeRegions.use(
+                node,
+                of: NodeMemory.regionCount,
+                for: worker.nodes,
+                place: worker.memory.prefer(for:)
+            )
+        }
         // safety: called on a worker's thread, with its nodes; pool and worker outlive the thread.
         queues.serve(address) { nodes, bits in
             guard let nodes, let seat = crt_self()?.pointee.seat,

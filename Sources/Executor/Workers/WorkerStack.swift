@@ -11,6 +11,7 @@ struct WorkerStack: Sendable {
     let base: UInt
     let guardSize: Int
     let size: Int
+    let memory: NodeMemory
 
     var low: UInt { base + UInt(guardSize) }
     var high: UInt { low + UInt(size) }
@@ -19,7 +20,8 @@ struct WorkerStack: Sendable {
     static let guardSize = 1 << 20
     static let defaultSize = 1 << 20
 
-    init(size: Int = defaultSize) {
+    /// - Parameter memory: Where it lies.
+    init(size: Int = defaultSize, memory: NodeMemory = .anywhere) {
         let mapping = mmap(
             nil,
             Self.guardSize + size,
@@ -36,6 +38,9 @@ struct WorkerStack: Sendable {
         base = UInt(bitPattern: mapping)
         guardSize = Self.guardSize
         self.size = size
+        self.memory = memory
+        // Before anybody touches it.
+        memory.prefer(for: UnsafeMutableRawBufferPointer(start: mapping + Self.guardSize, count: size))
     }
 
     func unmap() { munmap(UnsafeMutableRawPointer(bitPattern: base), guardSize + size) }
@@ -52,7 +57,11 @@ struct WorkerStackPool {
 
     init(resting limit: Int = 32) { self.limit = limit }
 
-    mutating func take() -> WorkerStack { rested.popLast() ?? WorkerStack() }
+    /// A stack that lies where it should.
+    mutating func take(_ memory: NodeMemory = .anywhere) -> WorkerStack {
+        guard let index = rested.lastIndex(where: { $0.memory == memory }) else { return WorkerStack(memory: memory) }
+        return rested.remove(at: index)
+    }
 
     mutating func put(_ stack: WorkerStack, afterTrap: Bool) {
         guard afterTrap else {

@@ -44,7 +44,11 @@ final class WorkerThread: @unchecked Sendable {
         self.seat = seat
         self.name = name
         self.prepare = prepare
-        record = .allocate(capacity: 1)
+        let memory = stack.memory
+        record = memory.allocate(
+            byteCount: MemoryLayout<crt_thread>.size,
+            alignment: MemoryLayout<crt_thread>.alignment
+        ).bindMemory(to: crt_thread.self, capacity: 1)
         // safety: all-zero bytes are a valid record: null pointers, zero counts, atomics at zero.
         memset(record, 0, MemoryLayout<crt_thread>.size)
         record.pointee.guardLow = stack.base
@@ -53,6 +57,7 @@ final class WorkerThread: @unchecked Sendable {
         let size = crt_alternateStackSize()
         let alternate = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)
         guard let alternate, alternate != MAP_FAILED else { fatalError("cannot map an alternate signal stack") }
+        memory.prefer(for: UnsafeMutableRawBufferPointer(start: alternate, count: size))
         record.pointee.alternateStack = alternate
         record.pointee.alternateStackSize = size
         record.pointee.owner = Unmanaged.passUnretained(self).toOpaque()
@@ -82,7 +87,7 @@ final class WorkerThread: @unchecked Sendable {
     }
 
     // Not when the thread is joined: the stall watch may be about to look at it.
-    deinit { record.deallocate() }
+    deinit { stack.memory.deallocate(record, byteCount: MemoryLayout<crt_thread>.size) }
 
     private final class Task: Sendable {
         let body: @Sendable (WorkerThread) -> Void

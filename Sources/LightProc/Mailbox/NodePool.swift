@@ -36,10 +36,10 @@ enum NodePool {
     static func allocateSlowly(_ size: Int) -> UnsafeMutableRawPointer {
         if let pool = crt_nodes() {
             pool.pointee.meter &-= 1
-            if size <= nodeSize, let batch = depot.take() {
-                pool.pointee.free = batch.load(as: UnsafeMutableRawPointer?.self)
-                pool.pointee.meter &+= UInt64(batchSize - 1) << 32
-                return batch
+            if size <= nodeSize, let batch = takeBatch(pool) {
+                pool.pointee.free = batch.head.load(as: UnsafeMutableRawPointer?.self)
+                pool.pointee.meter &+= UInt64(batch.count - 1) << 32
+                return batch.head
             }
         }
         var block: UnsafeMutableRawPointer?
@@ -50,7 +50,7 @@ enum NodePool {
 
     @inlinable @inline(__always)
     static func recycle(_ node: UnsafeMutableRawPointer, size: Int) {
-        guard size <= nodeSize, let pool = crt_nodes() else { return free(node) }
+        guard size <= nodeSize, let pool = crt_nodes() else { return dispose(node) }
         give(node, to: pool, meter: 1 << 32)
         trim(pool)
     }
@@ -109,6 +109,7 @@ enum NodePool {
     /// Keeps half of a list and gives the other to the depot.
     @inline(never) @usableFromInline
     static func giveBatch(_ pool: UnsafeMutablePointer<crt_nodePool>) {
+        guard pool.pointee.region == 0 else { return sortOut(pool) }
         guard let batch = pool.pointee.free else { return }
         var last = batch
         for _ in 1..<batchSize {
@@ -118,16 +119,85 @@ enum NodePool {
         pool.pointee.free = last.load(as: UnsafeMutableRawPointer?.self)
         pool.pointee.meter &-= UInt64(batchSize) << 32
         last.storeBytes(of: nil, as: UnsafeMutableRawPointer?.self)
-        if !depot.put(batch) {
-            var next: UnsafeMutableRawPointer? = batch
-            while let node = next {
-                next = node.load(as: UnsafeMutableRawPointer?.self)
-                free(node)
-            }
-        }
+        if !depot.put(batch) { disposeAll(batch) }
     }
 
     private static let depot = NodeDepot()
+
+    // MARK: Regions
+
+    private static func takeBatch(_ pool: UnsafeMutablePointer<crt_nodePool>) -> NodeBatch? {
+        if let region = NodeRegions.region(of: pool) { return region.take() }
+        return depot.take().map { NodeBatch(head: $0, count: batchSize) }
+    }
+
+    /// Gives a node back that no worker's list takes.
+    @inline(never) @usableFromInline
+    static func dispose(_ node: UnsafeMutableRawPointer) {
+        guard let region = NodeRegions.region(holding: node) else { return free(node) }
+        node.storeBytes(of: nil, as: UnsafeMutableRawPointer?.self)
+        region.put(NodeBatch(head: node, count: 1))
+    }
+
+    /// Gives all nodes of a list back.
+    static func disposeAll(_ head: UnsafeMutableRawPointer?) {
+        var next = head
+        while let node = next {
+            next = node.load(as: UnsafeMutableRawPointer?.self)
+            dispose(node)
+        }
+    }
+
+    /// Keeps nodes of the worker's own region, a batch at most, and sends all others where they come from.
+    private static func sortOut(_ pool: UnsafeMutablePointer<crt_nodePool>) {
+        let own = pool.pointee.region
+        var kept = NodeBatch.Builder()
+        var surplus: [UInt: NodeBatch.Builder] = [:]
+        var next = pool.pointee.free
+        while let node = next {
+            next = node.load(as: UnsafeMutableRawPointer?.self)
+            let home = NodeRegions.number(holding: node)
+            if home == own, kept.count < batchSize {
+                kept.append(node)
+            } else if home == 0 {
+                free(node)
+            } else {
+                surplus[home, default: .init()].append(node)
+                if surplus[home]?.count == batchSize, let batch = surplus.removeValue(forKey: home)?.batch {
+                    NodeRegions.region(home)?.put(batch)
+                }
+            }
+        }
+        for (home, builder) in surplus {
+            if let batch = builder.batch { NodeRegions.region(home)?.put(batch) }
+        }
+        let budget = budget(pool)
+        pool.pointee.free = kept.batch?.head
+        pool.pointee.meter = UInt64(kept.count) << 32
+        setBudget(pool, budget)
+    }
+}
+
+/// A list of nodes that belongs to whoever holds it.
+struct NodeBatch {
+    let head: UnsafeMutableRawPointer
+    let count: Int
+
+    /// Makes one, in the order in which the nodes come.
+    struct Builder {
+        private var head: UnsafeMutableRawPointer?
+        private var last: UnsafeMutableRawPointer?
+        private(set) var count = 0
+
+        mutating func append(_ node: UnsafeMutableRawPointer) {
+            node.storeBytes(of: nil, as: UnsafeMutableRawPointer?.self)
+            if let last { last.storeBytes(of: node, as: UnsafeMutableRawPointer?.self) } else { head = node }
+            last = node
+            count += 1
+        }
+
+        var batch: NodeBatch? { head.map { NodeBatch(head: $0, count: count) } }
+    }
 }
 
 /// Batches of nodes on their way from workers that receive more than they send to those that do the opposite.

@@ -20,13 +20,22 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
         init(value: consuming Value) { self.value = value }
     }
     @usableFromInline let storage: UnsafeMutablePointer<Storage>
+    private let ownsStorage: Bool
 
-    /// - Parameter onOwnCacheLines: Whether nothing else is to share the cache lines of lock and value.
-    package init(_ value: consuming sending Value, onOwnCacheLines: Bool = false) {
+    /// - Parameters:
+    ///   - onOwnCacheLines: Whether nothing else is to share the cache lines of lock and value.
+    ///   - place: Memory of ``storageSize`` bytes, aligned to 64, that the caller frees after the lock is gone; nil: of the
+    ///     allocator.
+    package init(
+        _ value: consuming sending Value,
+        onOwnCacheLines: Bool = false,
+        at place: UnsafeMutableRawPointer? = nil
+    ) {
+        ownsStorage = place == nil
         // Lines of 64 bytes, which processors fetch in pairs.
         let alignment = max(MemoryLayout<Storage>.alignment, onOwnCacheLines ? 128 : 16)
         let size = (MemoryLayout<Storage>.size + alignment - 1) / alignment * alignment
-        storage = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: alignment)
+        storage = (place ?? UnsafeMutableRawPointer.allocate(byteCount: size, alignment: alignment))
             .bindMemory(to: Storage.self, capacity: 1)
         storage.initialize(to: Storage(value: value))
         let status = pthread_mutex_init(&storage.pointee.mutex, nil)
@@ -37,8 +46,11 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
     deinit {
         pthread_mutex_destroy(&storage.pointee.mutex)
         storage.deinitialize(count: 1)
-        UnsafeMutableRawPointer(storage).deallocate()
+        if ownsStorage { UnsafeMutableRawPointer(storage).deallocate() }
     }
+
+    /// Bytes of the lock and the value.
+    package static var storageSize: Int { MemoryLayout<Storage>.size }
 
     /// Calls `body` with the value while the lock is held.
     @inlinable @inline(__always)

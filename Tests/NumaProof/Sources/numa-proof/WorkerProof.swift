@@ -1,0 +1,283 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Executor
+import Glibc
+import LightProc
+
+/// What workers do, and where.
+struct WorkerProof {
+    private let floor: Floor
+    private let report: Report
+    private var pool: WorkerPool { floor.pool }
+
+    init(_ floor: Floor, _ report: Report) {
+        self.floor = floor
+        self.report = report
+    }
+
+    private var nodes: [Int] { Set(floor.seats.compactMap(\.node)).sorted() }
+    private func seats(of node: Int) -> [Seat] { floor.seats.filter { $0.node == node } }
+
+    /// Each worker runs on its processing unit, may run on no other, and does so on its own stack.
+    func processingUnits() {
+        struct Place: Sendable {
+            let pu: Int?
+            let affinity: [Int]?
+            let stack: UInt
+        }
+        let holders = floor.blockingHoldAll()
+        let memory = try? pool.memoryOfWorkers()
+        for seat in floor.seats {
+            let notes = Notes<Place>()
+            holders[seat.index].blockingDo {
+                var local = 0
+                let stack = withUnsafeMutablePointer(to: &local) { UInt(bitPattern: $0) }
+                notes.add(
+                    Place(pu: ThreadPlacement.currentPU(), affinity: try? ThreadPlacement.affinity(), stack: stack)
+                )
+            }
+            let place = notes.take()[0]
+            let isOnStack = memory?[seat.index].stack.contains(place.stack) ?? false
+            report.expect(
+                place.pu == seat.osPU && place.affinity == [seat.osPU] && isOnStack,
+                "pu \(seat.index)",
+                "on CPU \(place.pu ?? -1), may run on \(place.affinity ?? []), on the stack of its seat: \(isOnStack)"
+            )
+        }
+        for holder in holders { holder.letGo() }
+    }
+
+    /// All memory of each worker lies on its node, by the kernel's word: queues that were filled, nodes of messages that
+    /// came from everywhere, and the node of a message that is made there.
+    func memory(expecting node: (Seat) -> Int?) throws {
+        let madeFirst = messages()
+        traffic()
+        let madeLater = messages()
+        let holders = floor.blockingHoldAll()
+        for worker in try pool.memoryOfWorkers() {
+            let expected = node(floor.seats[worker.worker])
+            var areas = [("stack", worker.stack), ("queues", worker.queues), ("node's queues", worker.nodeQueues)]
+            // The allocator's where all memory is equally near.
+            if worker.node != nil { areas.append(("message nodes", worker.messageNodes)) }
+            let isThere = areas.allSatisfy { $0.1.pagesByNode.keys.map { Optional($0) } == [expected] }
+            let pages = areas.map { "\($0.0) \($0.1.pagesByNode)" }.joined(separator: ", ")
+            report.expect(isThere, "memory \(worker.worker)", "pages by node: \(pages)")
+            let (first, later) = (madeFirst[worker.worker], madeLater[worker.worker])
+            // Some were received before, from the thread that makes the workers wait. Later its list may be of nodes that it
+            // received, as long as they are fewer than two batches.
+            report.expect(
+                first[expected, default: 0] > Self.messageCount - 10
+                    && later[expected, default: 0] > Self.messageCount - 2048,
+                "messages \(worker.worker)",
+                "made on node: \(first.described); after traffic: \(later.described)"
+            )
+        }
+        for holder in holders { holder.letGo() }
+    }
+
+    private static let messageCount = 5000
+
+    /// Makes messages on each worker and asks where they lie; how many on which node, by worker.
+    private func messages() -> [[Int?: Int]] {
+        let holders = floor.blockingHoldAll()
+        let notes = Notes<[Int?: Int]>()
+        for holder in holders {
+            holder.blockingDo {
+                let made = (0..<Self.messageCount).map { MessageNode.make($0) }
+                var counts: [Int?: Int] = [:]
+                for message in made {
+                    // safety: a message node is the pointer to it.
+                    let address = unsafeBitCast(message, to: UInt.self)
+                    counts[(try? MemoryLocation.node(of: address)) ?? nil, default: 0] += 1
+                }
+                for message in made { message.refuse(as: Int.self) }
+                notes.add(counts)
+            }
+        }
+        for holder in holders { holder.letGo() }
+        return notes.take()
+    }
+
+    /// Fills rings, node queues and inboxes, and has messages flow from every node to every other.
+    func traffic() {
+        let done = Signal()
+        let holders = floor.blockingHoldAll()
+        let receivers = floor.seats.map { _ in LightProc.doer(on: pool) }
+        for holder in holders {
+            holder.blockingDo { [pool] in
+                for _ in 0..<400 { LightProc.doer(on: pool).tell { done.send() } }
+                for receiver in receivers { for _ in 0..<1500 { receiver.tell { done.send() } } }
+            }
+        }
+        for _ in 0..<600 { LightProc.doer(on: pool).tell { done.send() } }
+        for holder in holders { holder.letGo() }
+        done.blockingWait(floor.seats.count * (400 + 1500 * receivers.count) + 600)
+        floor.blockingWaitUntilIdle()
+    }
+
+    /// A worker that has nothing to do, while one of each node has plenty: it empties the rings of its own node first, then
+    /// those of other nodes by distance; and its counters say so.
+    func steals(areLocal: Bool) {
+        struct Steal: Sendable {
+            let victim: Int
+            let thief: Int
+        }
+        let count = 100
+        for node in nodes {
+            guard let thief = seats(of: node).last, seats(of: node).count > 1 else { continue }
+            let holders = floor.blockingHoldAll()
+            let (steals, done) = (Notes<Steal>(), Signal())
+            for victim in nodes.compactMap({ seats(of: $0).first }) {
+                // The last of them is what the victim would run next, which nobody takes from it.
+                holders[victim.index].blockingDo { [floor, pool] in
+                    for _ in 0...count {
+                        LightProc.doer(on: pool).tell {
+                            steals.add(Steal(victim: victim.index, thief: floor.here()?.index ?? -1))
+                            done.send()
+                        }
+                    }
+                }
+            }
+            let before = pool.counters[thief.index]
+            holders[thief.index].letGo()
+            done.blockingWait(count * nodes.count)
+            let after = pool.counters[thief.index]
+            let order = steals.take()
+            for holder in holders where holder.seat != thief.index { holder.letGo() }
+            done.blockingWait(nodes.count)
+
+            let ranks = order.map { steal in thief.tiers.firstIndex { $0.workers.contains(steal.victim) } ?? -1 }
+            let (local, near) = (after.localSteals - before.localSteals, after.nearSteals - before.nearSteals)
+            let far = after.farSteals - before.farSteals
+            report.expect(
+                ranks == ranks.sorted() && order.allSatisfy { $0.thief == thief.index } && (local > 0) == areLocal
+                    && (near > 0) == !areLocal && far > 0
+                    && order.prefix(count).allSatisfy { floor.seats[$0.victim].node == node },
+                "steals \(thief.index)",
+                "\(local + near) times from its node (local \(local), near \(near)), then \(far) times from others:"
+                    + " victims \(order.map(\.victim).runs)"
+            )
+        }
+        floor.blockingWaitUntilIdle()
+    }
+
+    /// A process that another worker of its node wakes stays on the node; one that is woken from afar is run where it was.
+    func wakes() {
+        for node in nodes {
+            guard
+                let (home, neighbour) = seats(of: node).first.flatMap({ first in
+                    seats(of: node).dropFirst().first.map { (first, $0) }
+                }), let stranger = floor.seats.first(where: { $0.node != node })
+            else { continue }
+            let places = Notes<Int?>()
+            var (near, far) = ([Int?](), [Int?]())
+            for _ in 0..<20 {
+                let holders = floor.blockingHoldAll()
+                let (proc, ran) = (LightProc.doer(on: pool), Signal())
+                let note: @Sendable () -> Void = { [floor] in
+                    places.add(floor.here()?.node)
+                    ran.send()
+                }
+                holders[home.index].blockingDo { proc.tell(note) }
+                holders[home.index].letGo()
+                ran.blockingWait()
+                holders[neighbour.index].blockingDo { proc.tell(note) }
+                holders[neighbour.index].letGo()
+                ran.blockingWait()
+                near += places.take()
+                holders[stranger.index].blockingDo { proc.tell(note) }
+                ran.blockingWait()
+                far += places.take()
+                for holder in holders where ![home.index, neighbour.index].contains(holder.seat) { holder.letGo() }
+                floor.blockingWaitUntilIdle()
+            }
+            report.expect(
+                near.allSatisfy { $0 == node },
+                "woken \(node)",
+                "by a neighbour: \(near.count) runs on \(Set(near))"
+            )
+            report.expect(far.allSatisfy { $0 == node }, "afar \(node)", "from afar: \(far.count) runs on \(Set(far))")
+        }
+    }
+
+    /// Processes that are made on a node are run there while its workers keep up: made by a process, and by another thread.
+    func spawns() {
+        for node in nodes {
+            guard let first = seats(of: node).first else { continue }
+            let (places, done) = (Notes<Int?>(), Signal())
+            let holders = floor.blockingHoldAll()
+            holders[first.index].blockingDo { [floor, pool] in
+                let parent = LightProc.doer(on: pool)
+                parent.tell { Self.spawn(500, of: parent, on: floor, places, done) }
+            }
+            for holder in holders where holder.seat != first.index { holder.letGo() }
+            floor.blockingWaitUntilIdle(floor.seats.filter { $0.index != first.index })
+            holders[first.index].letGo()
+            done.blockingWait()
+            let inside = places.take()
+            report.expect(
+                inside.count == 500 && inside.allSatisfy { $0 == node },
+                "spawned \(node)",
+                "\(inside.count) made there ran on \(Set(inside))"
+            )
+
+            floor.blockingWaitUntilIdle()
+            try? ThreadPlacement.restrict(toOSPUs: seats(of: node).map(\.osPU))
+            let outside = makeOutside(100, places, done) { floor.blockingWaitUntilIdle() }
+            // Who still looks for work elsewhere may be faster, where the machine runs as many threads as here.
+            let stream = makeOutside(200, places, done) {}
+            try? ThreadPlacement.restrict(toOSPUs: floor.seats.map(\.osPU))
+            report.expect(
+                outside.count == 100 && outside.allSatisfy { $0 == node },
+                "outside \(node)",
+                "\(outside.count) made by a thread there ran on \(Set(outside));"
+                    + " of \(stream.count) one right after the other \(stream.count { $0 == node }) stayed"
+            )
+        }
+    }
+
+    /// Makes processes, one when the other has run, on the calling thread, which is no worker. Returns where they ran.
+    private func makeOutside(_ count: Int, _ places: Notes<Int?>, _ done: Signal, _ pause: () -> Void) -> [Int?] {
+        for _ in 0..<count {
+            pause()
+            LightProc.doer(on: pool).tell { [floor] in
+                places.add(floor.here()?.node)
+                done.send()
+            }
+            done.blockingWait()
+        }
+        return places.take()
+    }
+
+    /// Makes one process after the other, each by the parent when the one before has run.
+    private static func spawn(
+        _ count: Int,
+        of parent: LightProc,
+        on floor: Floor,
+        _ places: Notes<Int?>,
+        _ done: Signal
+    ) {
+        guard count > 0 else { return done.send() }
+        LightProc.doer(on: floor.pool).tell {
+            places.add(floor.here()?.node)
+            parent.tell { spawn(count - 1, of: parent, on: floor, places, done) }
+        }
+    }
+}
+
+extension [Int?: Int] {
+    fileprivate var described: String { map { "\($0.value) on \($0.key ?? -1)" }.sorted().joined(separator: ", ") }
+}
+
+extension Array where Element: Equatable {
+    /// As in `[1x100, 3x50]`.
+    fileprivate var runs: String {
+        var runs: [(Element, Int)] = []
+        for each in self {
+            if runs.last?.0 == each { runs[runs.count - 1].1 += 1 } else { runs.append((each, 1)) }
+        }
+        return "\(runs.map { "\($0.0)x\($0.1)" })"
+    }
+}

@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# Proves the placement of workers and their memory on machines with several NUMA nodes, which qemu makes up: boots a Linux
+# guest with two sockets of two nodes each and distances between them, by software emulation, and runs numa-proof in it
+# (Tests/NumaProof, built in release with a static standard library). Twice: with the whole machine, and with parts of it
+# that a cpuset allows.
+#
+#     scripts/test-numa.sh               both guests
+#     scripts/test-numa.sh whole|part    one
+#
+# The kernel is Debian's for virtual machines, unpacked from its package and not installed; NUMA_KERNEL=FILE takes another one,
+# in which everything is built in. Build, kernel and logs are kept in .build-numa.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "$(uname -m)" != x86_64 ]; then
+    echo "test-numa: the guest runs what is built here, and is an x86-64 machine; this one is not" >&2
+    exit 1
+fi
+if [ $# -eq 0 ]; then set -- whole part; fi
+folder=.build-numa
+mkdir -p $folder
+
+build() {
+    local flags=(-c release -j 2 --package-path Tests/NumaProof --scratch-path $folder --static-swift-stdlib)
+    swift build "${flags[@]}" --disable-build-manifest-caching >$folder/build.log 2>&1 || {
+        cat $folder/build.log
+        return 1
+    }
+}
+
+kernel_package() {
+    apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image/ { if (!name) name = $2 } END { print name }'
+}
+
+# The newest kernel of the package lists at hand, or the one that was unpacked before.
+fetch_kernel() {
+    if [ -s $folder/vmlinuz ]; then return; fi
+    local package unpacked
+    package=$(kernel_package)
+    if [ -z "$package" ]; then
+        # No lists at hand.
+        apt-get -qq update 2>/dev/null || sudo -n apt-get -qq update || true
+        package=$(kernel_package)
+    fi
+    if [ -z "$package" ]; then
+        echo "test-numa: no package linux-image-cloud-amd64; set NUMA_KERNEL to a kernel" >&2
+        return 1
+    fi
+    unpacked=$(mktemp -d)
+    (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User="$(id -un)" download "$package" && dpkg-deb -x ./*.deb .)
+    cp "$unpacked"/boot/vmlinuz-* $folder/vmlinuz
+    rm -r "$unpacked"
+}
+
+# The guest's file system: busybox, the program, and the libraries that it still needs.
+make_root() {
+    local root=$folder/root library
+    rm -rf $root
+    mkdir -p $root/{bin,proc,sys,dev,cgroup,tmp}
+    cp "$(command -v busybox)" $root/bin/busybox
+    strip --strip-debug -o $root/bin/numa-proof $folder/release/numa-proof
+    ldd $root/bin/numa-proof | grep -o '/[^ ]*' | while read -r library; do
+        mkdir -p "$root$(dirname "$library")"
+        cp -L "$library" "$root$library"
+    done
+}
+
+# What both guests do first: `proof NAME OPTIONS...` runs the program and tells how often it warned of its memory.
+prelude() {
+    cat <<'END'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t cgroup2 cgroup /cgroup
+proof() {
+    name=$1
+    shift
+    numa-proof "$@" >/tmp/out 2>/tmp/err
+    status=$?
+    sed "s/^/$name: /" /tmp/out
+    grep -v 'bastion: memory may lie' /tmp/err | sed "s/^/$name: stderr: /"
+    echo "$name: warnings $(grep -c 'bastion: memory may lie' /tmp/err)"
+    echo "$name: status $status"
+}
+allow() {
+    mkdir -p /cgroup/part
+    echo "$1" >/cgroup/part/cpuset.cpus
+    echo "$2" >/cgroup/part/cpuset.mems
+}
+END
+}
+
+epilogue() {
+    cat <<'END'
+echo "guest: done"
+poweroff -f
+END
+}
+
+# Two processors of four hardware threads; a node has two of them, one core each.
+whole() {
+    shape=sockets=2,cores=4,threads=1
+    expected="whole 48 0
+sandboxed 9 1"
+    cat >$folder/root/cases <<'END'
+proof whole --nodes 0:0-1,1:2-3,2:4-5,3:6-7 --distances 10.12.20.20/12.10.20.20/20.20.10.12/20.20.12.10 \
+    --like 'pack:2 group:2 numa:1 core:2 pu:1' --steals near
+proof sandboxed --sandboxed
+END
+}
+
+# As before, but the two hardware threads of a node are of one core. The cpuset takes a node away; then memory only; then all
+# memory of the nodes that workers are on.
+part() {
+    shape=sockets=2,cores=2,threads=2
+    expected="part 36 0
+remote 12 0
+strange 5 0"
+    cat >$folder/root/cases <<'END'
+echo +cpuset >/cgroup/cgroup.subtree_control
+allow 2-7 1-3
+echo $$ >/cgroup/part/cgroup.procs
+proof part --nodes 1:2-3,2:4-5,3:6-7 --distances 10.20.20/20.10.12/20.12.10 --steals local
+allow 2-5 1
+proof remote --memory-on 1
+allow 2-5 0,3
+proof strange --strange
+END
+}
+
+boot() { # NAME
+    local log=$folder/$1.log numa=() node status=0
+    {
+        prelude
+        cat $folder/root/cases
+        epilogue
+    } >$folder/root/init
+    chmod +x $folder/root/init
+    (cd $folder/root && find . | cpio -o -H newc --quiet) >$folder/initrd
+    for node in 0 1 2 3; do
+        numa+=(-object "memory-backend-ram,id=m$node,size=384M")
+        numa+=(-numa "node,nodeid=$node,cpus=$((2 * node))-$((2 * node + 1)),memdev=m$node")
+    done
+    numa+=(-numa dist,src=0,dst=1,val=12 -numa dist,src=2,dst=3,val=12)
+    for node in 2 3; do
+        numa+=(-numa "dist,src=0,dst=$node,val=20" -numa "dist,src=1,dst=$node,val=20")
+    done
+    # Without automatic balancing, which moves pages to where they are used: what is seen is what was asked for.
+    timeout -k 5 240 qemu-system-x86_64 -accel tcg,thread=multi -cpu max,vendor=GenuineIntel,l3-cache=off -smp "8,$shape" -m 1536 "${numa[@]}" \
+        -nodefaults -no-reboot -display none -serial stdio -kernel "${NUMA_KERNEL:-$folder/vmlinuz}" -initrd $folder/initrd \
+        -append "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off numa_balancing=disable" \
+        </dev/null 2>&1 | tr -d '\r' >"$log" || status=$?
+    if [ $status -ne 0 ]; then complain "$1: the guest ended with status $status"; fi
+}
+
+complain() {
+    echo "FAILED $*"
+    failures=$((failures + 1))
+}
+
+# Every assertion came and held, and there are as many as there should be.
+check() { # NAME
+    local log=$folder/$1.log name count warnings good
+    if ! grep -qx 'guest: done' "$log"; then complain "$1: the guest is not done; the end of $log:" "$(tail -n 15 "$log")"; fi
+    while read -r name count warnings; do
+        good=$(grep -c "^$name: ok " "$log" || true)
+        grep -E "^$name: (FAILED|stderr)" "$log" || true
+        if [ "$good" -ne "$count" ]; then complain "$1: $name: $good of $count assertions hold"; fi
+        if ! grep -qx "$name: numa-proof: $count assertions, 0 failed" "$log"; then complain "$1: $name: not all assertions came"; fi
+        if ! grep -qx "$name: status 0" "$log"; then complain "$1: $name: $(grep "^$name: status" "$log" || echo no status)"; fi
+        if ! grep -qx "$name: warnings $warnings" "$log"; then
+            complain "$1: $name: $(grep "^$name: warnings" "$log" || echo no warnings), not $warnings"
+        fi
+        echo "$1: $name: $good of $count assertions hold"
+    done <<<"$expected"
+}
+
+failures=0
+build
+echo "test-numa: built in ${SECONDS}s"
+if [ -z "${NUMA_KERNEL:-}" ]; then fetch_kernel; fi
+make_root
+for guest in "$@"; do
+    SECONDS=0
+    "$guest"
+    boot "$guest"
+    check "$guest"
+    echo "$guest: ran in ${SECONDS}s"
+done
+echo "test-numa: $failures failed"
+[ $failures -eq 0 ]
