@@ -53,6 +53,12 @@ struct InjectionQueue: ~Copyable, @unchecked Sendable {
         core.pointee.known.load(ordering: .relaxed) > 0
     }
 
+    /// How many there are, as long as the queue lives: for who looks at each turn, one load less.
+    var counter: UnsafeMutablePointer<Atomic<Int>> {
+        // safety: the first member of the core, which is not moved.
+        UnsafeMutableRawPointer(core).assumingMemoryBound(to: Atomic<Int>.self)
+    }
+
     var count: Int {
         // ordering: relaxed: a statistic.
         core.pointee.known.load(ordering: .relaxed)

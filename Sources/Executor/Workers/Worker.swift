@@ -23,6 +23,8 @@ final class Worker: @unchecked Sendable {
     /// What other threads found to be at home here, and what waits here for this worker to wake up.
     let inbox: InjectionQueue
     let queues: NodeQueues
+    /// How many urgent items wait in them.
+    private let urgent: UnsafeMutablePointer<Atomic<Int>>
     /// 0: awake. 1: sleeps. 2: was woken.
     let parking: FutexWord
     /// Also holds the item that was made ready last, run next: what it needs is still in the cache. The owner's.
@@ -89,6 +91,7 @@ final class Worker: @unchecked Sendable {
         self.timers = timers
         self.node = node
         self.queues = queues
+        urgent = queues.high.counter
         self.pool = pool
         self.tiers = tiers
         self.nearest = nearest
@@ -139,7 +142,9 @@ final class Worker: @unchecked Sendable {
         let turn = turns.pointee.known &+ 1
         // ordering: relaxed: a statistic.
         turns.pointee.store(turn, ordering: .relaxed)
-        if local.pointee.order.isSpecial(turn) || queues.high.mayHaveSome, let item = takeOutOfOrder(turn) {
+        // ordering: relaxed: a hint, as in `InjectionQueue.mayHaveSome`.
+        let isUrgent = urgent.pointee.load(ordering: .relaxed) > 0
+        if local.pointee.order.isSpecial(turn) || isUrgent, let item = takeOutOfOrder(turn) {
             return item
         }
         if local.pointee.nextRuns < Self.nextLimit, let item = takeNext() {
