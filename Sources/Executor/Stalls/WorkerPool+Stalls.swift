@@ -39,13 +39,13 @@ struct StandIns {
 extension WorkerPool {
     /// Tells of workers that are stuck in one turn for longer than the threshold, and of their getting on.
     ///
-    /// The action runs on a worker, in a process of its own: a trap in it ends nothing else. Costs nothing while nothing
+    /// In order. The action runs on a worker, each time in a process of its own: a trap in it ends nothing else. Costs nothing while nothing
     /// is stuck.
     @discardableResult
     public func observeStalls(_ action: @escaping @Sendable (StallReport) -> Void) -> StallObservation {
         let number = stallObservers.withLock { observers in
             observers.last += 1
-            observers.actions[observers.last] = action
+            observers.actions[observers.last] = OrderedCalls(action)
             return observers.last
         }
         return StallObservation(number: number, pool: self)
@@ -57,7 +57,7 @@ extension WorkerPool {
 
     struct StallObservers {
         var last = 0
-        var actions: [Int: @Sendable (StallReport) -> Void] = [:]
+        var actions: [Int: OrderedCalls<StallReport>] = [:]
     }
 }
 
@@ -120,9 +120,7 @@ extension WorkerPool: StallWatch.Workplace {
     }
 
     func tell(_ report: StallReport) {
-        let actions = stallObservers.withLock { Array($0.actions.values) }
-        guard !actions.isEmpty else { return }
-        LightProc.runOnce(on: self) { for action in actions { action(report) } }
+        for calls in stallObservers.withLock({ Array($0.actions.values) }) { calls.call(report, on: self) }
     }
 
     /// Gives what waits for a worker that leaves to the others.

@@ -12,7 +12,7 @@ package final class ContainmentLedger: Sendable {
     private struct Observer {
         let number: UInt64
         weak var scheduler: (any ProcScheduler)?
-        let action: @Sendable (ContainmentEvent) -> Void
+        let calls: OrderedCalls<ContainmentEvent>
     }
     private struct State {
         var contained = 0
@@ -102,7 +102,7 @@ package final class ContainmentLedger: Sendable {
     ) -> ContainmentObservation {
         state.withLock { state in
             state.nextNumber += 1
-            state.observers.append(Observer(number: state.nextNumber, scheduler: scheduler, action: action))
+            state.observers.append(Observer(number: state.nextNumber, scheduler: scheduler, calls: OrderedCalls(action)))
             return ContainmentObservation(number: state.nextNumber)
         }
     }
@@ -148,7 +148,7 @@ package final class ContainmentLedger: Sendable {
     private func tell(_ event: ContainmentEvent) {
         for observer in state.withLock({ $0.observers }) {
             guard let scheduler = observer.scheduler else { continue }
-            LightProc.runOnce(on: scheduler) { [action = observer.action] in action(event) }
+            observer.calls.call(event, on: scheduler)
         }
     }
 }

@@ -141,6 +141,44 @@ extension LightProc {
     }
 }
 
+/// Calls an action for one value after the other, in the order in which they came, each time in a process of its own: a trap
+/// costs that value, no other.
+package final class OrderedCalls<Value: Sendable>: Sendable {
+    private struct State {
+        var waiting: [Value] = []
+        var isCalling = false
+    }
+    private let state = Locked(State())
+    private let action: @Sendable (Value) -> Void
+
+    package init(_ action: @escaping @Sendable (Value) -> Void) { self.action = action }
+
+    /// Returns at once; any thread.
+    package func call(_ value: Value, on scheduler: any ProcScheduler) {
+        let isFirst = state.withLock { state in
+            state.waiting.append(value)
+            defer { state.isCalling = true }
+            return !state.isCalling
+        }
+        if isFirst { next(on: scheduler) }
+    }
+
+    private func next(on scheduler: any ProcScheduler) {
+        let value = state.withLock { state -> Value? in
+            if state.waiting.isEmpty {
+                state.isCalling = false
+                return nil
+            }
+            return state.waiting.removeFirst()
+        }
+        guard let value else { return }
+        let proc = LightProc.reactive(OneShot { [action] in action(value) }, on: scheduler)
+        // After a trap, too.
+        proc.notifyWhenEnded { [self] _ in next(on: scheduler) }
+        _ = proc.push(MessageNode.make(()))
+    }
+}
+
 /// A reactive process that does one thing and ends.
 private struct OneShot: ReactiveBody {
     private var work: (@Sendable () throws -> Void)?
