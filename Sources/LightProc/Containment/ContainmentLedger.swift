@@ -102,7 +102,8 @@ package final class ContainmentLedger: Sendable {
     ) -> ContainmentObservation {
         state.withLock { state in
             state.nextNumber += 1
-            state.observers.append(Observer(number: state.nextNumber, scheduler: scheduler, calls: OrderedCalls(action)))
+            let calls = OrderedCalls(action)
+            state.observers.append(Observer(number: state.nextNumber, scheduler: scheduler, calls: calls))
             return ContainmentObservation(number: state.nextNumber)
         }
     }
