@@ -74,12 +74,15 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         )
     }
 
-    /// - Parameter placesMemory: Whether queues, message nodes and stacks are to lie on the nodes of their workers.
+    /// - Parameters:
+    ///   - placesMemory: Whether queues, message nodes and stacks are to lie on the nodes of their workers.
+    ///   - clock: By which workers measure their turns; nil: the machine's.
     init(
         placement: Placement,
         blockingLimits: BlockingGrowth.Limits = BlockingGrowth.Limits(maximumThreads: 512),
         stallThreshold: Duration?,
-        placesMemory: Bool
+        placesMemory: Bool,
+        clock: (@Sendable () -> UInt64)? = nil
     ) {
         precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for no watch")
         self.placement = placement
@@ -90,9 +93,15 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         memoryOfSeat = memory
         let timers = PoolTimers(workers: 2 * seatCount)
         self.timers = timers
-        queues = RunQueues(placement, plan, standInCount: seatCount, timers: timers, memory: memory) {
-            ThreadPlacement.currentPU().flatMap { plan.nodeOfPU[$0] } ?? 0
-        }
+        queues = RunQueues(
+            placement,
+            plan,
+            standInCount: seatCount,
+            timers: timers,
+            memory: memory,
+            clock: clock,
+            nearNode: { ThreadPlacement.currentPU().flatMap { plan.nodeOfPU[$0] } ?? 0 }
+        )
         blocking = BlockingPool(
             timers: timers,
             limits: blockingLimits,
