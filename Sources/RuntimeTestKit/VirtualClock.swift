@@ -39,47 +39,6 @@ public struct VirtualClock: Clock {
     ///
     /// - Throws: `CancellationError` when the task is cancelled meanwhile.
     public func sleep(until deadline: Instant, tolerance: Duration? = nil) async throws {
-        try Task.checkCancellation()
-        let left = deadline.offset - executor.now
-        guard left > .zero else { return }
-        let gate = SleepGate()
-        let timer = executor.schedule(after: left) { gate.open() }
-        await withTaskCancellationHandler {
-            await gate.wait()
-        } onCancel: {
-            timer.cancel()
-            gate.open()
-        }
-        try Task.checkCancellation()
-    }
-}
-
-/// Something one task waits for, and whoever comes first opens.
-final class SleepGate: Sendable {
-    private enum State {
-        case closed
-        case waiting(UnsafeContinuation<Void, Never>)
-        case open
-    }
-    private let state = Locked(State.closed)
-
-    func wait() async {
-        await withUnsafeContinuation { continuation in
-            let isOpen = state.withLock { state in
-                if case .open = state { return true }
-                state = .waiting(continuation)
-                return false
-            }
-            if isOpen { continuation.resume() }
-        }
-    }
-
-    func open() {
-        let waiting = state.withLock { state -> UnsafeContinuation<Void, Never>? in
-            defer { state = .open }
-            guard case .waiting(let continuation) = state else { return nil }
-            return continuation
-        }
-        waiting?.resume()
+        try await executor.sleep(for: deadline.offset - executor.now)
     }
 }

@@ -94,7 +94,7 @@ final class StallWatch: Sendable {
             workplace.reapStandIns()
             let threads = workplace.seatedThreads
             let looks = threads.enumerated().map { workplace.look(at: $0.offset, $0.element) }
-            for finding in detector.look(at: looks, now: Worker.now) {
+            for finding in detector.look(at: looks, now: MonotonicClock.nanoseconds) {
                 switch finding {
                 case .stalled(let worker, let time):
                     let sample = threads[worker].flatMap { sampler.sample($0) }

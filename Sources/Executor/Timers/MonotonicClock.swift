@@ -7,10 +7,13 @@ import Glibc
 /// The machine's monotonic time.
 package enum MonotonicClock {
     /// Time since some fixed moment before the program started.
-    package static var now: Duration {
+    package static var now: Duration { .nanoseconds(Int64(nanoseconds)) }
+
+    /// The same in nanoseconds.
+    static var nanoseconds: UInt64 {
         var time = timespec()
         // Fails only for an unknown clock or a bad address; neither can occur.
         clock_gettime(CLOCK_MONOTONIC, &time)
-        return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
+        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
     }
 }

@@ -84,7 +84,7 @@ final class PoolTimers: Sendable {
             // Read before the timers are looked at, so that no change is slept through.
             let seen = watch.changes.value
             if watch.isStopped { return }
-            let now = UInt(Worker.now)
+            let now = UInt(MonotonicClock.nanoseconds)
             for shard in shards where shard.keepersTime <= now {
                 // Not all at once: the worker may be back any moment.
                 shard.fire(limit: Self.batch, byKeeper: true)
@@ -95,7 +95,7 @@ final class PoolTimers: Sendable {
             if time == .max {
                 watch.changes.blockingWait(while: seen)
             } else {
-                let now = UInt(Worker.now)
+                let now = UInt(MonotonicClock.nanoseconds)
                 if time > now { watch.changes.blockingWait(while: seen, timeout: .nanoseconds(Int64(time - now))) }
             }
         }

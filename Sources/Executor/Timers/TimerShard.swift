@@ -72,7 +72,7 @@ final class TimerShard: TimerHost, @unchecked Sendable {
 
     /// Adds a timer. A worker's only by the worker itself; others by any thread.
     func insert(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
-        let now = Worker.now
+        let now = MonotonicClock.nanoseconds
         let deadline = now &+ min(duration.timerDelay, UInt64(Int64.max) - now)
         let (handle, isFirst) = content.withLock { content in
             content.wheel.advance(to: now)
@@ -109,7 +109,7 @@ final class TimerShard: TimerHost, @unchecked Sendable {
         var left = limit
         // Ends: each round calls one, or is the last.
         while true {
-            let now = Worker.now
+            let now = MonotonicClock.nanoseconds
             let step = content.withLock { content -> Step in
                 if left == limit {
                     if content.isFiring { return .busy }

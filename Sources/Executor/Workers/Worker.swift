@@ -192,22 +192,14 @@ final class Worker: @unchecked Sendable {
     /// Calls what is due, up to a batch. Owner only, while it runs nothing.
     @inline(__always)
     func fireTimers() {
-        if timers.hasSome, timers.next <= UInt(Self.now) { timers.fire(limit: PoolTimers.batch) }
+        if timers.hasSome, timers.next <= UInt(MonotonicClock.nanoseconds) { timers.fire(limit: PoolTimers.batch) }
     }
 
     /// Whether nothing waits for this worker alone, but for the item in `next`; may be out of date.
     var isIdle: Bool { ring.isEmpty && inbox.isEmpty }
 
     /// By what it measures its turns, in nanoseconds.
-    private var now: UInt64 { clock?() ?? Self.now }
-
-    /// The machine's monotonic time in nanoseconds.
-    static var now: UInt64 {
-        var time = timespec()
-        // Fails only for an unknown clock or a bad address; neither can occur.
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
-    }
+    private var now: UInt64 { clock?() ?? MonotonicClock.nanoseconds }
 
     /// Takes something out of the inbox for another worker, unless this one was woken for it just now.
     func inboxItem() -> RunItem? { inbox.mayHaveSome && parking.value != 2 ? inbox.pop() : nil }

@@ -60,7 +60,7 @@ extension WorkerPool {
                 worker.parking.blockingWait(while: 1)
                 continue
             }
-            let now = UInt(Worker.now)
+            let now = UInt(MonotonicClock.nanoseconds)
             if next > now {
                 worker.parking.blockingWait(while: 1, timeout: .nanoseconds(Int64(clamping: next - now)))
             } else if worker.parking.compareExchange(1, 2) {

@@ -66,7 +66,7 @@ extension ProcScheduler {
         let gate = SleepGate()
         let timer = wake(after: duration) { gate.open() }
         await withTaskCancellationHandler {
-            await withUnsafeContinuation { gate.wait($0) }
+            await gate.wait()
         } onCancel: {
             timer.cancel()
             gate.open()
@@ -86,13 +86,15 @@ package final class SleepGate: Sendable {
 
     package init() {}
 
-    package func wait(_ continuation: UnsafeContinuation<Void, Never>) {
-        let isOpen = state.withLock { state in
-            if case .open = state { return true }
-            state = .waiting(continuation)
-            return false
+    nonisolated(nonsending) package func wait() async {
+        await withUnsafeContinuation { continuation in
+            let isOpen = state.withLock { state in
+                if case .open = state { return true }
+                state = .waiting(continuation)
+                return false
+            }
+            if isOpen { continuation.resume() }
         }
-        if isOpen { continuation.resume() }
     }
 
     package func open() {

@@ -133,7 +133,7 @@ public struct Context: Sendable {
     public func untilStopped() async {
         let gate = SleepGate()
         await withTaskCancellationHandler {
-            await withUnsafeContinuation { gate.wait($0) }
+            await gate.wait()
         } onCancel: {
             gate.open()
         }
