@@ -33,6 +33,51 @@ import Testing
         #expect(!order.isSpecial(130))
     }
 
+    @Test func whatToExpectGrowsAtOnceAndFallsByHalves() {
+        var order = TurnOrder()
+        #expect(order.expectedTurn == TurnOrder.longestExpected, "nothing is known: long")
+        order.resume(0, at: 1_000)
+        var now: UInt64 = 1_000
+        func measure(_ turn: UInt, each nanoseconds: UInt64) {
+            now += 64 * nanoseconds
+            order.measure(turn, at: now)
+        }
+        measure(64, each: 100)
+        #expect(order.expectedTurn == 100)
+        measure(128, each: 80_000)
+        #expect(order.expectedTurn == 80_000)
+        measure(192, each: 100)
+        #expect(order.expectedTurn == 40_000)
+        measure(256, each: 30_000)
+        #expect(order.expectedTurn == 30_000)
+        measure(320, each: 10_000_000_000)
+        #expect(order.expectedTurn == TurnOrder.longestExpected)
+    }
+
+    @Test func aFewTurnsBeforeASleepTellWhatToExpectButNotWhoseTurnItIs() {
+        var order = TurnOrder()
+        order.resume(0, at: 1_000)
+        order.rest(2, at: 1_000 + 2 * 30_000)
+        #expect(order.expectedTurn == 30_000)
+        #expect(order.meanTurn == nil)
+        #expect((1...64).count { order.isSpecial($0) } == 4)
+        // Time in which it slept is no part of a turn.
+        order.rest(10, at: 1_000_000_000)
+        #expect(order.expectedTurn == 30_000)
+    }
+
+    @Test func whoWasSetBackIsNotForgotten() {
+        #expect((1...640).count { TurnOrder.isForDebtors($0) } == 10)
+        // Those turns look outside of the ring, whether turns are long or short.
+        var long = TurnOrder()
+        long.resume(0, at: 1_000)
+        long.measure(64, at: 1_000 + 64 * 50_000)
+        for turn: UInt in 1...640 where TurnOrder.isForDebtors(turn) {
+            #expect(TurnOrder().isSpecial(turn) && long.isSpecial(turn))
+            #expect(TurnOrder().first(at: turn) != .low)
+        }
+    }
+
     @Test func sleepIsNoPartOfATurn() {
         var order = TurnOrder()
         order.resume(0, at: 1_000)

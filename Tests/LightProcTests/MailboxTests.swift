@@ -25,6 +25,7 @@ import Testing
         var isEmpty: Bool { mailbox.isEmpty }
         var isIdle: Bool { mailbox.isIdle }
         var isClosed: Bool { mailbox.isClosed }
+        var isBehind: Bool { mailbox.isBehind }
         func push(_ node: MessageNode) -> Mailbox.Push { mailbox.push(node) }
         func takeNode() -> MessageNode? { mailbox.take() }
         func settle() -> Bool { mailbox.settle() }
@@ -81,6 +82,30 @@ import Testing
         #expect(shared.send(Letter(sender: 0, number: 1)) == .queued)
         #expect(!shared.isIdle)
         #expect(open(shared.close()).count == 2)
+    }
+
+    @Test func whoHasMoreThanATurnInHandIsBehind() {
+        let shared = Shared(isBusy: true)
+        let batch = Int(Mailbox.longBatch)
+        for number in 0..<(batch + 100) { _ = shared.send(Letter(sender: 0, number: number)) }
+        #expect(!shared.isBehind, "nobody has looked yet")
+        var numbers: [Int?] = []
+        for left in (0..<(batch + 100)).reversed() {
+            numbers.append(shared.take()?.number)
+            if shared.isBehind != (left > batch) {
+                Issue.record("\(left) left")
+                break
+            }
+        }
+        #expect(numbers == Array(0..<(batch + 100)))
+        #expect(shared.settle())
+        // Closed in the middle: marks are no part of the chain.
+        let other = Shared(isBusy: true)
+        for number in 0..<(2 * batch) { _ = other.send(Letter(sender: 0, number: number)) }
+        #expect(other.take()?.number == 0 && other.isBehind)
+        for number in 0..<3 { _ = other.send(Letter(sender: 1, number: number)) }
+        let left = open(other.close())
+        #expect(left.map(\.number) == Array(1..<(2 * batch)) + [0, 1, 2])
     }
 
     @Test func settleGoesIdleOnlyWhenNothingWaits() {

@@ -51,6 +51,7 @@ typedef struct crt_nodePool {
     int64_t held;                               // processes made here less those that ended here, of that scheduler
     uintptr_t home, homeMask;                   // by which a process is known to belong on this worker: see `ProcTag`
     int32_t cut;                                // reductions that a run has less than usual: 0 but under the seeded executor
+    uint32_t flooded;                           // 1 + the worker of a receiver that is behind with what this turn sent; or 0
     uintptr_t region;                           // 1 + the region that new nodes come from, or 0: see `NodeRegions`
 } crt_nodePool;
 

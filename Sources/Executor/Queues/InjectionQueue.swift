@@ -79,6 +79,22 @@ struct InjectionQueue: ~Copyable, @unchecked Sendable {
         }
     }
 
+    /// Takes the oldest item, and moves up to half of the others, but not more than `limit`, to the end of the caller's ring:
+    /// one lock for all of them.
+    func pop(moving limit: Int, to ring: borrowing RunRing) -> RunItem? {
+        guard mayHaveSome else { return nil }
+        return core.pointee.items.withLock { items in
+            defer { core.pointee.known.store(items.count, ordering: .sequentiallyConsistent) }
+            let first = items.popFirst()
+            for _ in 0..<min(items.count / 2, min(limit, ring.room)) {
+                guard let item = items.popFirst(), ring.push(item) else {
+                    preconditionFailure("impossible: there was room for it, and only the owner makes it less")
+                }
+            }
+            return first
+        }
+    }
+
     func pop() -> RunItem? {
         guard mayHaveSome else { return nil }
         return core.pointee.items.withLock { items in

@@ -20,7 +20,7 @@ struct RunRing: ~Copyable {
     #if MODEL_CHECKING
     static let capacity: UInt32 = 4
     #else
-    static let capacity: UInt32 = 256
+    static let capacity: UInt32 = 1024
     #endif
 
     private struct Ends: ~Copyable {
@@ -71,6 +71,13 @@ struct RunRing: ~Copyable {
     var count: Int {
         // ordering: relaxed: a statistic.
         Int(ends.pointee.tail.load(ordering: .relaxed) &- ends.pointee.head.load(ordering: .relaxed))
+    }
+
+    /// How many items can be added; thieves may make it more. Owner only.
+    var room: Int {
+        // ordering: acquiring: as in `push`.
+        let begin = ends.pointee.head.load(ordering: .acquiring)
+        return Int(Self.capacity &- (ends.pointee.tail.load(ordering: .relaxed) &- begin))
     }
 
     /// Adds an item. Owner only. False if the ring is full.

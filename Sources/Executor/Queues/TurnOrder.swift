@@ -25,6 +25,10 @@ struct TurnOrder: Sendable, Equatable {
     private var mask: UInt = 15
     /// The mean duration of a turn in nanoseconds; nil until it was measured.
     private(set) var meanTurn: UInt64?
+    /// How long a turn may be expected to take, in nanoseconds: grows at once, falls by halves. Unknown at first: long.
+    private(set) var expectedTurn = Self.longestExpected
+    private var isFirst = true
+    static let longestExpected: UInt64 = 1 << 31
     private var measuredAt: UInt64 = 0
     private var measuredTurn: UInt = 0
 
@@ -38,19 +42,38 @@ struct TurnOrder: Sendable, Equatable {
         return turn & (mask &+ 1) == 0 ? .node : .inbox
     }
 
+    /// Whether what was set back comes first, if there is any: as often as what has low priority.
+    static func isForDebtors(_ turn: UInt) -> Bool { turn % turnsOfLow == turnsOfLow / 2 }
+
     /// Whether it is time to measure how long turns take.
     func isMeasuring(_ turn: UInt) -> Bool { turn % Self.turnsOfLow == 0 }
 
     /// So late it is at this turn; the worker did not sleep since `resume`.
     mutating func measure(_ turn: UInt, at nanoseconds: UInt64) {
-        let turns = turn &- measuredTurn
-        if turns > 0, measuredAt > 0, nanoseconds >= measuredAt {
-            let mean = (nanoseconds - measuredAt) / UInt64(turns)
+        if let mean = mean(until: turn, at: nanoseconds) {
+            expect(mean)
             meanTurn = mean
             mask = mean > UInt64(Self.longTurn.inNanoseconds) ? 1 : 15
         }
         measuredTurn = turn
         measuredAt = nanoseconds
+    }
+
+    /// The worker is about to sleep; it may have taken too few turns to order them by how long they took.
+    mutating func rest(_ turn: UInt, at nanoseconds: UInt64) {
+        if let mean = mean(until: turn, at: nanoseconds) { expect(mean) }
+        measuredAt = 0
+    }
+
+    private func mean(until turn: UInt, at nanoseconds: UInt64) -> UInt64? {
+        let turns = turn &- measuredTurn
+        guard turns > 0, measuredAt > 0, nanoseconds >= measuredAt else { return nil }
+        return (nanoseconds - measuredAt) / UInt64(turns)
+    }
+
+    private mutating func expect(_ mean: UInt64) {
+        expectedTurn = min(max(mean, isFirst ? 0 : expectedTurn / 2), Self.longestExpected)
+        isFirst = false
     }
 
     /// The worker has slept until now.

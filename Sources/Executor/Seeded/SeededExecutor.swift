@@ -79,6 +79,7 @@ public final class SeededExecutor: ProcExecutor {
             memory: placement.seats.map { _ in .anywhere },
             // Turns seem to take long for a while, and short again: workers order their queues by that.
             clock: { random.tick() },
+            sharing: .byTime,
             nearNode: { random.below(plan.count) }
         )
         state = Locked(State(desks: queues.workers.map(SeededDesk.init)))

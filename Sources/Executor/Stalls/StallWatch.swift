@@ -7,10 +7,11 @@ import Glibc
 import LightProc
 import Synchronization
 
-/// The thread that finds workers that are stuck in one turn, and has others stand in for them.
+/// The thread that finds workers that are stuck in one turn: has others that sleep do what waits behind it, and later has
+/// somebody stand in for them.
 ///
-/// Looks at all workers every half threshold while any is awake, and sleeps on a futex while all do. A look reads two words
-/// a worker. Of a worker that is stuck it takes a sample: the thread is interrupted by a signal, whose handler hands over
+/// Looks at all workers every half threshold while all are awake, every half millisecond while some are and others sleep, and
+/// sleeps on a futex while all do. A look reads two words a worker. Of a worker that is stuck it takes a sample: the thread is interrupted by a signal, whose handler hands over
 /// what would have run next and waits while its stack is walked, some microseconds.
 final class StallWatch: Sendable {
     /// The pool, as far as the watch is concerned.
@@ -31,17 +32,25 @@ final class StallWatch: Sendable {
         /// What a stuck worker would have run next, and whatever waits behind it, is to be run by others.
         func rescue(_ item: RunItem?, from worker: Int)
         func tell(_ report: StallReport)
+        /// Whether a worker sleeps that could do what waits behind others' long turns.
+        var hasHelpers: Bool { get }
+        /// The worker is in one turn for so long: what waits behind it is for the others.
+        func offer(_ worker: Int, after nanoseconds: UInt64)
     }
 
-    private let threshold: Duration
+    /// A turn that takes longer keeps what waits behind it from workers that sleep.
+    static let longTurn = Duration.microseconds(500)
+
+    private let threshold: Duration?
     private let isStopping = Atomic<Bool>(false)
     /// 1 while the watch sleeps because all workers do.
     private let asleep = FutexWord()
-    /// What `stop` and tests wake a watch with that waits for its next look.
+    /// What the watch waits at for its next look; 1: it is to stop; 2: for a long time, as nobody sleeps.
     private let pause = FutexWord()
     private let thread = Locked<PlainThread?>(nil)
 
-    init(threshold: Duration) { self.threshold = threshold * Int(crt_patience()) }
+    /// - Parameter threshold: After which time a worker is stuck; nil: never.
+    init(threshold: Duration?) { self.threshold = threshold.map { $0 * Int(crt_patience()) } }
 
     func start(_ workplace: any Workplace, workers: Int) {
         Self.installHandler
@@ -75,54 +84,116 @@ final class StallWatch: Sendable {
         precondition(status == 0, "sigaction failed with errno \(status)")
     }()
 
+    /// A worker is about to sleep while others go on: it could help them. Costs a load unless the watch pauses.
+    @inline(__always)
+    func stirHelp() {
+        if pause.value == 2, pause.compareExchange(2, 0) { pause.wake() }
+    }
+
     private func loop(_ workplace: any Workplace, _ workers: Int) {
-        var detector = StallDetector(workers: workers, threshold: UInt64(threshold.inNanoseconds))
+        let patience = UInt64(crt_patience())
+        var detector = threshold.map { StallDetector(workers: workers, threshold: UInt64($0.inNanoseconds)) }
+        let longTurn = UInt64(Self.longTurn.inNanoseconds)
+        var longTurns = StallDetector(workers: workers, threshold: longTurn * patience)
+        var stallsSeenAt: UInt64 = 0
+        var restingLooks = 0
         let sampler = StackSampler()
         /// Who was stuck in what, to be named when it is over.
         var reports: [Int: StallReport] = [:]
         while true {
             if isStopping.load(ordering: .sequentiallyConsistent) { return }
-            if workplace.isAtRest, !detector.hasStalled {
-                asleep.set(1)
-                // Lain down first, then the last look: see `stir`.
-                if workplace.isAtRest, !isStopping.load(ordering: .sequentiallyConsistent) {
-                    // Ends: the first worker that wakes, and `stop`, change the word.
-                    while asleep.value == 1 { asleep.blockingWait(while: 1) }
-                }
-                asleep.set(0)
+            restingLooks = workplace.isAtRest && detector?.hasStalled != true ? restingLooks + 1 : 0
+            if restingLooks > Self.looksBeforeSleep {
+                sleep(workplace)
+                restingLooks = 0
             }
             workplace.reapStandIns()
             let threads = workplace.seatedThreads
             let looks = threads.enumerated().map { workplace.look(at: $0.offset, $0.element) }
-            for finding in detector.look(at: looks, now: MonotonicClock.nanoseconds) {
-                switch finding {
-                case .stalled(let worker, let time):
-                    let sample = threads[worker].flatMap { sampler.sample($0) }
-                    workplace.rescue(sample?.rescued, from: worker)
-                    workplace.standIn(for: worker)
-                    let report = StallReport(
-                        stage: .stuck,
-                        worker: worker,
-                        process: sample?.proc?.id,
-                        name: sample?.proc?.name,
-                        path: sample?.proc?.path,
-                        messageType: sample?.proc?.messageTypeName,
-                        duration: .nanoseconds(Int64(time)),
-                        backtrace: sample?.frames ?? []
-                    )
-                    reports[worker] = report
-                    workplace.tell(report)
-                case .stillStalled(let worker, _):
-                    // It may have made something ready since, which nobody else could take.
-                    guard workplace.hasNext(worker), let thread = threads[worker] else { continue }
-                    workplace.rescue(sampler.sample(thread)?.rescued, from: worker)
-                case .recovered(let worker, let time):
-                    workplace.takeBack(worker)
-                    guard let report = reports.removeValue(forKey: worker) else { continue }
-                    workplace.tell(report.recovered(after: .nanoseconds(Int64(time))))
+            let now = MonotonicClock.nanoseconds
+            if workplace.hasHelpers {
+                for finding in longTurns.look(at: looks, now: now) { offer(finding, threads, sampler, workplace) }
+            }
+            if let threshold, now &- stallsSeenAt >= UInt64((threshold / 2).inNanoseconds) {
+                stallsSeenAt = now
+                for finding in detector?.look(at: looks, now: now) ?? [] {
+                    handle(finding, threads, sampler, &reports, workplace)
                 }
             }
-            pause.blockingWait(while: 0, timeout: threshold / 2)
+            pause(workplace, mayRest: restingLooks > 0)
+        }
+    }
+
+    /// So many looks at a pool at rest come before the watch sleeps: who works for moments only need not wake it each time.
+    private static let looksBeforeSleep = 4
+
+    private func sleep(_ workplace: any Workplace) {
+        asleep.set(1)
+        // Lain down first, then the last look: see `stir`.
+        if workplace.isAtRest, !isStopping.load(ordering: .sequentiallyConsistent) {
+            // Ends: the first worker that wakes, and `stop`, change the word.
+            while asleep.value == 1 { asleep.blockingWait(while: 1) }
+        }
+        asleep.set(0)
+    }
+
+    private func pause(_ workplace: any Workplace, mayRest: Bool) {
+        let soon = Self.longTurn * Int(crt_patience())
+        if mayRest || workplace.hasHelpers { return pause.blockingWait(while: 0, timeout: soon) }
+        // The word first, then the look: see `stirHelp`.
+        guard pause.compareExchange(0, 2) else { return }
+        if !workplace.hasHelpers { pause.blockingWait(while: 2, timeout: threshold.map { $0 / 2 }) }
+        _ = pause.compareExchange(2, 0)
+    }
+
+    /// Gives what waits behind a long turn to workers that sleep.
+    private func offer(
+        _ finding: StallDetector.Finding,
+        _ threads: [WorkerThread?],
+        _ sampler: StackSampler,
+        _ workplace: any Workplace
+    ) {
+        switch finding {
+        case .stalled(let worker, let time), .stillStalled(let worker, let time):
+            workplace.offer(worker, after: time)
+            guard workplace.hasNext(worker), let thread = threads[worker] else { return }
+            workplace.rescue(sampler.rescue(from: thread), from: worker)
+        case .recovered: break
+        }
+    }
+
+    private func handle(
+        _ finding: StallDetector.Finding,
+        _ threads: [WorkerThread?],
+        _ sampler: StackSampler,
+        _ reports: inout [Int: StallReport],
+        _ workplace: any Workplace
+    ) {
+        switch finding {
+        case .stalled(let worker, let time):
+            let sample = threads[worker].flatMap { sampler.sample($0) }
+            workplace.rescue(sample?.rescued, from: worker)
+            workplace.standIn(for: worker)
+            let report = StallReport(
+                stage: .stuck,
+                worker: worker,
+                process: sample?.proc?.id,
+                name: sample?.proc?.name,
+                path: sample?.proc?.path,
+                messageType: sample?.proc?.messageTypeName,
+                duration: .nanoseconds(Int64(time)),
+                backtrace: sample?.frames ?? []
+            )
+            reports[worker] = report
+            workplace.tell(report)
+        case .stillStalled(let worker, _):
+            // It may have made something ready since, which nobody else could take.
+            guard workplace.hasNext(worker), let thread = threads[worker] else { return }
+            workplace.rescue(sampler.rescue(from: thread), from: worker)
+        case .recovered(let worker, let time):
+            workplace.takeBack(worker)
+            guard let report = reports.removeValue(forKey: worker) else { return }
+            workplace.tell(report.recovered(after: .nanoseconds(Int64(time))))
         }
     }
 }
@@ -178,6 +249,15 @@ private final class StackSampler {
             frames: Array(frames[..<count]),
             rescued: rescued == 0 ? nil : RunItem(bits: rescued)
         )
+    }
+
+    /// Takes what a thread would run next. Nil also if it does not react.
+    func rescue(from thread: WorkerThread) -> RunItem? {
+        let record = thread.record
+        guard crt_requestSample(record), crt_awaitSample(record, 10) else { return nil }
+        _ = crt_releaseSample(record)
+        let rescued = crt_takeRescued(record)
+        return rescued == 0 ? nil : RunItem(bits: rescued)
     }
 
     /// Neither allocates nor waits.

@@ -113,6 +113,18 @@ extension WorkerPool: StallWatch.Workplace {
         }
     }
 
+    var hasHelpers: Bool {
+        let sleepers = queues.idle.sleeperCount
+        return sleepers > 0 && sleepers < placement.seats.count
+    }
+
+    func offer(_ worker: Int, after nanoseconds: UInt64) {
+        let owner = workers[worker]
+        owner.expect(turnsOf: nanoseconds)
+        if owner.isIdle { return }
+        queues.wakeIfNeeded(near: owner)
+    }
+
     func rescue(_ item: RunItem?, from worker: Int) {
         guard let item else { return }
         workers[worker].queues.normal.push(item)

@@ -22,6 +22,9 @@ import Synchronization
 /// Whatever the interleaving, one of the two sees the other (Dekker).
 /// - A woken worker starts as a searcher (counted by its waker), so that a burst of submissions wakes one worker, not
 ///   all. The last searcher that finds something wakes the next: the chain goes on as long as there is work.
+/// - For what a worker pushes to its own ring it looks at the counters only when that will take it long (`RunQueues.Sharing`), and
+///   others look into that ring under the same condition: the owner is awake, and comes to it itself. If it does not, because
+///   its turn takes longer than expected, the `StallWatch` wakes somebody.
 /// - At most half of the workers search at a time.
 /// - A woken worker may end its search before its waker has counted it: for that moment the number of searchers is too
 ///   small, and may be negative. Then somebody is woken for nothing, which is harmless.

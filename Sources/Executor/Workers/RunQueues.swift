@@ -11,6 +11,21 @@ import LightProc
 /// Where an item waits is decided by `WakeTarget`; in which order a worker looks at its queues, by `TurnOrder`; that none is
 /// left lying while a worker sleeps is the business of `IdleWorkers`.
 final class RunQueues: Sendable {
+    /// From how much queued work on, in nanoseconds that it will take its owner, it is shared.
+    ///
+    /// Short turns that follow each other in one worker find messages, mailboxes and nodes in its cache; spread over two they
+    /// cost several times as much, and to wake a thread costs its waker some microseconds. So a worker that will be done
+    /// soon is left alone. A turn that takes longer than expected is found by the `StallWatch`.
+    struct Sharing {
+        /// Another worker is woken.
+        let wakingPays: UInt
+        /// Another worker that is awake and has nothing to do takes some.
+        let robbingPays: UInt
+
+        static let byTime = Sharing(wakingPays: 20_000, robbingPays: 5_000)
+        static let always = Sharing(wakingPays: 0, robbingPays: 0)
+    }
+
     private final class Identity: Sendable {}
     /// By which a worker's thread tells its own queues from others.
     private let identity: Identity
@@ -26,12 +41,14 @@ final class RunQueues: Sendable {
     let idle = IdleWorkers()
     /// The node that the calling thread is on, which is no worker.
     private let nearNode: @Sendable () -> Int
+    private let sharing: Sharing
 
     /// - Parameters:
     ///   - standInCount: How many workers may stand in for others; at most one per seat.
     ///   - timers: A wheel for each worker and each who stands in.
     ///   - memory: Where what each seat has is to lie.
     ///   - clock: By which workers measure their turns; nil: the machine's.
+    ///   - sharing: When work is shared between the workers.
     ///   - nearNode: The node that the calling thread is on; not asked where there is one node only.
     init(
         _ placement: Placement,
@@ -40,11 +57,13 @@ final class RunQueues: Sendable {
         timers: PoolTimers,
         memory: [NodeMemory],
         clock: (@Sendable () -> UInt64)? = nil,
+        sharing: Sharing,
         nearNode: @escaping @Sendable () -> Int
     ) {
         let identity = Identity()
         self.identity = identity
         self.nearNode = nearNode
+        self.sharing = sharing
         let nodes = (0..<plan.count).map { node in
             NodeQueues(plan.nodeOfSeat.firstIndex(of: node).map { memory[$0] } ?? .anywhere)
         }
@@ -172,7 +191,7 @@ final class RunQueues: Sendable {
         while !worker.ring.push(item) {
             if let half = worker.ring.takeHalf() { worker.queues.normal.push(half) }
         }
-        wakeIfNeeded(near: worker)
+        if worker.hasQueued(sharing.wakingPays) { wakeIfNeeded(near: worker) }
     }
 
     /// Queues what a run left over: behind the others of the same priority.
@@ -182,8 +201,22 @@ final class RunQueues: Sendable {
             case .proc(let proc): proc._withUnsafeGuaranteedRef { $0.tag.priority }
             case .job, .plain, .global: ProcPriority.normal
             }
-        if priority == .normal { return push(item, worker) }
+        if priority == .normal {
+            if worker.nodes.pointee.flooded != 0 { return setBack(item, worker) }
+            return push(item, worker)
+        }
         add(item, priority, node: worker.node, near: worker)
+    }
+
+    /// Queues what has sent more than its receiver can take: behind that one, where it runs.
+    @inline(never)
+    private func setBack(_ item: RunItem, _ worker: Worker) {
+        let index = Int(worker.nodes.pointee.flooded) - 1
+        worker.nodes.pointee.flooded = 0
+        let place = index < seatCount && workers[index].node == worker.node ? workers[index] : worker
+        place.debtors.push(item)
+        if place !== worker { unpark(place) }
+        if sharesDebtors(place) { wakeIfNeeded(near: place) }
     }
 
     // MARK: Waking
@@ -262,7 +295,7 @@ final class RunQueues: Sendable {
             for offset in 0..<tier.workers.count {
                 let place = first + offset
                 let victim = workers[tier.workers[place < tier.workers.count ? place : place - tier.workers.count]]
-                guard let item = thief.ring.steal(from: victim.ring) ?? victim.inboxItem() else { continue }
+                guard let item = rob(victim, thief) else { continue }
                 switch tier.distance {
                 case .local: thief.tally.pointee.localSteals.count()
                 case .near: thief.tally.pointee.nearSteals.count()
@@ -273,12 +306,18 @@ final class RunQueues: Sendable {
         }
         // Those that stand in for others have something only while they do.
         for victim in workers[seatCount...] where !victim.isIdle && victim !== thief {
-            if let item = thief.ring.steal(from: victim.ring) ?? victim.inboxItem() {
+            if let item = rob(victim, thief) {
                 thief.tally.pointee.localSteals.count()
                 return item
             }
         }
         return nil
+    }
+
+    @inline(__always)
+    private func rob(_ victim: Worker, _ thief: Worker) -> RunItem? {
+        if victim.hasQueued(sharing.robbingPays), let item = thief.ring.steal(from: victim.ring) { return item }
+        return victim.inboxItem() ?? (sharesDebtors(victim) ? victim.debtors.pop() : nil)
     }
 
     func takeFromOtherNodes(_ thief: Worker) -> RunItem? {
@@ -301,7 +340,7 @@ final class RunQueues: Sendable {
         worker.parking.set(1)
         idle.beginSleep()
         // Counted as a sleeper first, then the last look: see `IdleWorkers`.
-        if isLeaving() || (!idle.hasSearchers && hasWork) {
+        if isLeaving() || !worker.debtors.isEmpty || (!idle.hasSearchers && hasWorkToShare) {
             // As a searcher: a submitter may have left more than one item to the searchers of a moment ago.
             if worker.parking.compareExchange(1, 2) { idle.endSleep(toSearch: true) }
         }
@@ -323,4 +362,17 @@ final class RunQueues: Sendable {
 
     /// Whether something waits in any queue.
     var hasWork: Bool { nodes.contains { !$0.isEmpty } || workers.contains { !$0.isIdle } }
+
+    /// Whether something waits that not only its owner should take.
+    private var hasWorkToShare: Bool {
+        nodes.contains { !$0.isEmpty }
+            || workers.contains {
+                !$0.inbox.isEmpty || $0.hasQueued(sharing.robbingPays) || (sharesDebtors($0) && !$0.debtors.isEmpty)
+            }
+    }
+
+    /// Whether those whom a worker has set back may be run elsewhere: it takes long, or does not come to them.
+    private func sharesDebtors(_ worker: Worker) -> Bool {
+        worker.expectsLongTurns(sharing.wakingPays) || !worker.isAwake
+    }
 }

@@ -22,6 +22,8 @@ final class Worker: @unchecked Sendable {
     let ring: RunRing
     /// What other threads found to be at home here, and what waits here for this worker to wake up.
     let inbox: InjectionQueue
+    /// Who sent more to a process that runs here than it could take; run when there is nothing else, and now and then.
+    let debtors: InjectionQueue
     let queues: NodeQueues
     /// How many urgent items wait in them.
     private let urgent: UnsafeMutablePointer<Atomic<Int>>
@@ -98,6 +100,7 @@ final class Worker: @unchecked Sendable {
         self.otherNodes = otherNodes
         self.clock = clock
         inbox = InjectionQueue(memory)
+        debtors = InjectionQueue(memory)
         let block = memory.allocate(byteCount: Layout.size, alignment: 128)
         nodes = block.initializeMemory(as: crt_nodePool.self, to: crt_nodePool())
         turns = (block + Layout.turns).bindMemory(to: Atomic<UInt>.self, capacity: 1)
@@ -119,7 +122,7 @@ final class Worker: @unchecked Sendable {
     /// Where it lies: what the owner writes, and its inbox.
     var bytes: [Range<UInt>] {
         let start = UInt(bitPattern: nodes)
-        return [start..<(start + UInt(Layout.size))] + inbox.bytes
+        return [start..<(start + UInt(Layout.size))] + inbox.bytes + debtors.bytes
     }
 
     /// Makes an item the next to run; returns the one that was, to be put into the ring. Owner only.
@@ -155,7 +158,7 @@ final class Worker: @unchecked Sendable {
     }
 
     /// What waits for this worker alone. Owner only, while it runs nothing.
-    func takeOwn() -> RunItem? { takeNext() ?? ring.pop() ?? inbox.pop() }
+    func takeOwn() -> RunItem? { takeNext() ?? ring.pop() ?? inbox.pop() ?? debtors.pop() }
 
     @inline(__always)
     private func takeInOrder() -> RunItem? {
@@ -163,14 +166,29 @@ final class Worker: @unchecked Sendable {
             tally.pointee.lifoHits.count(local.pointee.nextRuns)
             local.pointee.nextRuns = 0
         }
-        return ring.pop() ?? takeNext() ?? takeFromOutside() ?? queues.low.pop()
+        return ring.pop() ?? takeNext() ?? takeManyFromOutside() ?? debtors.pop() ?? queues.low.pop()
     }
+
+    /// As `takeFromOutside`, while the ring is empty.
+    @inline(__always)
+    private func takeManyFromOutside() -> RunItem? {
+        guard let item = inbox.pop() ?? queues.normal.pop(moving: Self.batch, to: ring) else { return nil }
+        tally.pointee.injected.count()
+        return item
+    }
+
+    /// So many items at most are taken out of the node's queue at a time.
+    private static let batch = 64
 
     /// What `TurnOrder` says that comes first at this turn; nil if there is nothing of that kind.
     @inline(never)
     private func takeOutOfOrder(_ turn: UInt) -> RunItem? {
-        if local.pointee.order.isMeasuring(turn) { local.pointee.order.measure(turn, at: now) }
+        if local.pointee.order.isMeasuring(turn) {
+            local.pointee.order.measure(turn, at: now)
+            publishExpectedTurn()
+        }
         fireTimers()
+        if TurnOrder.isForDebtors(turn), let item = debtors.pop() { return item }
         switch local.pointee.order.first(at: turn) {
         case .urgent: return queues.high.pop()
         case .inbox: return takeFromOutside()
@@ -180,6 +198,31 @@ final class Worker: @unchecked Sendable {
             return item
         case .low: return queues.low.pop() ?? takeFromOutside()
         }
+    }
+
+    private func publishExpectedTurn() {
+        // ordering: relaxed: an estimate.
+        tally.pointee.expectedTurn.store(UInt(local.pointee.order.expectedTurn), ordering: .relaxed)
+    }
+
+    /// Whether what waits in the ring may be expected to take the owner so many nanoseconds. Any thread; may be out of date.
+    @inline(__always)
+    func hasQueued(_ nanoseconds: UInt) -> Bool {
+        let count = UInt(ring.count)
+        // ordering: relaxed: an estimate.
+        return count > 0 && count &* tally.pointee.expectedTurn.load(ordering: .relaxed) >= nanoseconds
+    }
+
+    /// Somebody else has seen how long the owner's turn takes.
+    func expect(turnsOf nanoseconds: UInt64) {
+        // ordering: relaxed: an estimate.
+        tally.pointee.expectedTurn.store(UInt(min(nanoseconds, TurnOrder.longestExpected)), ordering: .relaxed)
+    }
+
+    /// Whether one turn may be expected to take the owner so many nanoseconds. Any thread.
+    func expectsLongTurns(_ nanoseconds: UInt) -> Bool {
+        // ordering: relaxed: an estimate.
+        tally.pointee.expectedTurn.load(ordering: .relaxed) >= nanoseconds
     }
 
     @inline(__always)
@@ -196,7 +239,7 @@ final class Worker: @unchecked Sendable {
     }
 
     /// Whether nothing waits for this worker alone, but for the item in `next`; may be out of date.
-    var isIdle: Bool { ring.isEmpty && inbox.isEmpty }
+    var isIdle: Bool { ring.isEmpty && inbox.isEmpty && debtors.isEmpty }
 
     /// By what it measures its turns, in nanoseconds.
     private var now: UInt64 { clock?() ?? MonotonicClock.nanoseconds }
@@ -208,10 +251,15 @@ final class Worker: @unchecked Sendable {
 
     var isParked: Bool { parking.value == 1 }
 
+    /// Whether a thread sits on the seat and does not sleep; may be out of date.
+    var isAwake: Bool { tally.pointee.awakeSince.known != 0 }
+
     func noteSleep() {
         tally.pointee.parks.count()
         let since = tally.pointee.awakeSince.known
         let now = UInt(self.now)
+        local.pointee.order.rest(turns.pointee.known, at: UInt64(now))
+        publishExpectedTurn()
         if since > 0, now > since { tally.pointee.busyNanoseconds.count(now - since) }
         tally.pointee.awakeSince.store(0, ordering: .relaxed)
     }

@@ -47,6 +47,8 @@ struct WorkerTally: ~Copyable {
     let busyNanoseconds = Atomic<UInt>(0)
     /// Since when the owner is awake; 0 while it sleeps.
     let awakeSince = Atomic<UInt>(0)
+    /// How long a turn may be expected to take, in nanoseconds.
+    let expectedTurn = Atomic<UInt>(UInt(TurnOrder.longestExpected))
 }
 
 extension Atomic where Value == UInt {

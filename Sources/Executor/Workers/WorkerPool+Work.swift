@@ -41,6 +41,7 @@ extension WorkerPool {
             }
             if worker.parking.value == 1 {
                 worker.noteSleep()
+                offerHelp()
                 waitUntilWoken(worker)
                 worker.noteAwake()
                 stirWatch()

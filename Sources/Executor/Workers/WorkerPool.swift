@@ -40,7 +40,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         var unburied = UnburiedThreads()
         var standIns: StandIns
     }
-    private let watch: StallWatch?
+    private let watch: StallWatch
     let stallObservers = Locked(StallObservers())
     /// Counts changes that `shutdown` may wait for.
     let changes = FutexWord()
@@ -76,17 +76,19 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// - Parameters:
     ///   - placesMemory: Whether queues, message nodes and stacks are to lie on the nodes of their workers.
+    ///   - sharing: When work is shared between the workers.
     ///   - clock: By which workers measure their turns; nil: the machine's.
     init(
         placement: Placement,
         blockingLimits: BlockingGrowth.Limits = BlockingGrowth.Limits(maximumThreads: 512),
         stallThreshold: Duration?,
         placesMemory: Bool,
+        sharing: RunQueues.Sharing = .byTime,
         clock: (@Sendable () -> UInt64)? = nil
     ) {
-        precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for no watch")
+        precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for none")
         self.placement = placement
-        watch = stallThreshold.map { StallWatch(threshold: $0) }
+        watch = StallWatch(threshold: stallThreshold)
         let plan = NodePlan(placement)
         let seatCount = placement.seats.count
         let memory = placement.seats.map { NodeMemory(osNode: placesMemory ? $0.memoryNode : nil) }
@@ -100,6 +102,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             timers: timers,
             memory: memory,
             clock: clock,
+            sharing: sharing,
             nearNode: { ThreadPlacement.currentPU().flatMap { plan.nodeOfPU[$0] } ?? 0 }
         )
         blocking = BlockingPool(
@@ -197,7 +200,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             seatThread(on: seat.index)
             provideHeir(for: seat.index)
         }
-        watch?.start(self, workers: workers.count)
+        watch.start(self, workers: workers.count)
         GlobalExecutor.shared.open(self)
     }
 
@@ -242,7 +245,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         isDropping.store(mode == .drop, ordering: .sequentiallyConsistent)
         blocking.shutdown(dropping: mode == .drop)
         timers.stop()
-        watch?.stop()
+        watch.stop()
         isStopping.store(true, ordering: .sequentiallyConsistent)
         for worker in workers { queues.unpark(worker) }
         staff.withLock { $0.isStopping = true }
@@ -278,7 +281,11 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// A worker has woken up.
     @inline(__always)
-    func stirWatch() { watch?.stir() }
+    func stirWatch() { watch.stir() }
+
+    /// A worker is about to sleep.
+    @inline(__always)
+    func offerHelp() { watch.stirHelp() }
 
     // MARK: ProcScheduler
 

@@ -167,16 +167,33 @@ public struct Mailbox: ~Copyable {
         inbox.load(ordering: .acquiring) == Self.closed
     }
 
-    /// Turns a stack of nodes into a queue.
+    /// So many messages of a batch make who receives them behind: what a turn may take.
+    #if MODEL_CHECKING
+    @usableFromInline static var longBatch: UInt { @inlinable @inline(__always) get { 2 } }
+    #else
+    @usableFromInline static var longBatch: UInt { @inlinable @inline(__always) get { 256 } }
+    #endif
+
+    /// Whether more messages are left of the batch that is being handled than one turn takes: senders are faster than the
+    /// process. Any thread; a hint.
+    @inlinable @inline(__always)
+    var isBehind: Bool {
+        // ordering: relaxed: a hint.
+        taken.load(ordering: .relaxed) & 1 != 0
+    }
+
+    /// Turns a stack of nodes into a queue; the reference to a node is odd if at least `longBatch` others follow it.
     @inlinable @inline(__always)
     static func reversed(_ top: UInt) -> UInt {
         if top <= closed { return 0 }
         var current = MessageNode(bits: top)
         var previous: UInt = 0
+        var count: UInt = 0
         while let node = current {
             current = MessageNode(bits: node.next)
             node.next = previous
-            previous = node.bits
+            previous = node.bits | (count >= longBatch ? 1 : 0)
+            count &+= 1
         }
         return previous
     }

@@ -15,10 +15,10 @@ public struct MessageNode: @unchecked Sendable {
     @inlinable @inline(__always)
     init(_ raw: UnsafeMutableRawPointer) { self.raw = raw }
 
-    /// Nil for 0.
+    /// Nil for 0. The lowest bit is none of the address: see `Mailbox.isBehind`.
     @inlinable @inline(__always)
     init?(bits: UInt) {
-        guard let raw = UnsafeMutableRawPointer(bitPattern: bits) else { return nil }
+        guard let raw = UnsafeMutableRawPointer(bitPattern: bits & ~1) else { return nil }
         self.raw = raw
     }
 

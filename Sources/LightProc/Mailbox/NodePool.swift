@@ -101,6 +101,9 @@ enum NodePool {
         pool.pointee.meter &+= UInt64(bitPattern: Int64(budget) &- Int64(self.budget(pool)))
     }
 
+    /// What a send to a process that is behind costs besides, in reductions.
+    static func charge(_ pool: UnsafeMutablePointer<crt_nodePool>) { pool.pointee.meter &-= 15 }
+
     @inlinable @inline(__always)
     static func count(_ pool: UnsafeMutablePointer<crt_nodePool>) -> Int {
         Int((Int64(bitPattern: pool.pointee.meter) &- Int64(budget(pool))) >> 32)

@@ -240,12 +240,23 @@ public class LightProc: @unchecked Sendable {
     @inlinable @inline(__always)
     public final func push(_ node: MessageNode) -> Bool {
         switch mailbox.push(node) {
-        case .queued: return true
+        case .queued:
+            if mailbox.isBehind { waitBehind() }
+            return true
         case .schedule:
             if isReactive { enqueue() } else { wakeReceiver() }
             return true
         case .closed: return false
         }
+    }
+
+    /// The calling worker's turn has sent to this process, which is behind: such a send costs as much as several, and whoever
+    /// is run goes on behind this process afterwards, if it has not come to its end.
+    @inline(never) @usableFromInline
+    final func waitBehind() {
+        guard let nodes = crt_nodes(), crt_currentProcess() != Unmanaged.passUnretained(self).toOpaque() else { return }
+        NodePool.charge(nodes)
+        nodes.pointee.flooded = UInt32(truncatingIfNeeded: (tag.worker ?? -1) + 1)
     }
 
     /// Queues the process: on a worker of its own scheduler as the next to run there, unless it is urgent, or at home

@@ -186,6 +186,7 @@ extension LightProc {
             proc.settle(on: nodes)
             NodePool.trim(nodes)
             NodePool.setBudget(nodes, reductions &- nodes.pointee.cut)
+            nodes.pointee.flooded = 0
             var rest = proc.mailbox.rest
             while NodePool.budget(nodes) > 0, let node = proc.mailbox.take(&rest) {
                 let (message, receipt) = node.open(as: Body.Message.self, on: nodes)

@@ -9,10 +9,10 @@ public struct MessageNode {
 
     init(index: Int) { bits = UInt(index + 1) * 16 }
 
-    /// Nil for 0.
+    /// Nil for 0. The lowest bit is none of the number: see `Mailbox.isBehind`.
     public init?(bits: UInt) {
-        if bits == 0 { return nil }
-        self.bits = bits
+        if bits & ~1 == 0 { return nil }
+        self.bits = bits & ~1
     }
 
     private var link: PlainCell { Model.running!.nodes[Int(bits / 16) - 1] }
