@@ -46,6 +46,28 @@ import Testing
         await shutDown(pool)
     }
 
+    /// What the process before it has spent is not the task's.
+    @Test(.timeLimit(.minutes(1))) func aTaskThatReceivesForAProcessGetsOn() async throws {
+        let pool = try BlockingPoolTests.pool()
+        let isOver = AsyncGate()
+        let proc = LightProc.async(on: pool) { _ in await isOver.wait() }
+        proc.declareMessages(of: Int.self)
+        proc.restart()
+        for number in 0..<3 { proc.send(number) }
+        let received = await Task(executorPreference: pool) { () async -> [Int] in
+            var numbers: [Int] = []
+            while numbers.count < 3, let node = await proc.receiveNode() {
+                numbers.append(node.open(as: Int.self).message)
+                LightProc.endTurn()
+            }
+            return numbers
+        }.value
+        #expect(received == [0, 1, 2])
+        isOver.open()
+        _ = await exit(of: proc)
+        await shutDown(pool)
+    }
+
     @Test func childTasksInheritAPreferenceOrHaveTheirOwn() async throws {
         let pool = try BlockingPoolTests.pool()
         let inherited = await withTaskExecutorPreference(pool) {
