@@ -85,8 +85,12 @@ import Testing
         }
     }
 
-    @Test func thereAreAsManyStandInsAsSeats() {
-        var standIns = StandIns(count: 2)
+    private func seats(_ machine: String) throws -> [Seat] {
+        try Placement(Topology(synthetic: machine), options: .init(pinning: .never)).seats
+    }
+
+    @Test func thereAreAsManyStandInsAsSeats() throws {
+        var standIns = try StandIns(seats("core:2 pu:1"))
         #expect(standIns.take(for: 0) == 0)
         // One for each.
         #expect(standIns.take(for: 0) == nil)
@@ -98,6 +102,19 @@ import Testing
         standIns.free(0)
         #expect(standIns.standIn(for: 0) == nil)
         #expect(standIns.take(for: 1) == 0)
+    }
+
+    @Test func whoStandsInIsTheNearestThatIsFree() throws {
+        // Two packages of two nodes with two workers each.
+        var standIns = try StandIns(seats("pack:2 numa:2 core:2 pu:1"))
+        #expect(standIns.take(for: 6) == 6)
+        #expect(standIns.take(for: 1) == 1)
+        // Who stands in for the sixth is stuck, too: of the same node. Then the seventh, whose own is taken.
+        #expect(standIns.take(for: 8 + 6) == 7)
+        #expect([4, 5].contains(standIns.take(for: 7)))
+        standIns.free(7)
+        standIns.free(6)
+        #expect(standIns.take(for: 6) == 6)
     }
 }
 
@@ -128,12 +145,11 @@ private final class PollGate: Sendable {
 
 /// Workers that are stuck, on real threads. Each test ends because the others go on; without the watch it would hang.
 @Suite(.serialized) struct StallPoolTests {
-    private func pool(_ workers: Int) throws -> WorkerPool {
+    private func pool(_ workers: Int) throws -> WorkerPool { try pool(machine: "core:\(workers) pu:1") }
+
+    private func pool(machine: String) throws -> WorkerPool {
         try WorkerPool(
-            placement: Placement(
-                Topology(synthetic: "core:\(workers) pu:1"),
-                options: .init(pinning: .never)
-            ),
+            placement: Placement(Topology(synthetic: machine), options: .init(pinning: .never)),
             stallThreshold: .milliseconds(5)
         )
     }
@@ -165,6 +181,33 @@ private final class PollGate: Sendable {
             done.open()
         }
         done.blockingWait()
+        await shutDown(pool)
+    }
+
+    /// Its queues, its memory and its place are of the node of the worker that is stuck.
+    @Test func whoStandsInIsOfTheSameNode() async throws {
+        let pool = try pool(machine: "pack:2 [numa] core:2 pu:1")
+        for stuck in [3, 1, 2] {
+            while !pool.isAtRest { sched_yield() }
+            let (isStuck, goOn) = (BlockingGate(), PollGate())
+            let proc = LightProc.reactive(Doer(), on: pool)
+            proc.move(to: ProcTag.home(ofWorker: stuck))
+            proc.tell { _ in
+                #expect(pool.queues.withOwnWorker { $0?.index } == stuck)
+                isStuck.open()
+                goOn.blockingWait()
+            }
+            isStuck.blockingWait()
+            // Ends: the watch finds it.
+            while pool.staff.withLock({ $0.standIns.count }) == 0 { sched_yield() }
+            let standIn = pool.staff.withLock { $0.standIns.standIn(for: stuck) }
+            let worker = pool.workers[pool.workerCount + (standIn ?? 0)]
+            #expect(standIn == stuck)
+            #expect(worker.node == pool.workers[stuck].node)
+            #expect(worker.queues === pool.workers[stuck].queues)
+            #expect(worker.tiers.map(\.workers).first == [stuck])
+            goOn.open()
+        }
         await shutDown(pool)
     }
 

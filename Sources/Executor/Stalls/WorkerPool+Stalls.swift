@@ -15,16 +15,26 @@ public struct StallObservation: Sendable {
 }
 
 /// Workers that stand in for others that are stuck: as many as there are seats, at most.
+///
+/// Each belongs to the seat of its number, whose place, memory and queues it shares. It stands in for the worker there;
+/// for another one, also for one that stands in itself, if that one's own is not free and none is nearer.
 struct StandIns {
     /// By stand-in, counted from 0: for whom.
     private var workers: [Int?]
-    init(count: Int) { workers = Array(repeating: nil, count: count) }
+    /// By seat: all seats, the nearest first, itself before the others.
+    private let nearest: [[Int]]
+
+    init(_ seats: [Seat]) {
+        workers = Array(repeating: nil, count: seats.count)
+        nearest = seats.map { [$0.index] + $0.steal.joined() }
+    }
 
     var count: Int { workers.count { $0 != nil } }
 
-    /// Takes one that is free; nil if there is none, or if somebody stands in for the worker already.
+    /// Takes the nearest that is free; nil if there is none, or if somebody stands in for the worker already.
     mutating func take(for worker: Int) -> Int? {
-        guard !workers.contains(worker), let free = workers.firstIndex(where: { $0 == nil }) else { return nil }
+        guard !workers.contains(worker), let free = nearest[worker % workers.count].first(where: { workers[$0] == nil })
+        else { return nil }
         workers[free] = worker
         return free
     }

@@ -54,7 +54,7 @@ final class RunQueues: Sendable {
         self.seatCount = seatCount
         let standIns = seatCount..<(seatCount + standInCount)
         workers = (0..<standIns.upperBound).map { index in
-            // Who stands in for a worker begins with what the worker of its number among the seats would steal.
+            // Who stands in for others belongs to the seat of its number: see `StandIns`.
             let seat = placement.seats[index % seatCount]
             var tiers = seat.tiers.map { Worker.Tier(distance: StealDistance($0.proximity), workers: $0.workers) }
             if index >= seatCount { tiers.insert(.init(distance: .local, workers: [seat.index]), at: 0) }

@@ -63,9 +63,9 @@ extension WorkerPool {
             if index < placement.seats.count {
                 try? ThreadPlacement.pin(toOSPU: placement.seats[index].osPU)
             } else {
-                // Whose place it takes may be busy: anywhere on the node.
+                // The worker that it stands in for may keep its own busy: anywhere on the node.
                 let node = placement.seats[index - placement.seats.count].node
-                try? ThreadPlacement.restrict(toOSPUs: placement.seats.filter { $0.node == node }.map(\.osPU))
+                try? ThreadPlacement.restrict(toOSPUs: placement.usableOSPUs(ofNode: node))
             }
         }
     }

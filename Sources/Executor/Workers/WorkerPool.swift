@@ -109,7 +109,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             nodeOfPU: plan.nodeOfPU,
             owner: queues.id
         )
-        staff = Locked(Staff(standIns: StandIns(count: seatCount)))
+        staff = Locked(Staff(standIns: StandIns(placement.seats)))
         let address = UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())
         for worker in workers {
             guard let node = worker.memory.osNode else { continue }
