@@ -171,6 +171,25 @@ import Testing
         await drop(item, on: pool)
     }
 
+    /// From outside, while nobody sleeps.
+    @Test func nothingIsPutThereForAWorkerThatIsAway() async throws {
+        let pool = try pool("core:2 pu:1")
+        let done = Rendezvous(3)
+        whileAllAreHeld(pool) {
+            // Stuck; has left; and, for comparison, neither.
+            pool.workers[0].isAway.store(true, ordering: .sequentiallyConsistent)
+            for index in [0, 2, 1] {
+                let proc = LightProc.reactive(Doer(), on: pool)
+                proc.move(to: ProcTag.home(ofWorker: index))
+                proc.tell { _ in done.arrive() }
+            }
+            #expect(pool.workers.map { $0.inbox.count } == [0, 1, 0, 0])
+            #expect(pool.nodes[0].normal.count == 2)
+        }
+        done.everybody.blockingWait()
+        await shutDown(pool)
+    }
+
     /// Gives up an item that no queue has, and ends the pool. A process that has nothing to do is not to be run.
     private func drop(_ item: RunItem, on pool: WorkerPool) async {
         if case .proc(let proc) = item.content { proc.release() }

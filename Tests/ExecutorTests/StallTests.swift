@@ -123,7 +123,7 @@ extension UInt64 {
 }
 
 /// What stuck workers wait at: in a call that ThreadSanitizer lets signals interrupt, which it otherwise holds back.
-private final class PollGate: Sendable {
+final class PollGate: Sendable {
     private let ends: (read: Int32, write: Int32)
     init() {
         var ends: [Int32] = [0, 0]
@@ -206,7 +206,14 @@ private final class PollGate: Sendable {
             #expect(worker.node == pool.workers[stuck].node)
             #expect(worker.queues === pool.workers[stuck].queues)
             #expect(worker.tiers.map(\.workers).first == [stuck])
+            func areAway() -> [Bool] {
+                [pool.workers[stuck], worker].map { $0.isAway.load(ordering: .sequentiallyConsistent) }
+            }
+            #expect(areAway() == [true, false])
             goOn.open()
+            // Ends: the watch sees that it got on.
+            while pool.staff.withLock({ $0.standIns.count }) > 0 { sched_yield() }
+            #expect(areAway() == [false, true])
         }
         await shutDown(pool)
     }

@@ -28,7 +28,7 @@ final class StallWatch: Sendable {
         func standIn(for worker: Int)
         /// The worker got on: who stood in for it goes.
         func takeBack(_ worker: Int)
-        /// What a stuck worker would have run next, and whatever waits behind it, is to be run by others.
+        /// What a stuck worker would have run next, and all that waits behind it, is to be run by others.
         func rescue(_ item: RunItem?, from worker: Int)
         func tell(_ report: StallReport)
     }
@@ -113,9 +113,9 @@ final class StallWatch: Sendable {
                     reports[worker] = report
                     workplace.tell(report)
                 case .stillStalled(let worker, _):
-                    // It may have made something ready since, which nobody else could take.
-                    guard workplace.hasNext(worker), let thread = threads[worker] else { continue }
-                    workplace.rescue(sampler.sample(thread)?.rescued, from: worker)
+                    // It may have made something ready since, which nobody else could take, or may not look for.
+                    let next = workplace.hasNext(worker) ? threads[worker].flatMap { sampler.sample($0) } : nil
+                    workplace.rescue(next?.rescued, from: worker)
                 case .recovered(let worker, let time):
                     workplace.takeBack(worker)
                     guard let report = reports.removeValue(forKey: worker) else { continue }

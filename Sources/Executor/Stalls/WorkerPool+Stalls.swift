@@ -94,12 +94,19 @@ extension WorkerPool: StallWatch.Workplace {
         let index = placement.seats.count + free
         // ordering: relaxed: the thread that reads it is made, or woken, after this.
         workers[index].isLeaving.store(false, ordering: .relaxed)
+        // ordering: relaxed: a hint.
+        workers[index].isAway.store(false, ordering: .relaxed)
         seatThread(on: index)
     }
 
     func takeBack(_ worker: Int) {
+        // ordering: relaxed: a hint; one that leaves is away for good, and says so itself.
+        let isLeaving = workers[worker].isLeaving.load(ordering: .relaxed)
+        workers[worker].isAway.store(isLeaving, ordering: .relaxed)
         guard let standIn = staff.withLock({ $0.standIns.standIn(for: worker) }) else { return }
         let index = placement.seats.count + standIn
+        // ordering: relaxed: a hint.
+        workers[index].isAway.store(true, ordering: .relaxed)
         // ordering: sequentiallyConsistent: set before it is woken; read by it before it sleeps.
         workers[index].isLeaving.store(true, ordering: .sequentiallyConsistent)
         queues.unpark(workers[index])
@@ -108,9 +115,11 @@ extension WorkerPool: StallWatch.Workplace {
         reapStandIns()
     }
 
-    /// Joins those that have left.
+    /// Joins those that have left, and gives to others what came for one of them too late.
     func reapStandIns() {
         for standIn in workers.indices.dropFirst(placement.seats.count) {
+            // ordering: relaxed: written by the calling thread.
+            if workers[standIn].isAway.load(ordering: .relaxed) { queues.evict(workers[standIn]) }
             let left = staff.withLock { staff -> WorkerThread? in
                 guard let thread = staff.seated[standIn], thread.hasReturned else { return nil }
                 staff.seated[standIn] = nil
@@ -124,9 +133,13 @@ extension WorkerPool: StallWatch.Workplace {
     }
 
     func rescue(_ item: RunItem?, from worker: Int) {
-        guard let item else { return }
-        workers[worker].queues.normal.push(item)
-        queues.wakeIfNeeded(near: workers[worker])
+        // ordering: relaxed: a hint; what is put there all the same is found at the next look.
+        workers[worker].isAway.store(true, ordering: .relaxed)
+        if let item {
+            workers[worker].queues.normal.push(item)
+            queues.wakeIfNeeded(near: workers[worker])
+        }
+        queues.evict(workers[worker])
     }
 
     func tell(_ report: StallReport) {

@@ -68,6 +68,7 @@ final class RunQueues: Sendable {
                 tiers: tiers,
                 nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index },
                 otherNodes: plan.otherNodes(from: seat),
+                isAway: index >= seatCount,
                 clock: clock
             )
         }
@@ -134,6 +135,8 @@ final class RunQueues: Sendable {
             waker: own.map { .init(worker: $0.index, node: $0.node) },
             last: last.map { .init(worker: $0.index, node: $0.node) },
             lastSleeps: last?.isParked ?? false,
+            // ordering: relaxed: a hint.
+            lastIsAway: last?.isAway.load(ordering: .relaxed) ?? false,
             someoneSleeps: idle.sleeperCount > 0,
             nearNode: currentNode
         )
@@ -172,6 +175,20 @@ final class RunQueues: Sendable {
         while !worker.ring.push(item) {
             if let half = worker.ring.takeHalf() { worker.queues.normal.push(half) }
         }
+        wakeIfNeeded(near: worker)
+    }
+
+    /// Moves what waits for one worker alone, but for its next, to where others find it in their turn. Any thread.
+    func evict(_ worker: Worker) {
+        if worker.isIdle { return }
+        // By way of a ring that nobody else knows.
+        let ring = RunRing()
+        // Ends: the ring holds no more, and what comes meanwhile comes slower than it is moved.
+        while let last = ring.steal(from: worker.ring) {
+            while let item = ring.pop() { worker.queues.normal.push(item) }
+            worker.queues.normal.push(last)
+        }
+        while let item = worker.inbox.pop() { worker.queues.normal.push(item) }
         wakeIfNeeded(near: worker)
     }
 

@@ -42,6 +42,9 @@ final class Worker: @unchecked Sendable {
     private let clock: (@Sendable () -> UInt64)?
     /// Whether the owner is to go: it stood in for another worker, which got on.
     let isLeaving = Atomic<Bool>(false)
+    /// Whether nothing should be put here for the owner: it is stuck, or there is none. A hint: what comes all the same is
+    /// given to others by the stall watch. Written by that, and while it does not run.
+    let isAway: Atomic<Bool>
 
     struct Tier {
         let distance: StealDistance
@@ -84,9 +87,11 @@ final class Worker: @unchecked Sendable {
         tiers: [Tier],
         nearest: [Int],
         otherNodes: [Int],
+        isAway: Bool,
         clock: (@Sendable () -> UInt64)? = nil
     ) {
         self.index = index
+        self.isAway = Atomic(isAway)
         self.memory = memory
         self.timers = timers
         self.node = node

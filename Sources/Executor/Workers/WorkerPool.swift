@@ -191,6 +191,8 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         isStopping.store(false, ordering: .sequentiallyConsistent)
         isDropping.store(false, ordering: .sequentiallyConsistent)
         staff.withLock { $0.isStopping = false }
+        // ordering: relaxed: a hint, and no worker is there yet.
+        for worker in workers { worker.isAway.store(worker.index >= placement.seats.count, ordering: .relaxed) }
         timers.start { [self] index in queues.unpark(queues.workers[index]) }
         blocking.start()
         for seat in placement.seats {
