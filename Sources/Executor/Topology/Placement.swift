@@ -45,6 +45,9 @@ public struct Placement: Sendable, Equatable {
     public let explanation: String
     /// The kernel's numbers of the usable PUs by node, whether they have a worker or not.
     private let usable: [Int?: [Int]]
+    /// By the kernel's number of each PU of the machine, whether it may be used or not: a seat of its node, or of the nearest
+    /// node that has any.
+    let nearestSeats: [Int: Int]
 
     /// The kernel's numbers of all PUs of a node that may be used, ascending; with nil those that belong to no node.
     ///
@@ -98,6 +101,7 @@ public struct Placement: Sendable, Equatable {
                 tiers: distances.tiers(of: index, among: processors)
             )
         }
+        nearestSeats = distances.nearestSeats(processors)
         let reason = CountReason(
             topology: topology,
             usable: order.count,
