@@ -97,6 +97,9 @@ import Testing
             proc.tell { _ in
                 let node = pool.queues.withOwnWorker { $0?.node } ?? -1
                 let own = try ThreadPlacement.affinity()
+                // A new thread begins where the one that makes it may run.
+                try ThreadPlacement.restrict(toOSPUs: units)
+                defer { try? ThreadPlacement.restrict(toOSPUs: own) }
                 pool.spawnBlocking {
                     let affinity = try ThreadPlacement.affinity()
                     #expect(affinity == own)
