@@ -111,11 +111,13 @@ final class RunQueues: Sendable {
         }
     }
 
-    /// Queues a job of an async process. One that yields is not the next: others that are ready come first.
+    /// Queues a job of an async process.
     @inline(__always)
-    func add(_ job: UnownedJob, of executor: ProcTaskExecutor) {
-        let item = RunItem(job, executor)
-        let tag = executor.proc.tag
+    func add(_ job: UnownedJob, of executor: ProcTaskExecutor) { add(job: RunItem(job, executor), executor.proc.tag) }
+
+    /// Queues a job. One that yields is not the next: others that are ready come first.
+    @inline(__always)
+    func add(job item: RunItem, _ tag: ProcTag) {
         if crt_isYield(UnsafeRawPointer(bitPattern: item.bits & ~3)) { addYielding(item, tag) } else { add(item, tag) }
     }
 
