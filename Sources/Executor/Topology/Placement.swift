@@ -43,6 +43,8 @@ public struct Placement: Sendable, Equatable {
     public let pinsWorkers: Bool
     /// Why there are this many workers, and whether they are pinned, in one line for people.
     public let explanation: String
+    /// What could not be found out about the machine, in sentences: ``Topology/warnings``.
+    public let warnings: [String]
     /// The kernel's numbers of the usable PUs by node, whether they have a worker or not.
     private let usable: [Int?: [Int]]
     /// By the kernel's number of each PU of the machine, whether it may be used or not: a seat of its node, or of the nearest
@@ -84,6 +86,7 @@ public struct Placement: Sendable, Equatable {
             )
         }
 
+        warnings = topology.warnings
         usable = Dictionary(grouping: order, by: \.node).mapValues { $0.map(\.osIndex).sorted() }
         let processors = (0..<count).map { order[$0 % order.count] }
         let distances = ProximityMap(topology)
