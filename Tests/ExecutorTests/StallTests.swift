@@ -265,6 +265,69 @@ final class PollGate: Sendable {
         await shutDown(pool)
     }
 
+    /// In which function, that is: what it does with its messages only its code knows.
+    @Test func theReportOfAnAsyncProcessSaysWhere() async throws {
+        let pool = try pool(2)
+        let reports = Reports()
+        let observation = pool.observeStalls { report in reports.all.withLock { $0.append(report) } }
+        let goOn = PollGate()
+        let proc = LightProc.async(on: pool) { proc in
+            _ = await proc.receiveNode()?.open(as: Int.self).message
+            handleNumber(goOn)
+        }
+        proc.declareMessages(of: Int.self)
+        proc.prepare(name: "slow", stack: nil, observer: nil, shutdownTime: .seconds(5))
+        proc.restart()
+        proc.send(1)
+        expect(reports.blockingWait(for: .stuck), of: proc, in: "handleNumber")
+        goOn.open()
+        let recovered = reports.blockingWait(for: .recovered)
+        #expect(recovered.process == proc.id && recovered.name == "slow")
+        _ = await exit(of: proc)
+        observation.cancel()
+        await shutDown(pool)
+    }
+
+    private actor Clerk {
+        let executor: ProcSerialExecutor
+        nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+        init(on scheduler: any ProcScheduler) { executor = ProcSerialExecutor(on: scheduler, name: "clerk") }
+        func file(_ goOn: PollGate) { handleNumber(goOn) }
+    }
+
+    /// A job in an actor is its caller's.
+    @Test func theReportOfAnActorNamesTheProcessThatCalled() async throws {
+        let pool = try pool(2)
+        let reports = Reports()
+        let observation = pool.observeStalls { report in reports.all.withLock { $0.append(report) } }
+        let goOn = PollGate()
+        let clerk = Clerk(on: pool)
+        let proc = LightProc.async(on: pool) { _ in await clerk.file(goOn) }
+        proc.declareMessages(of: Int.self)
+        proc.prepare(name: "slow", stack: nil, observer: nil, shutdownTime: .seconds(5))
+        proc.restart()
+        let report = reports.blockingWait(for: .stuck)
+        expect(report, of: proc, in: "handleNumber")
+        if !Sanitizer.isAny {
+            #expect(report.frames().contains { $0.function?.contains("Clerk") == true }, "\(report.text())")
+        }
+        goOn.open()
+        #expect(reports.blockingWait(for: .recovered).process == proc.id)
+        _ = await exit(of: proc)
+        observation.cancel()
+        await shutDown(pool)
+    }
+
+    private func expect(_ report: StallReport, of proc: LightProc, in function: String) {
+        #expect(report.process == proc.id)
+        #expect(report.name == "slow")
+        #expect(report.messageType == nil)
+        #expect(report.summary.contains("slow\(proc.id) since"), "\(report.summary)")
+        if !Sanitizer.isAny {
+            #expect(report.frames().contains { $0.function?.contains(function) == true }, "\(report.text())")
+        }
+    }
+
     @Test func whoStoodInLeavesWhenTheWorkerGetsOn() async throws {
         await #expect(processExitsWith: .success) {
             let pool = try WorkerPool(
@@ -327,3 +390,6 @@ final class PollGate: Sendable {
         #expect(rescued.load(ordering: .relaxed) == count)
     }
 }
+
+/// What a stuck process is stuck in.
+@inline(never) private func handleNumber(_ goOn: PollGate) { goOn.blockingWait() }

@@ -22,7 +22,8 @@ import Synchronization
 /// Whatever the interleaving, one of the two sees the other (Dekker).
 /// - A woken worker starts as a searcher (counted by its waker), so that a burst of submissions wakes one worker, not
 ///   all. The last searcher that finds something wakes the next: the chain goes on as long as there is work.
-/// - At most half of the workers search at a time.
+/// - At most half of the workers, rounded up, search at a time without having been woken. One that was woken searches in any
+///   case, and counts for the others.
 /// - A woken worker may end its search before its waker has counted it: for that moment the number of searchers is too
 ///   small, and may be negative. Then somebody is woken for nothing, which is harmless.
 struct IdleWorkers: ~Copyable {

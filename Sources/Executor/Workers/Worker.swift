@@ -244,7 +244,7 @@ final class Worker: @unchecked Sendable {
             wakes: tally.pointee.wakes.known,
             busyTime: .nanoseconds(Int64(tally.pointee.busyNanoseconds.known + current)),
             isParked: isParked,
-            queueDepth: ring.count + inbox.count
+            queueDepth: ring.count + inbox.count + (crt_seemsToHaveNext(nodes) ? 1 : 0)
         )
     }
 }

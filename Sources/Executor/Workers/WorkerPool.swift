@@ -189,6 +189,11 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         workers.map(\.counters).filter { $0.worker < placement.seats.count || $0.polls > 0 }
     }
 
+    /// How many items wait in the queues that the workers of a node share: what other threads made ready, and what is more or
+    /// less urgent than the rest. One number for each node that has workers, in the order of their first seats. Costs some
+    /// loads; disturbs nobody.
+    public var nodeQueueDepths: [Int] { nodes.map(\.count) }
+
     /// What became of the timers of each worker, by index, and at last of those that other threads set. Costs some loads a
     /// worker; disturbs nobody.
     public var timerCounters: [TimerCounters] {
