@@ -44,7 +44,8 @@ import Testing
             let warnings = pool.warnings
             #expect(warnings.count == 3, "\(warnings)")
             for index in 0..<2 {
-                #expect(warnings.contains { $0.hasPrefix("worker \(index) is not pinned: cannot pin to CPU 6000\(index)") })
+                let start = "worker \(index) is not pinned: cannot pin to CPU 6000\(index)"
+                #expect(warnings.contains { $0.hasPrefix(start) })
             }
             #expect(warnings.contains { $0.hasPrefix("threads for blocking work are not tied to their node: ") })
             // One line for all; those after a trap are no others.

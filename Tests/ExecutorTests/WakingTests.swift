@@ -32,7 +32,9 @@ import Testing
         )
     }
 
-    private func sleepers(_ queues: RunQueues) -> [Int] { queues.workers.indices.filter { queues.workers[$0].isParked } }
+    private func sleepers(_ queues: RunQueues) -> [Int] {
+        queues.workers.filter(\.isParked).map(\.index)
+    }
 
     /// Has all seats' workers sleep.
     private func layDown(_ queues: RunQueues) {

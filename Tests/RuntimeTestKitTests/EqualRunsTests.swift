@@ -185,7 +185,9 @@ import Testing
                     }
                 }
             }
-            let token = simulation.executor.schedule(every: .milliseconds(7)) { missed in end.tell("every 7 ms, \(missed)") }
+            let token = simulation.executor.schedule(every: .milliseconds(7)) { missed in
+                end.tell("every 7 ms, \(missed)")
+            }
             try simulation.advance(by: .milliseconds(200))
             token.cancel()
             withExtendedLifetime(tree) {}
