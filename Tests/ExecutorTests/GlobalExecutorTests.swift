@@ -78,6 +78,14 @@ import Testing
         }
     }
 
+    @Test func aTaskThatYieldsLetsOthersGoFirst() async {
+        await #expect(processExitsWith: .success) {
+            try Self.pool(workers: 1).installAsGlobalExecutor()
+            let order = await TaskExecutorTests.yields { Task.detached(operation: $0) }
+            #expect(order == ["other", "self", "other", "self", "other", "self"])
+        }
+    }
+
     @Test func itIsInstalledOnce() async {
         await #expect(processExitsWith: .success) {
             let (pool, other) = (try Self.pool(), try Self.pool())

@@ -171,6 +171,25 @@ import Testing
         await drop(item, on: pool)
     }
 
+    /// From outside, while nobody sleeps.
+    @Test func nothingIsPutThereForAWorkerThatIsAway() async throws {
+        let pool = try pool("core:2 pu:1")
+        let done = Rendezvous(3)
+        whileAllAreHeld(pool) {
+            // Stuck; has left; and, for comparison, neither.
+            pool.workers[0].isAway.store(true, ordering: .sequentiallyConsistent)
+            for index in [0, 2, 1] {
+                let proc = LightProc.reactive(Doer(), on: pool)
+                proc.move(to: ProcTag.home(ofWorker: index))
+                proc.tell { _ in done.arrive() }
+            }
+            #expect(pool.workers.map { $0.inbox.count } == [0, 1, 0, 0])
+            #expect(pool.nodes[0].normal.count == 2)
+        }
+        done.everybody.blockingWait()
+        await shutDown(pool)
+    }
+
     /// Gives up an item that no queue has, and ends the pool. A process that has nothing to do is not to be run.
     private func drop(_ item: RunItem, on pool: WorkerPool) async {
         if case .proc(let proc) = item.content { proc.release() }
@@ -274,6 +293,45 @@ import Testing
         #expect(counters.contains { $0.busyTime > .zero })
         // At rest nothing is counted: also not time.
         #expect(pool.counters == counters)
+        await shutDown(pool)
+    }
+
+    @Test func countersTellWhatWaits() async throws {
+        let pool = try pool("pack:2 [numa] core:1 pu:1")
+        let (arrived, isReady, goOn) = (Rendezvous(2), BlockingGate(), BlockingGate())
+        let done = Rendezvous(2 + 4 + 3)
+        for index in 0..<2 {
+            let proc = LightProc.reactive(Doer(), on: pool)
+            proc.move(to: ProcTag.home(ofWorker: index))
+            // Ends: it lies down.
+            while !pool.workers[index].isParked { sched_yield() }
+            proc.tell { _ in
+                arrived.arrive()
+                arrived.everybody.blockingWait()
+                // The last one is next, the others are behind it. On the other worker nothing is.
+                for _ in 0..<(index == 0 ? 4 : 0) { LightProc.reactive(Doer(), on: pool).tell { _ in done.arrive() } }
+                if index == 0 { isReady.open() }
+                goOn.blockingWait()
+                done.arrive()
+            }
+        }
+        isReady.blockingWait()
+        #expect(pool.counters.map(\.queueDepth) == [4, 0])
+        #expect(pool.nodeQueueDepths == [0, 0])
+        // For the worker that ran it last, as nobody sleeps; and two of other priorities, for its node.
+        for priority in ProcPriority.allCases {
+            let proc = LightProc.reactive(Doer(), on: pool)
+            proc.priority = priority
+            proc.move(to: ProcTag.home(ofWorker: 1))
+            proc.tell { _ in done.arrive() }
+        }
+        #expect(pool.counters.map(\.queueDepth) == [4, 1])
+        #expect(pool.nodeQueueDepths == [0, 2])
+        goOn.open()
+        done.everybody.blockingWait()
+        blockingWaitUntilIdle(pool)
+        #expect(pool.counters.map(\.queueDepth) == [0, 0])
+        #expect(pool.nodeQueueDepths == [0, 0])
         await shutDown(pool)
     }
 

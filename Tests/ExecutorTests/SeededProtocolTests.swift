@@ -56,6 +56,28 @@ import Testing
         }
     }
 
+    /// A run may be cut short wherever a long one would end: of processes of every kind.
+    @Test func turnsOfAsyncProcessesAreCutShort() {
+        let turns = (1...10 as ClosedRange<UInt64>).map { seed in
+            let seeded = SeededExecutor(seed: seed, workers: 1)
+            let notes = ProtocolNotes()
+            let proc = LightProc.async(on: seeded) { proc in
+                while let number = await proc.receiveNode()?.open(as: Int.self).message { notes.add("\(number)") }
+            }
+            proc.declareMessages(of: Int.self)
+            proc.restart()
+            seeded.drain()
+            let before = seeded.steps
+            for number in 0..<100 { proc.send(number) }
+            seeded.drain()
+            #expect(notes.list == (0..<100).map(String.init))
+            return seeded.steps - before
+        }
+        // Uncut it takes one turn for all, once it has the first.
+        #expect(turns.allSatisfy { $0 >= 1 })
+        #expect(turns.contains { $0 > 10 }, "\(turns)")
+    }
+
     @Test func severalWorkersStealAndWakeEachOther() {
         var (local, far, wakes, parks, ran) = (UInt(0), UInt(0), UInt(0), 0, Set<Int>())
         for seed in 1...20 as ClosedRange<UInt64> {

@@ -85,8 +85,12 @@ import Testing
         }
     }
 
-    @Test func thereAreAsManyStandInsAsSeats() {
-        var standIns = StandIns(count: 2)
+    private func seats(_ machine: String) throws -> [Seat] {
+        try Placement(Topology(synthetic: machine), options: .init(pinning: .never)).seats
+    }
+
+    @Test func thereAreAsManyStandInsAsSeats() throws {
+        var standIns = try StandIns(seats("core:2 pu:1"))
         #expect(standIns.take(for: 0) == 0)
         // One for each.
         #expect(standIns.take(for: 0) == nil)
@@ -99,6 +103,19 @@ import Testing
         #expect(standIns.standIn(for: 0) == nil)
         #expect(standIns.take(for: 1) == 0)
     }
+
+    @Test func whoStandsInIsTheNearestThatIsFree() throws {
+        // Two packages of two nodes with two workers each.
+        var standIns = try StandIns(seats("pack:2 numa:2 core:2 pu:1"))
+        #expect(standIns.take(for: 6) == 6)
+        #expect(standIns.take(for: 1) == 1)
+        // Who stands in for the sixth is stuck, too: of the same node. Then the seventh, whose own is taken.
+        #expect(standIns.take(for: 8 + 6) == 7)
+        #expect([4, 5].contains(standIns.take(for: 7)))
+        standIns.free(7)
+        standIns.free(6)
+        #expect(standIns.take(for: 6) == 6)
+    }
 }
 
 extension UInt64 {
@@ -106,7 +123,7 @@ extension UInt64 {
 }
 
 /// What stuck workers wait at: in a call that ThreadSanitizer lets signals interrupt, which it otherwise holds back.
-private final class PollGate: Sendable {
+final class PollGate: Sendable {
     private let ends: (read: Int32, write: Int32)
     init() {
         var ends: [Int32] = [0, 0]
@@ -128,12 +145,11 @@ private final class PollGate: Sendable {
 
 /// Workers that are stuck, on real threads. Each test ends because the others go on; without the watch it would hang.
 @Suite(.serialized) struct StallPoolTests {
-    private func pool(_ workers: Int) throws -> WorkerPool {
+    private func pool(_ workers: Int) throws -> WorkerPool { try pool(machine: "core:\(workers) pu:1") }
+
+    private func pool(machine: String) throws -> WorkerPool {
         try WorkerPool(
-            placement: Placement(
-                Topology(synthetic: "core:\(workers) pu:1"),
-                options: .init(pinning: .never)
-            ),
+            placement: Placement(Topology(synthetic: machine), options: .init(pinning: .never)),
             stallThreshold: .milliseconds(5)
         )
     }
@@ -165,6 +181,40 @@ private final class PollGate: Sendable {
             done.open()
         }
         done.blockingWait()
+        await shutDown(pool)
+    }
+
+    /// Its queues, its memory and its place are of the node of the worker that is stuck.
+    @Test func whoStandsInIsOfTheSameNode() async throws {
+        let pool = try pool(machine: "pack:2 [numa] core:2 pu:1")
+        for stuck in [3, 1, 2] {
+            while !pool.isAtRest { sched_yield() }
+            let (isStuck, goOn) = (BlockingGate(), PollGate())
+            let proc = LightProc.reactive(Doer(), on: pool)
+            proc.move(to: ProcTag.home(ofWorker: stuck))
+            proc.tell { _ in
+                #expect(pool.queues.withOwnWorker { $0?.index } == stuck)
+                isStuck.open()
+                goOn.blockingWait()
+            }
+            isStuck.blockingWait()
+            // Ends: the watch finds it.
+            while pool.staff.withLock({ $0.standIns.count }) == 0 { sched_yield() }
+            let standIn = pool.staff.withLock { $0.standIns.standIn(for: stuck) }
+            let worker = pool.workers[pool.workerCount + (standIn ?? 0)]
+            #expect(standIn == stuck)
+            #expect(worker.node == pool.workers[stuck].node)
+            #expect(worker.queues === pool.workers[stuck].queues)
+            #expect(worker.tiers.map(\.workers).first == [stuck])
+            func areAway() -> [Bool] {
+                [pool.workers[stuck], worker].map { $0.isAway.load(ordering: .sequentiallyConsistent) }
+            }
+            #expect(areAway() == [true, false])
+            goOn.open()
+            // Ends: the watch sees that it got on.
+            while pool.staff.withLock({ $0.standIns.count }) > 0 { sched_yield() }
+            #expect(areAway() == [false, true])
+        }
         await shutDown(pool)
     }
 
@@ -213,6 +263,69 @@ private final class PollGate: Sendable {
         #expect(recovered.duration >= stuck.duration)
         observation.cancel()
         await shutDown(pool)
+    }
+
+    /// In which function, that is: what it does with its messages only its code knows.
+    @Test func theReportOfAnAsyncProcessSaysWhere() async throws {
+        let pool = try pool(2)
+        let reports = Reports()
+        let observation = pool.observeStalls { report in reports.all.withLock { $0.append(report) } }
+        let goOn = PollGate()
+        let proc = LightProc.async(on: pool) { proc in
+            _ = await proc.receiveNode()?.open(as: Int.self).message
+            handleNumber(goOn)
+        }
+        proc.declareMessages(of: Int.self)
+        proc.prepare(name: "slow", stack: nil, observer: nil, shutdownTime: .seconds(5))
+        proc.restart()
+        proc.send(1)
+        expect(reports.blockingWait(for: .stuck), of: proc, in: "handleNumber")
+        goOn.open()
+        let recovered = reports.blockingWait(for: .recovered)
+        #expect(recovered.process == proc.id && recovered.name == "slow")
+        _ = await exit(of: proc)
+        observation.cancel()
+        await shutDown(pool)
+    }
+
+    private actor Clerk {
+        let executor: ProcSerialExecutor
+        nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+        init(on scheduler: any ProcScheduler) { executor = ProcSerialExecutor(on: scheduler, name: "clerk") }
+        func file(_ goOn: PollGate) { handleNumber(goOn) }
+    }
+
+    /// A job in an actor is its caller's.
+    @Test func theReportOfAnActorNamesTheProcessThatCalled() async throws {
+        let pool = try pool(2)
+        let reports = Reports()
+        let observation = pool.observeStalls { report in reports.all.withLock { $0.append(report) } }
+        let goOn = PollGate()
+        let clerk = Clerk(on: pool)
+        let proc = LightProc.async(on: pool) { _ in await clerk.file(goOn) }
+        proc.declareMessages(of: Int.self)
+        proc.prepare(name: "slow", stack: nil, observer: nil, shutdownTime: .seconds(5))
+        proc.restart()
+        let report = reports.blockingWait(for: .stuck)
+        expect(report, of: proc, in: "handleNumber")
+        if !Sanitizer.isAny {
+            #expect(report.frames().contains { $0.function?.contains("Clerk") == true }, "\(report.text())")
+        }
+        goOn.open()
+        #expect(reports.blockingWait(for: .recovered).process == proc.id)
+        _ = await exit(of: proc)
+        observation.cancel()
+        await shutDown(pool)
+    }
+
+    private func expect(_ report: StallReport, of proc: LightProc, in function: String) {
+        #expect(report.process == proc.id)
+        #expect(report.name == "slow")
+        #expect(report.messageType == nil)
+        #expect(report.summary.contains("slow\(proc.id) since"), "\(report.summary)")
+        if !Sanitizer.isAny {
+            #expect(report.frames().contains { $0.function?.contains(function) == true }, "\(report.text())")
+        }
     }
 
     @Test func whoStoodInLeavesWhenTheWorkerGetsOn() async throws {
@@ -277,3 +390,6 @@ private final class PollGate: Sendable {
         #expect(rescued.load(ordering: .relaxed) == count)
     }
 }
+
+/// What a stuck process is stuck in.
+@inline(never) private func handleNumber(_ goOn: PollGate) { goOn.blockingWait() }

@@ -46,6 +46,62 @@ import Testing
         await shutDown(pool)
     }
 
+    /// Has a task yield again and again on the only worker, with another one that is ready. Returns who got on when.
+    static func yields(
+        _ start: @escaping @Sendable (@escaping @Sendable () async -> Void) -> Task<Void, Never>
+    ) async -> [String] {
+        let order = Notes()
+        await start {
+            let other = start {
+                for _ in 0..<3 {
+                    order.add("other")
+                    await Task.yield()
+                }
+            }
+            for _ in 0..<3 {
+                await Task.yield()
+                order.add("self")
+            }
+            await other.value
+        }.value
+        return order.list
+    }
+
+    private final class Notes: Sendable {
+        private let notes = Locked<[String]>([])
+        var list: [String] { notes.withLock { $0 } }
+        func add(_ note: String) { notes.withLock { $0.append(note) } }
+    }
+
+    @Test func aTaskThatYieldsLetsOthersGoFirst() async throws {
+        let pool = try BlockingPoolTests.pool(machine: "core:1 pu:1")
+        let order = await Self.yields { Task(executorPreference: pool, operation: $0) }
+        #expect(order == ["other", "self", "other", "self", "other", "self"])
+        await shutDown(pool)
+    }
+
+    /// What the process before it has spent is not the task's.
+    @Test(.timeLimit(.minutes(1))) func aTaskThatReceivesForAProcessGetsOn() async throws {
+        let pool = try BlockingPoolTests.pool()
+        let isOver = AsyncGate()
+        let proc = LightProc.async(on: pool) { _ in await isOver.wait() }
+        proc.declareMessages(of: Int.self)
+        proc.restart()
+        for number in 0..<3 { proc.send(number) }
+        let received = await Task(executorPreference: pool) { () async -> [Int] in
+            var numbers: [Int] = []
+            while numbers.count < 3, let node = await proc.receiveNode() {
+                numbers.append(node.open(as: Int.self).message)
+                LightProc.endTurn()
+            }
+            return numbers
+        }.value
+        #expect(received == [0, 1, 2])
+        isOver.open()
+        _ = await exit(of: proc)
+        await shutDown(pool)
+    }
+
     @Test func childTasksInheritAPreferenceOrHaveTheirOwn() async throws {
         let pool = try BlockingPoolTests.pool()
         let inherited = await withTaskExecutorPreference(pool) {

@@ -99,6 +99,7 @@ import Testing
         var waker: (worker: Int, node: Int)?
         var last: (worker: Int, node: Int)?
         var lastSleeps = false
+        var lastIsAway = false
         var someoneSleeps = false
         var target: String
         var testDescription: String { target }
@@ -119,12 +120,18 @@ import Testing
         Case(waker: nil, last: (2, 1), lastSleeps: true, someoneSleeps: true, target: "inbox(2)"),
         Case(waker: nil, last: (2, 1), someoneSleeps: true, target: "node(1)"),
         Case(waker: nil, last: (2, 1), target: "inbox(2)"),
+        // Not to one that is stuck, or has left.
+        Case(waker: nil, last: (2, 1), lastIsAway: true, target: "node(1)"),
+        Case(waker: nil, last: (2, 1), lastSleeps: true, lastIsAway: true, someoneSleeps: true, target: "node(1)"),
+        Case(waker: (0, 0), last: (2, 1), lastIsAway: true, target: "node(1)"),
+        Case(waker: (0, 0), last: (1, 0), lastIsAway: true, target: "here"),
     ])
     func aProcessGoesWhereItWasUntilThatIsBusyAndAnotherIdles(_ test: Case) {
         let target = WakeTarget.choose(
             waker: test.waker.map { Place(worker: $0.worker, node: $0.node) },
             last: test.last.map { Place(worker: $0.worker, node: $0.node) },
             lastSleeps: test.lastSleeps,
+            lastIsAway: test.lastIsAway,
             someoneSleeps: test.someoneSleeps,
             nearNode: 7
         )

@@ -10,7 +10,7 @@ import Testing
 /// Equal seeds give equal runs; different ones give different runs of the same program.
 @Suite struct EqualRunsTests {
     private enum Program: String, CaseIterable, CustomTestStringConvertible {
-        case reactive, async, timers, supervisors, asks
+        case reactive, async, timers, supervisors, asks, actors, blocking, priorities, intervals
         var testDescription: String { rawValue }
 
         /// What it tells the probe, in order.
@@ -22,6 +22,10 @@ import Testing
             case .timers: try timers(simulation, probe)
             case .supervisors: try supervisors(simulation, probe)
             case .asks: try asks(simulation, probe)
+            case .actors: try actors(simulation, probe)
+            case .blocking: try blocking(simulation, probe)
+            case .priorities: try priorities(simulation, probe)
+            case .intervals: try intervals(simulation, probe)
             }
             // What was told last may be under way.
             try simulation.runUntilIdle()
@@ -116,6 +120,78 @@ import Testing
                 }
             }
         }
+
+        /// Several processes in one actor of ours, and in one of Swift's.
+        private func actors(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let (shared, plain) = (SharedLog(on: simulation.executor, probe.ref), PlainLog(probe.ref))
+            let tree = try simulation.system.supervise {
+                Children("caller", redundancy: 4, restart: .temporary) { context in
+                    for round in 0..<3 {
+                        await shared.add("\(context.name) \(round)")
+                        await plain.add("\(context.name) \(round)")
+                    }
+                }
+            }
+            try simulation.runUntilIdle()
+            withExtendedLifetime(tree) {}
+        }
+
+        private func blocking(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let end = probe.ref
+            let tree = try simulation.system.supervise {
+                Children("blocked", redundancy: 4, restart: .temporary) { context in
+                    for round in 0..<3 {
+                        let text = try await context.blocking { "\(context.name) \(round)" }
+                        end.tell(text)
+                    }
+                }
+            }
+            try simulation.runUntilIdle()
+            withExtendedLifetime(tree) {}
+        }
+
+        private func priorities(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let end = probe.ref
+            let tree = try simulation.system.supervise {
+                for priority in ProcPriority.allCases {
+                    Children("\(priority)", redundancy: 2, priority: priority) { context in
+                        for await number in context.messages(of: Int.self) {
+                            await Task.yield()
+                            end.tell("\(context.name) \(number)")
+                        }
+                    }
+                }
+            }
+            for number in 0..<5 {
+                for priority in ProcPriority.allCases {
+                    try tree.group("\(priority)", of: Int.self).broadcast(number)
+                }
+            }
+            try simulation.runUntilIdle()
+            try simulation.stop()
+        }
+
+        private func intervals(_ simulation: Simulation, _ probe: Probe<String>) throws {
+            let end = probe.ref
+            let tree = try simulation.system.supervise {
+                Children("ticker", redundancy: 4, restart: .temporary) { context in
+                    var left = 4
+                    for await tick in context.ticks(every: .milliseconds(10)) {
+                        end.tell("\(context.name) at \(tick.instant.nanoseconds), missed \(tick.missed)")
+                        left -= 1
+                        if left == 0 { break }
+                        // Longer than a period for some.
+                        try await context.sleep(for: .milliseconds(left == 2 ? 25 : 1))
+                    }
+                }
+            }
+            let token = simulation.executor.schedule(every: .milliseconds(7)) { missed in
+                end.tell("every 7 ms, \(missed)")
+            }
+            try simulation.advance(by: .milliseconds(200))
+            token.cancel()
+            withExtendedLifetime(tree) {}
+        }
     }
 
     @Test(arguments: Program.allCases) private func equalSeedsGiveEqualRuns(_ program: Program) throws {
@@ -166,4 +242,25 @@ import Testing
         #expect(error?.description.contains("two runs with this seed differ: ") == true)
         #expect(throws: Never.self) { try Simulation.checkEqualRuns(seed: 3) { try $0.run { await Task.yield() } } }
     }
+}
+
+/// Tells a probe in which order its callers came in.
+private actor SharedLog {
+    private let executor: ProcSerialExecutor
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+    private let end: ProcRef<String>
+
+    init(on scheduler: any ProcScheduler, _ end: ProcRef<String>) {
+        executor = ProcSerialExecutor(on: scheduler)
+        self.end = end
+    }
+
+    func add(_ line: String) { end.tell("shared: \(line)") }
+}
+
+/// The same as an actor of Swift's.
+private actor PlainLog {
+    private let end: ProcRef<String>
+    init(_ end: ProcRef<String>) { self.end = end }
+    func add(_ line: String) { end.tell("plain: \(line)") }
 }

@@ -20,7 +20,7 @@ extension BlockingPool {
             guard shared.scout == nil, !shared.isClosed else { return }
             let everywhere = Site(osPUs: sites.reduce(into: []) { $0? += $1.osPUs ?? [] })
             shared.scout = PlainThread(name: "bastion-scout") { [self] in
-                if !(everywhere.osPUs ?? []).isEmpty { everywhere.take() }
+                if !(everywhere.osPUs ?? []).isEmpty { everywhere.take(complaints) }
                 scout()
             }
         }

@@ -21,8 +21,12 @@ final class BlockingPool: ProcScheduler, TrapOwner {
         var memoryNode: Int?
 
         /// Puts the calling thread there. A refused wish leaves it where it is: slower, not wrong.
-        func take() {
-            if let osPUs { try? ThreadPlacement.restrict(toOSPUs: osPUs) }
+        func take(_ complaints: PoolWarnings) {
+            if let osPUs {
+                complaints.place("threads for blocking work are not tied to their node") { () throws(TopologyError) in
+                    try ThreadPlacement.restrict(toOSPUs: osPUs)
+                }
+            }
             if let memoryNode { _ = try? ThreadPlacement.preferMemory(ofOSNode: memoryNode) }
         }
     }
@@ -78,6 +82,7 @@ final class BlockingPool: ProcScheduler, TrapOwner {
     private let limits: BlockingGrowth.Limits
     let sites: [Site]
     private let nodeOfPU: [Int: Int]
+    let complaints: PoolWarnings
     /// By which a worker is known as one of the same pool.
     private let owner: ObjectIdentifier
 
@@ -86,6 +91,7 @@ final class BlockingPool: ProcScheduler, TrapOwner {
         limits: BlockingGrowth.Limits,
         sites: [Site],
         nodeOfPU: [Int: Int],
+        complaints: PoolWarnings,
         owner: ObjectIdentifier
     ) {
         precondition(
@@ -96,6 +102,7 @@ final class BlockingPool: ProcScheduler, TrapOwner {
         self.limits = limits
         self.sites = sites
         self.nodeOfPU = nodeOfPU
+        self.complaints = complaints
         self.owner = owner
         shared = Locked(Shared(queues: BlockingQueues(nodes: sites.count, limits: limits)))
     }
@@ -184,7 +191,9 @@ final class BlockingPool: ProcScheduler, TrapOwner {
             return (shared.stacks.take(), Member(index: shared.nextIndex, node: node))
         }
         let site = sites[node]
-        let thread = WorkerThread(stack: stack, owner: self, seat: node, name: "bastion-blocker") { _ in site.take() }
+        let thread = WorkerThread(stack: stack, owner: self, seat: node, name: "bastion-blocker") {
+            [complaints] _ in site.take(complaints)
+        }
         shared.withLock { $0.threads[member.index] = .init(member: member, thread: thread) }
         changed()
         thread.assign { [self, member] thread in

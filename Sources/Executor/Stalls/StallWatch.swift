@@ -29,13 +29,14 @@ final class StallWatch: Sendable {
         func standIn(for worker: Int)
         /// The worker got on: who stood in for it goes.
         func takeBack(_ worker: Int)
-        /// What a stuck worker would have run next, and whatever waits behind it, is to be run by others.
+        /// What a stuck worker would have run next, and all that waits behind it, is to be run by others.
         func rescue(_ item: RunItem?, from worker: Int)
         func tell(_ report: StallReport)
         /// Whether a worker sleeps that could do what waits behind others' long turns.
         var hasHelpers: Bool { get }
-        /// The worker is in one turn for so long: what waits behind it is for the others.
-        func offer(_ worker: Int, after nanoseconds: UInt64)
+        /// The worker is in one turn for so long: what it would have run next, and what waits behind that, is for the others,
+        /// too.
+        func offer(_ item: RunItem?, from worker: Int, after nanoseconds: UInt64)
     }
 
     /// A turn that takes longer keeps what waits behind it from workers that sleep.
@@ -155,9 +156,8 @@ final class StallWatch: Sendable {
     ) {
         switch finding {
         case .stalled(let worker, let time), .stillStalled(let worker, let time):
-            workplace.offer(worker, after: time)
-            guard workplace.hasNext(worker), let thread = threads[worker] else { return }
-            workplace.rescue(sampler.rescue(from: thread), from: worker)
+            let next = workplace.hasNext(worker) ? threads[worker].flatMap { sampler.rescue(from: $0) } : nil
+            workplace.offer(next, from: worker, after: time)
         case .recovered: break
         }
     }
@@ -187,9 +187,9 @@ final class StallWatch: Sendable {
             reports[worker] = report
             workplace.tell(report)
         case .stillStalled(let worker, _):
-            // It may have made something ready since, which nobody else could take.
-            guard workplace.hasNext(worker), let thread = threads[worker] else { return }
-            workplace.rescue(sampler.rescue(from: thread), from: worker)
+            // It may have made something ready since, which nobody else could take, or may not look for.
+            let next = workplace.hasNext(worker) ? threads[worker].flatMap { sampler.rescue(from: $0) } : nil
+            workplace.rescue(next, from: worker)
         case .recovered(let worker, let time):
             workplace.takeBack(worker)
             guard let report = reports.removeValue(forKey: worker) else { return }

@@ -15,16 +15,26 @@ public struct StallObservation: Sendable {
 }
 
 /// Workers that stand in for others that are stuck: as many as there are seats, at most.
+///
+/// Each belongs to the seat of its number, whose place, memory and queues it shares. It stands in for the worker there;
+/// for another one, also for one that stands in itself, if that one's own is not free and none is nearer.
 struct StandIns {
     /// By stand-in, counted from 0: for whom.
     private var workers: [Int?]
-    init(count: Int) { workers = Array(repeating: nil, count: count) }
+    /// By seat: all seats, the nearest first, itself before the others.
+    private let nearest: [[Int]]
+
+    init(_ seats: [Seat]) {
+        workers = Array(repeating: nil, count: seats.count)
+        nearest = seats.map { [$0.index] + $0.steal.joined() }
+    }
 
     var count: Int { workers.count { $0 != nil } }
 
-    /// Takes one that is free; nil if there is none, or if somebody stands in for the worker already.
+    /// Takes the nearest that is free; nil if there is none, or if somebody stands in for the worker already.
     mutating func take(for worker: Int) -> Int? {
-        guard !workers.contains(worker), let free = workers.firstIndex(where: { $0 == nil }) else { return nil }
+        guard !workers.contains(worker), let free = nearest[worker % workers.count].first(where: { workers[$0] == nil })
+        else { return nil }
         workers[free] = worker
         return free
     }
@@ -84,12 +94,19 @@ extension WorkerPool: StallWatch.Workplace {
         let index = placement.seats.count + free
         // ordering: relaxed: the thread that reads it is made, or woken, after this.
         workers[index].isLeaving.store(false, ordering: .relaxed)
+        // ordering: relaxed: a hint.
+        workers[index].isAway.store(false, ordering: .relaxed)
         seatThread(on: index)
     }
 
     func takeBack(_ worker: Int) {
+        // ordering: relaxed: a hint; one that leaves is away for good, and says so itself.
+        let isLeaving = workers[worker].isLeaving.load(ordering: .relaxed)
+        workers[worker].isAway.store(isLeaving, ordering: .relaxed)
         guard let standIn = staff.withLock({ $0.standIns.standIn(for: worker) }) else { return }
         let index = placement.seats.count + standIn
+        // ordering: relaxed: a hint.
+        workers[index].isAway.store(true, ordering: .relaxed)
         // ordering: sequentiallyConsistent: set before it is woken; read by it before it sleeps.
         workers[index].isLeaving.store(true, ordering: .sequentiallyConsistent)
         queues.unpark(workers[index])
@@ -98,9 +115,11 @@ extension WorkerPool: StallWatch.Workplace {
         reapStandIns()
     }
 
-    /// Joins those that have left.
+    /// Joins those that have left, and gives to others what came for one of them too late.
     func reapStandIns() {
         for standIn in workers.indices.dropFirst(placement.seats.count) {
+            // ordering: relaxed: written by the calling thread.
+            if workers[standIn].isAway.load(ordering: .relaxed) { queues.evict(workers[standIn]) }
             let left = staff.withLock { staff -> WorkerThread? in
                 guard let thread = staff.seated[standIn], thread.hasReturned else { return nil }
                 staff.seated[standIn] = nil
@@ -118,17 +137,21 @@ extension WorkerPool: StallWatch.Workplace {
         return sleepers > 0 && sleepers < placement.seats.count
     }
 
-    func offer(_ worker: Int, after nanoseconds: UInt64) {
+    func offer(_ item: RunItem?, from worker: Int, after nanoseconds: UInt64) {
         let owner = workers[worker]
         owner.expect(turnsOf: nanoseconds)
-        if owner.isIdle { return }
-        queues.wakeIfNeeded(near: owner)
+        if let item { owner.queues.normal.push(item) }
+        if item != nil || !owner.isIdle { queues.wakeIfNeeded(near: owner) }
     }
 
     func rescue(_ item: RunItem?, from worker: Int) {
-        guard let item else { return }
-        workers[worker].queues.normal.push(item)
-        queues.wakeIfNeeded(near: workers[worker])
+        // ordering: relaxed: a hint; what is put there all the same is found at the next look.
+        workers[worker].isAway.store(true, ordering: .relaxed)
+        if let item {
+            workers[worker].queues.normal.push(item)
+            queues.wakeIfNeeded(near: workers[worker])
+        }
+        queues.evict(workers[worker])
     }
 
     func tell(_ report: StallReport) {

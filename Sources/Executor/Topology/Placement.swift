@@ -43,8 +43,13 @@ public struct Placement: Sendable, Equatable {
     public let pinsWorkers: Bool
     /// Why there are this many workers, and whether they are pinned, in one line for people.
     public let explanation: String
+    /// What could not be found out about the machine, in sentences: ``Topology/warnings``.
+    public let warnings: [String]
     /// The kernel's numbers of the usable PUs by node, whether they have a worker or not.
     private let usable: [Int?: [Int]]
+    /// By the kernel's number of each PU of the machine, whether it may be used or not: a seat of its node, or of the nearest
+    /// node that has any.
+    let nearestSeats: [Int: Int]
 
     /// The kernel's numbers of all PUs of a node that may be used, ascending; with nil those that belong to no node.
     ///
@@ -81,6 +86,7 @@ public struct Placement: Sendable, Equatable {
             )
         }
 
+        warnings = topology.warnings
         usable = Dictionary(grouping: order, by: \.node).mapValues { $0.map(\.osIndex).sorted() }
         let processors = (0..<count).map { order[$0 % order.count] }
         let distances = ProximityMap(topology)
@@ -98,6 +104,7 @@ public struct Placement: Sendable, Equatable {
                 tiers: distances.tiers(of: index, among: processors)
             )
         }
+        nearestSeats = distances.nearestSeats(processors)
         let reason = CountReason(
             topology: topology,
             usable: order.count,

@@ -15,6 +15,22 @@ struct ProximityMap {
         return groups.keys.sorted().map { StealTier(proximity: $0, workers: groups[$0] ?? []) }
     }
 
+    /// For each PU, by the kernel's number, the first worker of its node; where that has none, of the nearest one that has.
+    /// - Complexity: O(n m) for n nodes and m workers.
+    func nearestSeats(_ workers: [Topology.Processor]) -> [Int: Int] {
+        let firsts = Dictionary(zip(workers.map(\.node), workers.indices), uniquingKeysWith: { first, _ in first })
+        var seats: [Int: Int] = [:]
+        for (node, processors) in Dictionary(grouping: topology.processors, by: \.node) {
+            let nearest =
+                firsts[node]
+                ?? firsts.values.min {
+                    (proximity(processors[0], workers[$0]), $0) < (proximity(processors[0], workers[$1]), $1)
+                }
+            for processor in processors { seats[processor.osIndex] = nearest }
+        }
+        return seats
+    }
+
     /// How near `victim` is to `thief`; not symmetric where the distances between nodes are not.
     func proximity(_ thief: Topology.Processor, _ victim: Topology.Processor) -> Proximity {
         if thief.index == victim.index { return .samePU }

@@ -25,7 +25,8 @@ import Synchronization
 /// - For what a worker pushes to its own ring it looks at the counters only when that will take it long (`RunQueues.Sharing`), and
 ///   others look into that ring under the same condition: the owner is awake, and comes to it itself. If it does not, because
 ///   its turn takes longer than expected, the `StallWatch` wakes somebody.
-/// - At most half of the workers search at a time.
+/// - At most half of the workers, rounded up, search at a time without having been woken. One that was woken searches in any
+///   case, and counts for the others.
 /// - A woken worker may end its search before its waker has counted it: for that moment the number of searchers is too
 ///   small, and may be negative. Then somebody is woken for nothing, which is harmless.
 struct IdleWorkers: ~Copyable {

@@ -7,7 +7,8 @@ struct NodePlan {
     let count: Int
     /// By seat index.
     let nodeOfSeat: [Int]
-    /// By the kernel's number of the processing unit.
+    /// By the kernel's number of each processing unit of the machine, with or without a worker: its node, or the nearest of
+    /// these.
     let nodeOfPU: [Int: Int]
     /// What threads of each node that are no workers are tied to.
     let sites: [BlockingPool.Site]
@@ -28,10 +29,7 @@ struct NodePlan {
             }
         }
         self.sites = sites
-        nodeOfPU = Dictionary(
-            zip(placement.seats.map(\.osPU), nodeOfSeat),
-            uniquingKeysWith: { first, _ in first }
-        )
+        nodeOfPU = placement.nearestSeats.mapValues { [nodeOfSeat] in nodeOfSeat[$0] }
     }
 
     /// The nodes but the seat's own, nearest first.

@@ -73,7 +73,7 @@ final class RunQueues: Sendable {
         self.seatCount = seatCount
         let standIns = seatCount..<(seatCount + standInCount)
         workers = (0..<standIns.upperBound).map { index in
-            // Who stands in for a worker begins with what the worker of its number among the seats would steal.
+            // Who stands in for others belongs to the seat of its number: see `StandIns`.
             let seat = placement.seats[index % seatCount]
             var tiers = seat.tiers.map { Worker.Tier(distance: StealDistance($0.proximity), workers: $0.workers) }
             if index >= seatCount { tiers.insert(.init(distance: .local, workers: [seat.index]), at: 0) }
@@ -87,6 +87,7 @@ final class RunQueues: Sendable {
                 tiers: tiers,
                 nearest: tiers.flatMap(\.workers) + standIns.filter { $0 != index },
                 otherNodes: plan.otherNodes(from: seat),
+                isAway: index >= seatCount,
                 clock: clock
             )
         }
@@ -129,11 +130,13 @@ final class RunQueues: Sendable {
         }
     }
 
-    /// Queues a job of an async process. One that yields is not the next: others that are ready come first.
+    /// Queues a job of an async process.
     @inline(__always)
-    func add(_ job: UnownedJob, of executor: ProcTaskExecutor) {
-        let item = RunItem(job, executor)
-        let tag = executor.proc.tag
+    func add(_ job: UnownedJob, of executor: ProcTaskExecutor) { add(job: RunItem(job, executor), executor.proc.tag) }
+
+    /// Queues a job. One that yields is not the next: others that are ready come first.
+    @inline(__always)
+    func add(job item: RunItem, _ tag: ProcTag) {
         if crt_isYield(UnsafeRawPointer(bitPattern: item.bits & ~3)) { addYielding(item, tag) } else { add(item, tag) }
     }
 
@@ -153,6 +156,8 @@ final class RunQueues: Sendable {
             waker: own.map { .init(worker: $0.index, node: $0.node) },
             last: last.map { .init(worker: $0.index, node: $0.node) },
             lastSleeps: last?.isParked ?? false,
+            // ordering: relaxed: a hint.
+            lastIsAway: last?.isAway.load(ordering: .relaxed) ?? false,
             someoneSleeps: idle.sleeperCount > 0,
             nearNode: currentNode
         )
@@ -194,6 +199,20 @@ final class RunQueues: Sendable {
         if worker.hasQueued(sharing.wakingPays) { wakeIfNeeded(near: worker) }
     }
 
+    /// Moves what waits for one worker alone, but for its next, to where others find it in their turn. Any thread.
+    func evict(_ worker: Worker) {
+        if worker.isIdle { return }
+        // By way of a ring that nobody else knows.
+        let ring = RunRing()
+        // Ends: the ring holds no more, and what comes meanwhile comes slower than it is moved.
+        while let last = ring.steal(from: worker.ring) {
+            while let item = ring.pop() { worker.queues.normal.push(item) }
+            worker.queues.normal.push(last)
+        }
+        while let item = worker.inbox.pop() ?? worker.debtors.pop() { worker.queues.normal.push(item) }
+        wakeIfNeeded(near: worker)
+    }
+
     /// Queues what a run left over: behind the others of the same priority.
     func requeue(_ item: RunItem, _ worker: Worker) {
         let priority =
@@ -213,7 +232,10 @@ final class RunQueues: Sendable {
     private func setBack(_ item: RunItem, _ worker: Worker) {
         let index = Int(worker.nodes.pointee.flooded) - 1
         worker.nodes.pointee.flooded = 0
-        let place = index < seatCount && workers[index].node == worker.node ? workers[index] : worker
+        let receiver = index < seatCount ? workers[index] : worker
+        // ordering: relaxed: a hint, as in `addElsewhere`.
+        let isThere = receiver.node == worker.node && !receiver.isAway.load(ordering: .relaxed)
+        let place = isThere ? receiver : worker
         place.debtors.push(item)
         if place !== worker { unpark(place) }
         if sharesDebtors(place) { wakeIfNeeded(near: place) }

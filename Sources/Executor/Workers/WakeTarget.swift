@@ -25,18 +25,21 @@ enum WakeTarget: Equatable {
     ///   - waker: The worker that made it ready; nil for another thread.
     ///   - last: Who ran it last; nil if nobody did.
     ///   - lastSleeps: Whether that worker sleeps.
+    ///   - lastIsAway: Whether nothing should wait for that worker: it is stuck, or has left.
     ///   - someoneSleeps: Whether any worker does.
     ///   - nearNode: The node of the thread that made it ready.
     static func choose(
         waker: Place?,
         last: Place?,
         lastSleeps: Bool,
+        lastIsAway: Bool,
         someoneSleeps: Bool,
         nearNode: Int
     ) -> WakeTarget {
         guard let last else { return waker == nil ? .node(nearNode) : .here }
         if let waker, waker.node == last.node { return .here }
         // Made ready from afar, or from outside: where it was before.
+        if lastIsAway { return .node(last.node) }
         if lastSleeps { return .inbox(last.worker) }
         return someoneSleeps || waker != nil ? .node(last.node) : .inbox(last.worker)
     }

@@ -44,6 +44,9 @@ final class Worker: @unchecked Sendable {
     private let clock: (@Sendable () -> UInt64)?
     /// Whether the owner is to go: it stood in for another worker, which got on.
     let isLeaving = Atomic<Bool>(false)
+    /// Whether nothing should be put here for the owner: it is stuck, or there is none. A hint: what comes all the same is
+    /// given to others by the stall watch. Written by that, and while it does not run.
+    let isAway: Atomic<Bool>
 
     struct Tier {
         let distance: StealDistance
@@ -86,9 +89,11 @@ final class Worker: @unchecked Sendable {
         tiers: [Tier],
         nearest: [Int],
         otherNodes: [Int],
+        isAway: Bool,
         clock: (@Sendable () -> UInt64)? = nil
     ) {
         self.index = index
+        self.isAway = Atomic(isAway)
         self.memory = memory
         self.timers = timers
         self.node = node
@@ -287,7 +292,7 @@ final class Worker: @unchecked Sendable {
             wakes: tally.pointee.wakes.known,
             busyTime: .nanoseconds(Int64(tally.pointee.busyNanoseconds.known + current)),
             isParked: isParked,
-            queueDepth: ring.count + inbox.count
+            queueDepth: ring.count + inbox.count + (crt_seemsToHaveNext(nodes) ? 1 : 0)
         )
     }
 }

@@ -27,11 +27,12 @@ public struct WorkerCounters: Sendable, Equatable {
     public let parks: UInt
     /// Times it woke another worker.
     public let wakes: UInt
-    /// How long it was awake.
+    /// How long it was awake: the turns, and what it looked for more before it slept, some microseconds each time.
     public let busyTime: Duration
     /// Whether it sleeps.
     public let isParked: Bool
-    /// Items that wait in its own queues.
+    /// Items that wait for this worker: in its own queues, and the one that is next. Those of its node are not among them; see
+    /// ``WorkerPool/nodeQueueDepths``.
     public let queueDepth: Int
 }
 

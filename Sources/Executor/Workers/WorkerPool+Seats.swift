@@ -54,18 +54,20 @@ extension WorkerPool {
     private func makeThread(for index: Int) -> WorkerThread {
         let memory = memoryOfSeat[index % placement.seats.count]
         let stack = staff.withLock { $0.stacks.take(memory) }
-        return WorkerThread(stack: stack, owner: self, seat: index, name: "bastion-worker") { [placement] thread in
+        return WorkerThread(stack: stack, owner: self, seat: index, name: "bastion-worker") {
+            [placement, complaints] thread in
             // Before it touches anything.
             memory.preferForCallingThread()
             thread.touchAlternateStack()
             guard placement.pinsWorkers else { return }
-            // A refused pin leaves the worker where the kernel puts it: slower, not wrong.
-            if index < placement.seats.count {
-                try? ThreadPlacement.pin(toOSPU: placement.seats[index].osPU)
-            } else {
-                // Whose place it takes may be busy: anywhere on the node.
-                let node = placement.seats[index - placement.seats.count].node
-                try? ThreadPlacement.restrict(toOSPUs: placement.seats.filter { $0.node == node }.map(\.osPU))
+            complaints.place("worker \(index) is not pinned") { () throws(TopologyError) in
+                if index < placement.seats.count {
+                    try ThreadPlacement.pin(toOSPU: placement.seats[index].osPU)
+                } else {
+                    // The worker that it stands in for may keep its own busy: anywhere on the node.
+                    let node = placement.seats[index - placement.seats.count].node
+                    try ThreadPlacement.restrict(toOSPUs: placement.usableOSPUs(ofNode: node))
+                }
             }
         }
     }

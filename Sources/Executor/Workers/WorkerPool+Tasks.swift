@@ -13,10 +13,10 @@ extension WorkerPool: TaskExecutor {
     /// program. Any thread; never blocks.
     public func enqueue(_ job: consuming ExecutorJob) { enqueue(plain: UnownedJob(job)) }
 
-    func enqueue(plain job: UnownedJob) { queues.add(RunItem(plain: job), ProcTag(rawValue: 0)) }
+    func enqueue(plain job: UnownedJob) { queues.add(job: RunItem(plain: job), ProcTag(rawValue: 0)) }
 
     /// Queues a job of the program's global executor.
-    func enqueue(global job: UnownedJob) { queues.add(RunItem(global: job), ProcTag(rawValue: 0)) }
+    func enqueue(global job: UnownedJob) { queues.add(job: RunItem(global: job), ProcTag(rawValue: 0)) }
 
     var taskExecutor: UnownedTaskExecutor { asUnownedTaskExecutor() }
 }

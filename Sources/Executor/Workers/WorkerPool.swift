@@ -21,6 +21,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     var nodes: [NodeQueues] { queues.nodes }
     /// Where the stacks of a seat's threads lie, and all else that it has.
     let memoryOfSeat: [NodeMemory]
+    let complaints: PoolWarnings
     let isStopping = Atomic<Bool>(false)
     /// Whether what is still queued is killed instead of handled.
     let isDropping = Atomic<Bool>(false)
@@ -52,23 +53,32 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     ///   - maximumBlockingThreads: Bound of the pool for blocking work.
     ///   - stallThreshold: How long a worker may take for one turn before another one stands in for it, and who
     ///     observes stalls is told; nil: for ever.
+    ///   - writesWarnings: Whether ``warnings`` are told on standard error.
     public convenience init(
         placement: Placement,
         maximumBlockingThreads: Int = 512,
-        stallThreshold: Duration? = WorkerPool.defaultStallThreshold
+        stallThreshold: Duration? = WorkerPool.defaultStallThreshold,
+        writesWarnings: Bool = true
     ) {
         self.init(
             placement: placement,
             blockingLimits: BlockingGrowth.Limits(maximumThreads: maximumBlockingThreads),
-            stallThreshold: stallThreshold
+            stallThreshold: stallThreshold,
+            writesWarnings: writesWarnings
         )
     }
 
-    convenience init(placement: Placement, blockingLimits: BlockingGrowth.Limits, stallThreshold: Duration?) {
+    convenience init(
+        placement: Placement,
+        blockingLimits: BlockingGrowth.Limits,
+        stallThreshold: Duration?,
+        writesWarnings: Bool = true
+    ) {
         self.init(
             placement: placement,
             blockingLimits: blockingLimits,
             stallThreshold: stallThreshold,
+            writesWarnings: writesWarnings,
             // Where there is one node, or threads move about, all memory is as good.
             placesMemory: placement.pinsWorkers && NodeMemory.hasChoice
         )
@@ -82,12 +92,14 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         placement: Placement,
         blockingLimits: BlockingGrowth.Limits = BlockingGrowth.Limits(maximumThreads: 512),
         stallThreshold: Duration?,
+        writesWarnings: Bool = true,
         placesMemory: Bool,
         sharing: RunQueues.Sharing = .byTime,
         clock: (@Sendable () -> UInt64)? = nil
     ) {
         precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for none")
         self.placement = placement
+        complaints = PoolWarnings(placement.warnings, isWriting: writesWarnings)
         watch = StallWatch(threshold: stallThreshold)
         let plan = NodePlan(placement)
         let seatCount = placement.seats.count
@@ -110,9 +122,10 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             limits: blockingLimits,
             sites: plan.sites,
             nodeOfPU: plan.nodeOfPU,
+            complaints: complaints,
             owner: queues.id
         )
-        staff = Locked(Staff(standIns: StandIns(count: seatCount)))
+        staff = Locked(Staff(standIns: StandIns(placement.seats)))
         let address = UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())
         for worker in workers {
             guard let node = worker.memory.osNode else { continue }
@@ -142,19 +155,30 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     /// - Parameters:
     ///   - workers: How many; nil: as many as the program may use (affinity mask, cpuset, CPU quota).
     ///   - maximumBlockingThreads: Bound of the pool for blocking work.
-    ///   - stallThreshold: As of ``init(placement:maximumBlockingThreads:stallThreshold:)``.
+    ///   - stallThreshold: As of ``init(placement:maximumBlockingThreads:stallThreshold:writesWarnings:)``.
+    ///   - writesWarnings: Whether ``warnings`` are told on standard error.
     /// - Throws: ``TopologyError`` if the number is out of range.
     public convenience init(
         workers: Int? = nil,
         maximumBlockingThreads: Int = 512,
-        stallThreshold: Duration? = WorkerPool.defaultStallThreshold
+        stallThreshold: Duration? = WorkerPool.defaultStallThreshold,
+        writesWarnings: Bool = true
     ) throws(TopologyError) {
         try self.init(
             placement: Placement(Topology.current(), options: .init(workerCount: workers)),
             maximumBlockingThreads: maximumBlockingThreads,
-            stallThreshold: stallThreshold
+            stallThreshold: stallThreshold,
+            writesWarnings: writesWarnings
         )
     }
+
+    /// What makes the pool slower than it could be, in sentences: what could not be found out about the machine, and which
+    /// threads the kernel did not let run where they should. Empty when all is well.
+    ///
+    /// What is found out about the machine is there at once, the rest when the threads have started. Unless it was told
+    /// otherwise the pool writes the first kind to standard error, a line each, when it is made, and then one line about the
+    /// first thread. Any thread.
+    public var warnings: [String] { complaints.list }
 
     /// Workers that run at the same time; their heirs and the blocking threads are not among them.
     public var workerCount: Int { placement.seats.count }
@@ -167,6 +191,11 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     public var counters: [WorkerCounters] {
         workers.map(\.counters).filter { $0.worker < placement.seats.count || $0.polls > 0 }
     }
+
+    /// How many items wait in the queues that the workers of a node share: what other threads made ready, and what is more or
+    /// less urgent than the rest. One number for each node that has workers, in the order of their first seats. Costs some
+    /// loads; disturbs nobody.
+    public var nodeQueueDepths: [Int] { nodes.map(\.count) }
 
     /// What became of the timers of each worker, by index, and at last of those that other threads set. Costs some loads a
     /// worker; disturbs nobody.
@@ -194,6 +223,8 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         isStopping.store(false, ordering: .sequentiallyConsistent)
         isDropping.store(false, ordering: .sequentiallyConsistent)
         staff.withLock { $0.isStopping = false }
+        // ordering: relaxed: a hint, and no worker is there yet.
+        for worker in workers { worker.isAway.store(worker.index >= placement.seats.count, ordering: .relaxed) }
         timers.start { [self] index in queues.unpark(queues.workers[index]) }
         blocking.start()
         for seat in placement.seats {

@@ -204,11 +204,13 @@ final class WorkerThread: @unchecked Sendable {
             return false
         case .plain(let job):
             // Belongs to no process: a trap in it is not contained.
+            LightProc.beginTurn()
             record.pointee.runsPlainJob = 1
             job.runSynchronously(on: owner.taskExecutor)
             record.pointee.runsPlainJob = 0
             return false
         case .global(let job):
+            LightProc.beginTurn()
             record.pointee.runsPlainJob = 1
             // As the runtime's own global executor does: the task is bound to no executor, and goes on wherever it is queued.
             job.runSynchronously(on: .generic)

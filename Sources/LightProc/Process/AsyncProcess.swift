@@ -174,7 +174,7 @@ extension LightProc {
     /// Removes the oldest message, waiting for one if there is none. Nil when the calling task is cancelled.
     ///
     /// Any task of the process may call it, also several at a time; they are served in the order they came. When the job has
-    /// spent its reductions (messages received and sent since it last waited) others have their turn first. The receipt of an
+    /// spent its reductions (messages received and sent in this turn) others have their turn first. The receipt of an
     /// ask is registered here: the node's opener must not register it again.
     ///
     /// Inlined, as each async function that is called costs a switch of executors when it returns, some 400 instructions.
@@ -247,12 +247,17 @@ extension LightProc {
             content.waiters.append(ReceiveWaiter(number: number, continuation: continuation))
             return .none
         }
-        if let answer { continuation.resume(returning: answer) }
+        guard let answer else { return }
+        // The job goes on without a turn in between.
+        if answer != nil { Self.spendReduction() }
+        continuation.resume(returning: answer)
     }
 
-    /// Removes the oldest message if there is one, without waiting.
+    /// Removes the oldest message if there is one, without waiting. By the process.
     package func takeNode() -> MessageNode? {
-        side.content.withLock { takeForReceiver(&$0) }
+        guard let node = side.content.withLock({ takeForReceiver(&$0) }) else { return nil }
+        Self.spendReduction()
+        return node
     }
 
     /// A message came while the mailbox was idle. By the sender.

@@ -219,8 +219,7 @@ public class LightProc: @unchecked Sendable {
         isReactive ? nodeType : nil
     }
 
-    /// What it handles, for people: the type of a reactive process's messages, or of the message that an async one
-    /// received last.
+    /// What it handles, for people: the type of a reactive process's messages; nil for an async one.
     package final var messageTypeName: String? { messageType.map { "\($0)" } }
 
     /// What the messages in the mailbox are, an async process's envelopes included.

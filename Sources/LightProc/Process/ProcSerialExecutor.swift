@@ -17,10 +17,11 @@ import Synchronization
 /// ```
 ///
 /// It runs the actor's jobs on the scheduler's workers, one at a time, first in first out per sending thread, and lets
-/// others have their turn after every 256. A job runs in the name of the process that called: a trap ends that process.
-/// It also *poisons* the executor, for what the actor holds may be half changed: no job runs on it again. Every process
-/// that waits in the actor, or calls it later, ends with ``ExitReason/linked(_:_:)``: ``id``, and the trap. So its
-/// supervisor, its askers and its handle learn at once. A poisoned executor stays so; make a new actor with a new one.
+/// others have their turn when 256 reductions are spent: jobs, and the messages that they send, both count. A job runs in
+/// the name of the process that called: a trap ends that process. It also *poisons* the executor, for what the actor holds
+/// may be half changed: no job runs on it again. Every process that waits in the actor, or calls it later, ends with
+/// ``ExitReason/linked(_:_:)``: ``id``, and the trap. So its supervisor, its askers and its handle learn at once. A
+/// poisoned executor stays so; make a new actor with a new one.
 ///
 /// A job of a process whose end is complete is dropped, also when it was queued before: it leaks with its task. A call
 /// from a task that belongs to no process (`Task { }`, the main actor) cannot be failed, as there is nothing to end: in a
@@ -79,9 +80,12 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
     private static func step(_ proc: LightProc, _ operation: ProcOperation) throws {
         switch operation {
         case .run:
+            LightProc.beginTurn()
+            // Counted here, too: not every thread is a worker.
             var budget = LightProc.reductions
-            while budget > 0, let node = proc.mailbox.take() {
+            while budget > 0, LightProc.mayGoOn, let node = proc.mailbox.take() {
                 budget -= 1
+                LightProc.spendReduction()
                 let job = node.open(as: UnownedJob.self).message
                 of(proc).run(job)
                 if proc.orders.hasSome { return }

@@ -68,7 +68,7 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         guard proc.state.mayRun(incarnation) else { return }
         if let nodes = crt_nodes() {
             proc.settle(on: nodes)
-            NodePool.setBudget(nodes, LightProc.reductions)
+            NodePool.setBudget(nodes, LightProc.reductions &- nodes.pointee.cut)
         }
         job.runSynchronously(on: asUnownedTaskExecutor())
         proc.jobReturned(incarnation)

@@ -119,6 +119,21 @@ extension LightProc {
         if let nodes = crt_nodes() { NodePool.setBudget(nodes, 0) }
     }
 
+    /// Gives the calling worker what one turn may spend. Does nothing on a thread that is no worker.
+    @inline(__always)
+    package static func beginTurn() {
+        if let nodes = crt_nodes() { NodePool.setBudget(nodes, reductions &- nodes.pointee.cut) }
+    }
+
+    /// Counts a message that was received in the calling worker's turn. Does nothing on a thread that is no worker.
+    @inline(__always)
+    static func spendReduction() {
+        if let nodes = crt_nodes() { nodes.pointee.meter &-= 1 }
+    }
+
+    /// Whether something is left of the calling worker's turn. True on a thread that is no worker.
+    static var mayGoOn: Bool { crt_nodes().map { NodePool.budget($0) > 0 } ?? true }
+
     /// Makes a reactive process that lives at once and cannot be restarted.
     @inlinable
     public static func reactive<Body: ReactiveBody>(
