@@ -64,6 +64,8 @@ bool crt_isYield(const void *job) {
     return (((const task *)job)->flags & 0xff) == nullaryContinuation;
 }
 
+bool crt_isOfTask(const void *job) { return crt_isTask(job) || crt_isYield(job); }
+
 void *crt_currentTask(void) { return swift_task_getCurrent(); }
 
 bool crt_isCancelled(void *task) { return swift_task_isCancelled(task); }

@@ -39,6 +39,10 @@ bool crt_isTask(const void *job);
 /// Whether a job lets its task go on after a yield: others are to have their turn first.
 bool crt_isYield(const void *job);
 
+/// Whether a job is one of a task. What else prefers an executor of ours is an actor's: it runs what waits in that actor,
+/// whoever queued that.
+bool crt_isOfTask(const void *job);
+
 /// The calling thread's current task, or NULL.
 void *crt_currentTask(void);
 

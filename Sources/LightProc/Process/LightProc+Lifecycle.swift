@@ -10,8 +10,9 @@ import CLightProc
 /// 1. The end is decided, once (`decideEnd`). Askers whose message is in hand and, where no supervisor is asked, those
 ///    who await a handle learn the reason at this moment, on whichever thread decided.
 /// 2. An async process's task is cancelled; its child tasks and remaining jobs may run until none is left, not counting
-///    tasks that wait for one that trapped, or until the shutdown time is up. Then it is sealed: no job of it ever runs
-///    again.
+///    tasks that wait for one that trapped, or until the shutdown time is up. Then it is sealed: its executor
+///    never runs a job of it again. What waits in a default actor, on the main actor or on a foreign executor is out of
+///    reach: it runs there until it suspends or leaves.
 /// 3. On a worker, in the name of the process: exit hooks, `afterComplete` or `afterPanic`, then the body is destroyed
 ///    (not after a trap: it may be half changed, so it leaks). A trap in a hook ends that hook only.
 /// 4. The observer is told, and decides: `restart()` or `close()`. Without an observer the process is closed.
@@ -73,7 +74,8 @@ extension LightProc {
     /// Ends the process with ``ExitReason/killed``: askers and handles learn at once.
     ///
     /// A reactive process ends after the message it is handling. The task of an async one is cancelled; what has not
-    /// returned after the shutdown time never runs again, and what it holds leaks.
+    /// returned after the shutdown time never runs again, and what it holds leaks; except what waits in an actor without a
+    /// ``ProcSerialExecutor``, where it runs until it suspends or leaves.
     public func kill() {
         let incarnation = state.incarnation
         guard transition({ $0.requestStop(kill: true) }) == .requested else { return }

@@ -49,6 +49,9 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     }
 
     /// Queues a job with the scheduler of the process; a job of an incarnation that is over is dropped, and leaks.
+    ///
+    /// Not so the turn of a default actor, which comes here too when this process is the next in the actor's queue: others
+    /// may wait behind it, and nobody else would give the actor a turn.
     public func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         let incarnation = self.incarnation
@@ -56,22 +59,44 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         if !hasMain { hasMain = true }
         // A child task is waited for until it completes, also while it is suspended.
         let count: UInt = isChild ? 2 : 1
-        // A refused job is dropped: its incarnation is over, the task behind it leaks.
-        guard proc.transition({ $0.admit(incarnation, count) }) == .admitted else { return }
+        guard proc.transition({ $0.admit(incarnation, count) }) == .admitted else {
+            // A refused job is dropped: its incarnation is over, the task behind it leaks. An actor's is nobody's.
+            if !crt_isOfTask(job.address) { schedule(job) }
+            return
+        }
         if isChild { crt_countChild(job.address) }
+        schedule(job)
+    }
+
+    private func schedule(_ job: UnownedJob) {
         let scheduler = proc.scheduler
         (blocks ? scheduler.blockingScheduler : scheduler).schedule(job, of: self)
     }
 
-    /// Runs a job that was scheduled, if its incarnation still may run. By a worker.
+    /// Runs a job that was scheduled, if its incarnation still may run, or if it is an actor's turn. By a worker.
     public func run(_ job: UnownedJob) {
-        guard proc.state.mayRun(incarnation) else { return }
+        guard proc.state.mayRun(incarnation) else {
+            if !crt_isOfTask(job.address) { runForOthers(job) }
+            return
+        }
         if let nodes = crt_nodes() {
             proc.settle(on: nodes)
             NodePool.setBudget(nodes, LightProc.reductions)
         }
         job.runSynchronously(on: asUnownedTaskExecutor())
         proc.jobReturned(incarnation)
+    }
+
+    /// Gives an actor its turn, which this incarnation, now over, was to give it: as a job that belongs to no process.
+    private func runForOthers(_ job: UnownedJob) {
+        if let nodes = crt_nodes() { NodePool.setBudget(nodes, LightProc.reductions) }
+        let thread = crt_self()
+        let process = thread?.pointee.process
+        thread?.pointee.process = nil
+        thread?.pointee.runsPlainJob = 1
+        job.runSynchronously(on: asUnownedTaskExecutor())
+        thread?.pointee.runsPlainJob = 0
+        thread?.pointee.process = process
     }
 
     /// A child task of this incarnation has completed; who awaits it was woken. On the thread that ran its last job.
