@@ -30,7 +30,10 @@ extension LightProc {
         case .start:
             proc.startTask()
         case .discard(let node):
-            proc.side.content.withLock { $0.discard }?(node)
+            proc.side.content.withLock { $0.open }?(node).destroy()
+        case .bequeath(let node):
+            guard let last = proc.side.content.withLock({ $0.open })?(node) else { return }
+            LightProc.runOnce(on: proc.scheduler) { last.destroy() }
         case .describe(let type):
             if let known = proc.side.content.withLock({ $0.messageType }) { type.pointee = known }
         case .run, .handle, .destroy, .abandon, .release:
@@ -290,7 +293,7 @@ extension LightProc {
     package func declareMessages<Message: Sendable>(of type: Message.Type) {
         side.content.withLock { content in
             content.messageType = type
-            content.discard = { _ = $0.open(as: Message.self) }
+            content.open = { LastBody<Message>($0.open(as: Message.self).message) }
         }
     }
 }

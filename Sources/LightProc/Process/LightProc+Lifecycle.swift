@@ -113,12 +113,14 @@ extension LightProc {
         let cancelling = cancelling && !isReactive
         let ending = transition { $0.end(incarnation, admitting: cancelling) }
         guard ending != .tooLate else { return false }
-        let before = side.content.withLock { content -> ExitReason? in
+        // The former reason may hold an error of the user's: it does not die on the thread that happens to decide.
+        let before = side.content.withLock { content -> LastBody<ExitReason?>? in
             content.callbacksPending = content.stack?.hasCallbacks ?? false
-            return swap(&content.lastExit, with: reason)
+            if !content.hasPlainExit { return LastBody(swap(&content.lastExit, with: reason)) }
+            content.lastExit = reason
+            return nil
         }
-        // The former reason holds an error of the user's: it dies here, outside the lock.
-        _ = before
+        if let before { Self.bequeath(before, on: scheduler) }
         notifyOfEnd(reason, awaiters: side.content.withLock { $0.observer == nil })
         if cancelling {
             order(.cancel)
@@ -200,17 +202,14 @@ extension LightProc {
         guard transition({ $0.close() }) == .closed else { return }
         // An async process's receivers consume under the lock; a reactive one that is down has no consumer but us.
         let userMessages = isReactive ? mailbox.close() : side.content.withLock { _ in mailbox.close() }
-        let (reason, leftovers, hasHooks, main, factory) = side.content.withLock { content in
+        let (reason, leftovers, hasHooks, closures) = side.content.withLock { content in
             // The control lane comes first here, too.
             content.leftovers = content.control.takeAll(before: userMessages)
             if content.leftovers != 0 { content.lastObserver = content.observer }
             return (
-                content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty,
-                swap(&content.main, with: nil), swap(&content.factory, with: nil)
+                content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty, content.takeClosures()
             )
         }
-        // What the user's closures own dies here, outside the lock.
-        _ = (main, factory)
         var node = MessageNode(bits: leftovers)
         while let current = node {
             current.takeReceipt()?.processEnded(reason)
@@ -218,6 +217,8 @@ extension LightProc {
         }
         notifyOfEnd(reason, awaiters: true)
         if leftovers != 0 || hasHooks { orderAsConsumer(.discard) }
+        // A supervisor closes its children: what their closures own is none of its business.
+        if let closures { Self.bequeath(closures, on: scheduler) }
     }
 
     // MARK: Run
@@ -398,7 +399,12 @@ extension LightProc {
         // Only `run` and `start` can throw.
         try? step(.destroy)
         // Replies that the hooks or the body still held died with them.
-        for receipt in side.content.withLock({ swap(&$0.dropped, with: []) }) { receipt.processEnded(reason) }
+        let (late, closures) = side.content.withLock { content in
+            (swap(&content.dropped, with: []), content.hasClosures && content.observer == nil ? content.takeClosures() : nil)
+        }
+        for receipt in late { receipt.processEnded(reason) }
+        // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.
+        closures?.destroy()
     }
 
     private func reportEnd() {

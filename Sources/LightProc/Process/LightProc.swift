@@ -127,18 +127,12 @@ public class LightProc: @unchecked Sendable {
     deinit {
         // Nobody refers to the process any more, so nothing can be queued, and no incarnation runs. Messages are left only
         // in a process that was dropped while it was down.
-        let newer = mailbox.isEmpty ? 0 : mailbox.close()
-        var node = MessageNode(bits: existingSide?.content.withLock { $0.control.takeAll(before: newer) } ?? newer)
-        while let current = node {
-            node = MessageNode(bits: current.next)
-            current.takeReceipt()?.processEnded(lastExit ?? .shutdown)
-            try? step(.discard(current))
-        }
-        bequeathExitHooks()
+        let messages = mailbox.isEmpty ? 0 : mailbox.close()
+        // ordering: acquiring: as in `existingSide`.
+        let side = sideWord.load(ordering: .acquiring)
+        if messages | side != 0 { bequeath(messages) }
         try? step(.release)
-        if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
-            Unmanaged<ProcSide>.fromOpaque(pointer).release()
-        }
+        if let pointer = UnsafeRawPointer(bitPattern: side) { Unmanaged<ProcSide>.fromOpaque(pointer).release() }
         if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
             nodes.pointee.held &-= 1
         } else {
@@ -324,6 +318,8 @@ enum ProcOperation {
     case abandon
     /// Destroy the message in a node, and the node.
     case discard(MessageNode)
+    /// Likewise, but the message in a process of its own. Not by the consumer: the process is gone, and with it the body.
+    case bequeath(MessageNode)
     /// Handle the one message in a node. May throw what the handler threw. Reactive processes only.
     case handle(MessageNode)
     /// Free the memory of the body; nothing runs any more.
@@ -363,6 +359,8 @@ final class ProcSide: Sendable {
         var factory: (any AnyObject & Sendable)?
         /// How an ended incarnation ended; set when the end is decided.
         private var exitBox: Boxed<ExitReason>?
+        var hasPlainExit: Bool { exitBox?.value.isPlain ?? true }
+        var hasPlainStack: Bool { stackBox?.value.isPlain ?? true }
         var lastExit: ExitReason? {
             get { exitBox?.value }
             set { exitBox = newValue.map(Boxed.init) }
@@ -401,7 +399,8 @@ final class ProcSide: Sendable {
         /// Waiters of child tasks that were cancelled before they began to wait.
         var cancelledWaiters: Set<Int> = []
         var messageType: Any.Type?
-        var discard: (@Sendable (MessageNode) -> Void)?
+        /// Takes the message out of a node.
+        var open: (@Sendable (MessageNode) -> any Bequest)?
 
         /// An ask is in hand. One that was settled before is not kept: nobody would take it out again.
         mutating func register(_ receipt: MessageReceipt) {
