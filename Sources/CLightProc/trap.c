@@ -97,9 +97,10 @@ static void callForVerdict(crt_thread *self) {
 // Everything reachable from here is async-signal-safe. Line by line:
 static void handleTrap(int signal, siginfo_t *info, void *context) {
     crt_thread *self = crt_currentThread;          // an initial-exec thread-local: one load, never allocates
-    // Not a worker inside a process, or one inside a lock of ours: not contained.
+    // Not a worker that runs something, or one inside a lock of ours: not contained. A job of no process may be an actor's
+    // turn, in which a task of a process is the current one.
     // A signal that was sent counts only if the thread aborted itself (abort() raises by tgkill, hence SI_TKILL).
-    if (!self || !self->process || !self->stackHigh || self->criticalDepth
+    if (!self || !(self->process || self->runsPlainJob) || !self->stackHigh || self->criticalDepth
         || (info->si_code <= 0
             && !(signal == SIGABRT && info->si_code == SI_TKILL && info->si_pid == getpid()))) {
         passOn(signal, info);                      // safe, see there
@@ -193,6 +194,7 @@ bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context)
     stack_t off = {.ss_sp = NULL, .ss_size = 0, .ss_flags = SS_DISABLE};
     sigaltstack(&off, NULL);
     me->process = NULL;
+    me->runsPlainJob = 0;
     me->hasEnded = 1;
     return returned;
 }

@@ -89,7 +89,7 @@ enum {
 
 /// One thread that may run processes. Owned by who created the thread; outlives it.
 typedef struct crt_thread {
-    void *process;                              // what is running now, opaque here; NULL: traps are not contained
+    void *process;                              // what is running now, opaque here; NULL: nothing, or a job of no process
     uint32_t criticalDepth;                     // > 0: a lock of the runtime is held; traps are not contained
     uint32_t hasEnded;                          // set once the thread left crt_runThread; read after a join
     uintptr_t guardLow, stackLow, stackHigh;    // [guardLow, stackLow) is the guard, [stackLow, stackHigh) the stack
@@ -108,7 +108,7 @@ typedef struct crt_thread {
     _Atomic(uint32_t) verdict;                  // a futex
     struct crt_thread *nextTrapped;
     crt_sample sample;
-    uint32_t runsPlainJob;                      // it runs a job that belongs to no process
+    uint32_t runsPlainJob;                      // it runs a job of no process; the current task may be one of a process
     int32_t number;                             // the kernel's, once it has started
 } crt_thread;
 

@@ -400,7 +400,8 @@ extension LightProc {
         try? step(.destroy)
         // Replies that the hooks or the body still held died with them.
         let (late, closures) = side.content.withLock { content in
-            (swap(&content.dropped, with: []), content.hasClosures && content.observer == nil ? content.takeClosures() : nil)
+            let isLast = content.hasClosures && content.observer == nil
+            return (swap(&content.dropped, with: []), isLast ? content.takeClosures() : nil)
         }
         for receipt in late { receipt.processEnded(reason) }
         // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.

@@ -87,7 +87,8 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         proc.jobReturned(incarnation)
     }
 
-    /// Gives an actor its turn, which this incarnation, now over, was to give it: as a job that belongs to no process.
+    /// Gives an actor its turn, which this incarnation, now over, was to give it: as a job that belongs to no process. A trap
+    /// in it is the current task's.
     private func runForOthers(_ job: UnownedJob) {
         if let nodes = crt_nodes() { NodePool.setBudget(nodes, LightProc.reductions) }
         let thread = crt_self()
