@@ -18,7 +18,7 @@ import Testing
 
         func commit(_ misdeed: Misdeed) -> Int { misdeed.commit() }
 
-        func visit() -> Int { 7 }
+        func caller() -> ProcID? { LightProc.current?.id }
     }
 
     /// Starts a process whose call waits in an actor, and returns when it does.
@@ -76,5 +76,41 @@ import Testing
             #expect(Containment.contained == 1)
             if host != .globalTask { await shutDown(pool) }
         }
+    }
+
+    /// Called by two processes and a task of none, one after the other in one turn of the actor, which the first one gives.
+    @Test(arguments: [false, true])
+    func theCurrentProcessIsTheOneWhoseJobRuns(plainTaskGivesTheTurn: Bool) async throws {
+        let pool = try WorkerPool(workers: 2)
+        let clerk = Clerk()
+        let (inside, release) = (AsyncGate(), BlockingGate())
+        let holder: @Sendable () async -> Void = { await clerk.hold(inside, until: release) }
+        let task = plainTaskGivesTheTurn ? Task(executorPreference: pool) { await holder() } : nil
+        let handle = plainTaskGivesTheTurn ? nil : pool.spawn { await holder() }
+        await inside.wait()
+        let process = await Self.waiting(on: pool) { (await clerk.caller(), LightProc.current?.id) }
+        let asking = AsyncGate()
+        let plain = Task(executorPreference: pool) {
+            asking.open()
+            return (await clerk.caller(), LightProc.current?.id)
+        }
+        await asking.wait()
+        // On the one worker that is free: when this has run, the task's call waits in the actor.
+        try await pool.spawn {}.outcome().get()
+        release.open()
+        #expect(try await process.outcome().get() == (process.id, process.id))
+        #expect(await plain.value == (nil, nil))
+        await task?.value
+        try await handle?.outcome().get()
+        await shutDown(pool)
+    }
+
+    /// Not our worker's, but the task is the process's.
+    @Test func onTheMainActorTheCurrentProcessIsTheTasks() async throws {
+        let pool = try WorkerPool(workers: 1)
+        let handle = pool.spawn { await MainActor.run { LightProc.current?.id } }
+        #expect(try await handle.outcome().get() == handle.id)
+        #expect(LightProc.current == nil)
+        await shutDown(pool)
     }
 }

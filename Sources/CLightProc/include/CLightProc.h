@@ -132,7 +132,7 @@ static inline crt_nodePool *crt_nodes(void) { return crt_currentNodes; }
 /// Makes a node pool the calling thread's, until it ends.
 static inline void crt_setNodes(crt_nodePool *nodes) { crt_currentNodes = nodes; }
 
-/// What the calling thread is running, or NULL.
+/// What the calling thread is running, or NULL. A task that is current there may belong to another process.
 static inline void *crt_currentProcess(void) {
     crt_thread *self = crt_currentThread;
     return self ? self->process : NULL;

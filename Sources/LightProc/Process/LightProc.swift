@@ -140,9 +140,17 @@ public class LightProc: @unchecked Sendable {
         }
     }
 
-    /// The process that the calling thread runs, or nil.
+    /// The process that the calling code belongs to, or nil.
+    ///
+    /// In a task that is the task's process, on whatever thread it runs: in a shared actor, whose turn others may give, and on
+    /// the main actor. In handlers, hooks and callbacks it is the process that the worker runs. In a handler it costs two
+    /// loads, in a task a look at what executor that prefers.
     public static var current: LightProc? {
-        crt_currentProcess().map { Unmanaged<LightProc>.fromOpaque($0).takeUnretainedValue() }
+        // safety: the worker holds the process while it runs it.
+        let host = crt_currentProcess().map { Unmanaged<LightProc>.fromOpaque($0).takeUnretainedValue() }
+        // What it runs is its own; the process behind a `ProcSerialExecutor` stands aside for that of a job's task.
+        if let host, host.isReactive { return host }
+        return crt_currentTask() == nil ? host : ProcTaskExecutor.current?.proc
     }
 
     // MARK: Side
