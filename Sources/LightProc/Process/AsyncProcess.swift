@@ -44,6 +44,8 @@ extension LightProc {
     private func startTask() {
         let incarnation = state.incarnation
         let executor = ProcTaskExecutor(self, incarnation: incarnation)
+        // ordering: relaxed: see `messageType`.
+        side.receivedType.store(0, ordering: .relaxed)
         guard let main = side.content.withLock({ $0.main }) else { return }
         let task = Task.detached(executorPreference: executor) {
             // ordering: relaxed: the task itself, and child tasks that it makes later, read it.

@@ -216,9 +216,23 @@ public class LightProc: @unchecked Sendable {
     /// Where it stands in the tree of supervisors, as in `/shop/orders-3`; nil if nobody supervises it.
     public final var path: String? { existingSide?.content.withLock { $0.observer }?.path(of: self) }
 
-    /// The one type of messages that it takes; nil for an async process, which may take several.
+    /// The one type of messages that it takes; of an async process, which may take several, that of the message that this
+    /// incarnation received last, nil if none. Any thread.
     package final var messageType: Any.Type? {
-        isReactive ? nodeType : nil
+        if isReactive { return nodeType }
+        // ordering: relaxed: a metatype is valid for ever, and which one is of interest for reports only.
+        let word = existingSide?.receivedType.load(ordering: .relaxed) ?? 0
+        // safety: a metatype is one word, the address of the metadata; 0 is no address, and so the nil of the optional.
+        return unsafeBitCast(word, to: Any.Type?.self)
+    }
+
+    /// Remembers the type of the message that a task of the process has received.
+    @usableFromInline
+    package final func received(_ type: Any.Type) {
+        // safety: as above.
+        let word = unsafeBitCast(type, to: UInt.self)
+        // ordering: relaxed: as above.
+        existingSide?.receivedType.store(word, ordering: .relaxed)
     }
 
     /// What it handles, for people: the type of a reactive process's messages, or of the message that an async one
@@ -346,6 +360,8 @@ private final class Boxed<Value: Sendable>: Sendable {
 final class ProcSide: Sendable {
     /// The first task of an async incarnation, in which its body runs; 0 before that and after. Written by that task.
     let mainTask = AtomicWord(0)
+    /// The type of the message that an async incarnation received last, as a word; 0 if none. Written by its tasks.
+    let receivedType = AtomicWord(0)
 
     struct Content {
         /// The generic part, where it has a context.
