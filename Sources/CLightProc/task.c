@@ -195,6 +195,11 @@ void crt_countChild(void *job) {
     atomic_store_explicit(&self->reserved, (uintptr_t)swift_task_getCurrent() | counted, memory_order_relaxed);
 }
 
+bool crt_isCounted(const void *job) {
+    // ordering: relaxed: written before the task first ran.
+    return atomic_load_explicit(&((task *)job)->reserved, memory_order_relaxed) & counted;
+}
+
 uint32_t crt_strand(void *lost) {
     uint32_t news = 0;
     for (task *self = lost; self;) {

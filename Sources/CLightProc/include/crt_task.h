@@ -69,5 +69,8 @@ bool crt_isCountable(const void *job);
 /// calling thread's current task.
 void crt_countChild(void *job);
 
+/// Whether a task is one of those that `crt_countChild` was called for.
+bool crt_isCounted(const void *task);
+
 /// A task will never go on, and so no task that awaits it will. Returns how many counted tasks this is news about.
 uint32_t crt_strand(void *task);

@@ -125,7 +125,8 @@ package final class TrapContainment: Sendable {
         ReportResolver.shared.add(content)
         crt_trapReported()
         let report = TrapReport(content)
-        let leaked = min(evidence.usedStack, Self.bytesOfFrames) + (culprit.executor == nil ? 0 : Self.bytesOfTask)
+        // The task, or the body, is added when the process is told.
+        let leaked = min(evidence.usedStack, Self.bytesOfFrames)
         ContainmentLedger.shared.add(report, domain: culprit.proc.domain, leaking: leaked)
         return report
     }

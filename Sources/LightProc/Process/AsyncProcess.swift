@@ -36,7 +36,7 @@ extension LightProc {
             LightProc.runOnce(on: proc.scheduler) { last.destroy() }
         case .describe(let type):
             if let known = proc.side.content.withLock({ $0.messageType }) { type.pointee = known }
-        case .run, .handle, .destroy, .abandon, .release:
+        case .run, .handle, .destroy, .abandon, .measure, .release:
             break
         }
     }
@@ -61,6 +61,7 @@ extension LightProc {
             }
             // This job is still counted: the incarnation is sealed when it has returned.
             self.decideEnd(incarnation, reason, cancelling: false)
+            executor.mainReturned()
         }
         side.content.withLock { content in
             content.executor = executor
@@ -106,21 +107,35 @@ extension LightProc {
 
     private func deadlinePassed(_ incarnation: UInt32) {
         decideEnd(incarnation, .killed, cancelling: false)
-        let (result, left) = transition { ($0.seal(incarnation), $0.activations) }
-        guard result == .sealed else { return }
-        tasksLost(left)
+        guard transition({ $0.seal(incarnation) }) == .sealed else { return }
         order(.cleanUp)
     }
 
-    /// So many tasks of this process will never go on, and what they hold leaks: beside those that trapped themselves.
-    func tasksLost(_ count: Int) {
+    /// So many tasks of this process will never go on, and what they hold leaks.
+    ///
+    /// - Parameter trapped: How many of them trapped themselves.
+    func tasksLost(_ count: Int, trapped: Int = 0) {
         if count == 0 { return }
-        side.content.withLock { $0.lostTasks += count }
+        side.content.withLock { $0.lostTasks += max(count - trapped, 0) }
         ContainmentLedger.shared.addLeak(count * TrapContainment.bytesOfTask)
     }
 
-    /// An estimate of the tasks, over all incarnations, that never went on because another one trapped, the actor that they
-    /// called was poisoned, or the shutdown time was up.
+    /// What the body of a reactive process that trapped keeps, as far as it can be estimated.
+    func leakBody() {
+        var size = 0
+        // Only `run` and `start` can throw.
+        withUnsafeMutablePointer(to: &size) { try? step(.measure($0)) }
+        if size > 0 { ContainmentLedger.shared.addLeak(size) }
+    }
+
+    /// Whether a task is the one in which the body of the present incarnation runs.
+    func isMainTask(_ task: UnsafeMutableRawPointer) -> Bool {
+        // ordering: relaxed: see where it is stored.
+        existingSide?.mainTask.load(ordering: .relaxed) == UInt(bitPattern: task)
+    }
+
+    /// The tasks, over all incarnations, that never went on because another one trapped, the actor that they called was
+    /// poisoned, or the incarnation was sealed while they were suspended on something outside or ran on.
     package var lostTasks: Int { existingSide?.content.withLock { $0.lostTasks } ?? 0 }
 
     /// Whether somebody asked this incarnation to end.

@@ -170,18 +170,19 @@ extension LightProc {
         task: UnsafeMutableRawPointer? = nil
     ) {
         if let executor {
-            let isFirst = decideEnd(executor.incarnation, .trap(report))
-            // The task and those that await it will not complete: the others are what the end waits for.
-            let stranded = UInt(task.map(crt_strand) ?? 0)
-            // Beside the one that trapped. The first of all tasks is not among the stranded, and awaits them.
-            tasksLost(isFirst ? Int(stranded) : max(Int(stranded) - 1, 0))
-            jobReturned(executor.incarnation, count: (isOwnJob ? 1 : 0) + stranded)
+            // The task and those that await it will not complete: the others are what the end waits for. First, while it is
+            // known which is the first task.
+            let stranded = task.map { executor.strand($0) } ?? (children: 0, all: 0)
+            decideEnd(executor.incarnation, .trap(report))
+            tasksLost(stranded.all, trapped: 1)
+            jobReturned(executor.incarnation, count: (isOwnJob ? 1 : 0) + UInt(stranded.children))
             return
         }
         let state = self.state
         switch state.phase {
         case .active where isReactive:
             // The handler may have left the body half changed: it is not destroyed, what it owns leaks.
+            leakBody()
             try? step(.abandon)
             decideEnd(state.incarnation, .trap(report))
             orderAsConsumer(.cleanUp)
@@ -383,7 +384,8 @@ extension LightProc {
                 content.lifetime?.incarnationEnded()
             )
         }
-        _ = (task, executor, outside)
+        if let executor { tasksLost(executor.loseTasks()) }
+        _ = (task, outside)
         // Asks that were taken, or whose reply was dropped, while the task was unwinding; and receivers outside of it.
         notifyOfEnd(reason, awaiters: false)
         for receipt in dropped { receipt.processEnded(reason) }

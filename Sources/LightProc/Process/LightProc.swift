@@ -338,6 +338,8 @@ enum ProcOperation {
     case destroy
     /// Forget the body without destroying it.
     case abandon
+    /// Say how large the body is, 0 if it owns nothing: an estimate of what leaks when it is abandoned.
+    case measure(UnsafeMutablePointer<Int>)
     /// Destroy the message in a node, and the node.
     case discard(MessageNode)
     /// Likewise, but the message in a process of its own. Not by the consumer: the process is gone, and with it the body.

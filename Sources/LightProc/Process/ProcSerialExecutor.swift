@@ -93,7 +93,7 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
             of(proc).turnAway(job)
         case .describe(let type):
             type.pointee = UnownedJob.self
-        case .start, .destroy, .abandon, .release:
+        case .start, .destroy, .abandon, .measure, .release:
             break
         }
     }

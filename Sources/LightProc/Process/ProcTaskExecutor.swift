@@ -19,6 +19,8 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     private var hasMain = false
     /// Whether its jobs may block their thread.
     private let blocks: Bool
+    /// What may still go on: twice the number of child tasks that are counted, and 1 for the first task until it returns.
+    private let tasks = AtomicWord(1)
 
     init(_ proc: LightProc, incarnation: UInt32) {
         self.proc = proc
@@ -64,7 +66,11 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
             if !crt_isOfTask(job.address) { schedule(job) }
             return
         }
-        if isChild { crt_countChild(job.address) }
+        if isChild {
+            crt_countChild(job.address)
+            // ordering: relaxed: a count for estimates; who reads it comes after the seal.
+            tasks.wrappingAdd(2, ordering: .relaxed)
+        }
         schedule(job)
     }
 
@@ -101,15 +107,44 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     }
 
     /// A child task of this incarnation has completed; who awaits it was woken. On the thread that ran its last job.
-    func childCompleted() { proc.jobReturned(incarnation) }
+    func childCompleted() {
+        // One that completes after the seal was given up for lost.
+        tasks.update { if $0 >= 2 { $0 -= 2 } }
+        proc.jobReturned(incarnation)
+    }
+
+    /// The first task is done with its body. By that task, while its job counts.
+    func mainReturned() { tasks.update { $0 &= ~1 } }
+
+    /// A task will not go on, and so no task that awaits it will. Returns how many counted child tasks and how many tasks in
+    /// all this is news about.
+    func strand(_ task: UnsafeMutableRawPointer) -> (children: Int, all: Int) {
+        let isMain = proc.isMainTask(task)
+        let isCounted = isMain || crt_isCounted(task)
+        let children = Int(crt_strand(task))
+        let main = tasks.update { word in
+            defer { word = (word - min(word & ~1, UInt(2 * children))) & ~1 }
+            return Int(word & 1)
+        }
+        return (children, children + main + (isCounted ? 0 : 1))
+    }
+
+    /// The incarnation is sealed: returns how many tasks have not returned, and never will.
+    func loseTasks() -> Int {
+        // ordering: relaxed: see `enqueue`.
+        if tasks.load(ordering: .relaxed) == 0 { return 0 }
+        return tasks.update { word in
+            defer { word = 0 }
+            return Int(word >> 1 + word & 1)
+        }
+    }
 
     /// A task of this incarnation will never go on, because what it needs is gone: that ends the process.
     func fail(_ task: UnsafeMutableRawPointer, for reason: ExitReason) {
-        let isFirst = proc.decideEnd(incarnation, reason)
-        let stranded = UInt(crt_strand(task))
-        // The first of all tasks is not among the stranded, and awaits them or is the one.
-        proc.tasksLost(Int(stranded) + (isFirst ? 1 : 0))
-        proc.jobReturned(incarnation, count: stranded)
+        let stranded = strand(task)
+        proc.decideEnd(incarnation, reason)
+        proc.tasksLost(stranded.all)
+        proc.jobReturned(incarnation, count: UInt(stranded.children))
     }
 
     /// How an executor of this kind looks from outside: object and witness table.

@@ -197,6 +197,8 @@ extension LightProc {
         case .abandon:
             // Overwritten, not assigned: assigning would destroy the old value.
             cell.initialize(to: nil)
+        case .measure(let size):
+            if !_isPOD(Body.self) { size.pointee = MemoryLayout<Body>.size }
         case .discard(let node):
             _ = node.open(as: Body.Message.self)
         case .handle(let node):
