@@ -184,8 +184,9 @@ bool crt_hasHeir(const crt_thread *thread);
 /// Takes the heir away from a thread; NULL if it has none, or has called it.
 crt_thread *crt_takeHeir(crt_thread *thread);
 
-/// Tells a parked thread what to do. It ends or goes on at once, except if told to hold.
-void crt_deliverVerdict(crt_thread *thread, uint32_t verdict);
+/// Tells a parked thread what to do. It ends or goes on at once, except if told to hold. False: it has stopped waiting, the
+/// program ends.
+bool crt_deliverVerdict(crt_thread *thread, uint32_t verdict);
 
 /// Takes the locks of `stdout` and `stderr` from a parked thread that will end: `print` holds the first while it asks a
 /// value for its description. glibc only; elsewhere it does nothing.
