@@ -13,7 +13,7 @@ static struct sigaction previousAction;
 uint32_t crt_patience(void) { return CRT_PATIENCE; }
 
 // Everything reachable from here is async-signal-safe: atomics and plain stores on memory that was allocated before, and
-// system calls.
+// system calls, whose function is bound (`bindSymbols` in trap.c).
 static void handleSample(int signal, siginfo_t *info, void *context) {
     crt_thread *self = crt_currentThread;          // an initial-exec thread-local: one load, never allocates
     uint32_t requested = crt_sampleRequested;

@@ -64,6 +64,8 @@ bool crt_isYield(const void *job) {
     return (((const task *)job)->flags & 0xff) == nullaryContinuation;
 }
 
+bool crt_isOfTask(const void *job) { return crt_isTask(job) || crt_isYield(job); }
+
 void *crt_currentTask(void) { return swift_task_getCurrent(); }
 
 bool crt_isCancelled(void *task) { return swift_task_isCancelled(task); }
@@ -191,6 +193,11 @@ void crt_countChild(void *job) {
     // The parent cannot end before its child: as long as this task is there, so is the one that the word names.
     // ordering: relaxed: published with the job, by the queue that it goes into.
     atomic_store_explicit(&self->reserved, (uintptr_t)swift_task_getCurrent() | counted, memory_order_relaxed);
+}
+
+bool crt_isCounted(const void *job) {
+    // ordering: relaxed: written before the task first ran.
+    return atomic_load_explicit(&((task *)job)->reserved, memory_order_relaxed) & counted;
 }
 
 uint32_t crt_strand(void *lost) {

@@ -51,7 +51,7 @@ static _Atomic(crt_thread *) trappedThreads;   // a stack; pushed by handlers, t
 static _Atomic(uint32_t) trapsUnderWay;        // handlers that were entered and whose trap is not reported yet
 static _Atomic(uint32_t) reaperSignal;         // a futex; counts pushes
 
-// async-signal-safe: sigaction, tgkill, getpid, gettid are.
+// async-signal-safe: sigaction, and system calls by number.
 // Gives the signal to whoever would have got it without us: puts the former action back and lets it happen again, by
 // executing the faulting instruction once more where it faulted, or by sending the signal again where it was sent.
 static void passOn(int signal, const siginfo_t *info) {
@@ -94,12 +94,39 @@ static void callForVerdict(crt_thread *self) {
     crt_futexWake(&reaperSignal, 1);
 }
 
-// Everything reachable from here is async-signal-safe. Line by line:
+// async-signal-safe: an exchange with the word that the runtime itself uses.
+// Puts back what the runtime said, for whoever gets the signal after us. Words that came meanwhile are another thread's, and
+// stay.
+static void putBack(char *message) {
+    char *none = NULL;
+    // ordering: release: publishes the text, as the runtime does.
+    if (message)
+        atomic_compare_exchange_strong_explicit(swift_getFatalErrorMessageBuffer(), &none, message, memory_order_release,
+                                                memory_order_relaxed);
+}
+
+// Not by the handler. Where symbols are bound lazily the first call of a function in another object goes through the dynamic
+// loader, which takes locks: each function that the handlers call is called once from here, or by who installs them
+// (sigaction, sigfillset).
+static void bindSymbols(void) {
+    errno = errno;                                 // is a call, too
+    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), 0);
+    if (swift_getFatalErrorMessageBuffer) swift_getFatalErrorMessageBuffer();
+    swift_task_getCurrent();
+    swift_task_getPreferredTaskExecutor();         // none, if there is no task
+    sigjmp_buf here;
+    if (sigsetjmp(here, 0) == 0) siglongjmp(here, 1);
+}
+
+// Everything reachable from here is async-signal-safe: what is called in other objects is bound, see `bindSymbols`. Line by
+// line; what has no comment is arithmetic, or loads and stores of locals:
 static void handleTrap(int signal, siginfo_t *info, void *context) {
     crt_thread *self = crt_currentThread;          // an initial-exec thread-local: one load, never allocates
-    // Not a worker inside a process, or one inside a lock of ours: not contained.
-    // A signal that was sent counts only if the thread aborted itself (abort() raises by tgkill, hence SI_TKILL).
-    if (!self || !self->process || !self->stackHigh || self->criticalDepth
+    // Not a worker that runs something, or one inside a lock of ours: not contained. A job of no process may be an actor's
+    // turn, in which a task of a process is the current one.
+    // A signal that was sent counts only if the thread aborted itself (abort() raises by tgkill, hence SI_TKILL). Loads of
+    // the thread's own record and of the kernel's frame; `getpid` is a system call.
+    if (!self || !(self->process || self->runsPlainJob) || !self->stackHigh || self->criticalDepth
         || (info->si_code <= 0
             && !(signal == SIGABRT && info->si_code == SI_TKILL && info->si_pid == getpid()))) {
         passOn(signal, info);                      // safe, see there
@@ -107,10 +134,10 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     }
     int savedErrno = errno;                        // a thread-local of libc, present since the thread began
     crt_trap *trap = &self->trap;                  // memory of this thread's record, allocated before it started
-    trap->signal = signal;
+    trap->signal = signal;                         // plain stores to it, down to the registers
     trap->code = info->si_code;
     trap->address = (uintptr_t)info->si_addr;
-    crt_copyRegisters(trap->registers, context);
+    crt_copyRegisters(trap->registers, context);   // likewise, see there
     trap->taskExecutor = trap->taskExecutorWitness = 0;
     // ordering: sequentially consistent: counted before the words are taken, so that who misses its words knows of us.
     atomic_fetch_add(&trapsUnderWay, 1);
@@ -119,7 +146,7 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     if (swift_getFatalErrorMessageBuffer)
         // ordering: acquire: publishes the text to us.
         trap->message = atomic_exchange_explicit(swift_getFatalErrorMessageBuffer(), NULL, memory_order_acquire);
-    trap->task = swift_task_getCurrent();          // reads a thread-local that this worker has used before
+    trap->task = swift_task_getCurrent();          // reads a thread-local that `crt_runThread` has used before
     // ordering: release: pairs with the acquire loads of who decides; publishes the fields above.
     atomic_store_explicit(&trap->stage, trap->task ? 1 : 2, memory_order_release);
     // ordering: relaxed: this word is written by who decides only after it was given the record, below.
@@ -129,7 +156,7 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
         // Called after others know of the trap, for it may wait for a lock of the task; should it never return, their
         // wait for stage 2 times out and the trap is escalated.
         TaskExecutorRef executor = swift_task_getPreferredTaskExecutor();
-        trap->taskExecutor = executor.identity;
+        trap->taskExecutor = executor.identity;    // plain stores to the record
         trap->taskExecutorWitness = executor.witness;
         // ordering: release: as above.
         atomic_store_explicit(&trap->stage, 2, memory_order_release);
@@ -141,20 +168,23 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     uint32_t verdict = crt_verdictPending;
     for (int waits = 0; (waits < 100 * CRT_PATIENCE && verdict == crt_verdictPending) || verdict == crt_verdictHeld;
          waits++) {
-        crt_futexWait(&self->verdict, verdict, 100000000);
+        crt_futexWait(&self->verdict, verdict, 100000000);   // a system call
         // ordering: acquire: pairs with `crt_deliverVerdict`.
         verdict = atomic_load_explicit(&self->verdict, memory_order_acquire);
     }
-    if (verdict == crt_verdictPending)             // fails if the verdict came at the last moment: then that counts
+    // Fails if the verdict came at the last moment: then that counts. A held one is waited for.
+    if (verdict == crt_verdictPending)
         atomic_compare_exchange_strong_explicit(&self->verdict, &verdict, crt_verdictEscalate, memory_order_acq_rel,
                                                 memory_order_acquire);
     if (verdict == crt_verdictContain)
         siglongjmp(self->base, 1);                 // to crt_runThread below, which only ends the thread
-    errno = savedErrno;
-    passOn(signal, info);
+    putBack(trap->message);                        // ours: who decides takes it only after "held" was delivered
+    errno = savedErrno;                            // as above
+    passOn(signal, info);                          // safe, see there
 }
 
 int crt_installTrapHandlers(void) {
+    bindSymbols();
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = handleTrap;
@@ -185,6 +215,7 @@ bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context)
     pthread_sigmask(SIG_UNBLOCK, &traps, NULL);
     self->number = (int32_t)syscall(SYS_gettid);
     crt_currentThread = self;
+    swift_task_getCurrent();                       // its thread-local exists from now on, which may take an allocation
     bool returned = sigsetjmp(self->base, 0) == 0;
     if (returned) body(context);
     // Locals are not relied upon behind the jump: the thread-local says who we are.
@@ -193,6 +224,7 @@ bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context)
     stack_t off = {.ss_sp = NULL, .ss_size = 0, .ss_flags = SS_DISABLE};
     sigaltstack(&off, NULL);
     me->process = NULL;
+    me->runsPlainJob = 0;
     me->hasEnded = 1;
     return returned;
 }
@@ -273,14 +305,15 @@ bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds) {
     return atomic_load_explicit(&thread->trap.stage, memory_order_acquire) == 2;
 }
 
-void crt_deliverVerdict(crt_thread *thread, uint32_t verdict) {
+bool crt_deliverVerdict(crt_thread *thread, uint32_t verdict) {
     uint32_t known = crt_verdictPending;           // a thread that gave up waiting has decided for itself
     // ordering: release: what was done before the verdict is seen by the thread.
     // Retried once at most: the one who decides is alone, and the thread itself changes only a pending verdict.
     while (!atomic_compare_exchange_strong_explicit(&thread->verdict, &known, verdict, memory_order_acq_rel,
                                                     memory_order_relaxed))
-        if (known != crt_verdictHeld) return;
+        if (known != crt_verdictHeld) return false;
     if (verdict != crt_verdictHeld) crt_futexWake(&thread->verdict, 1);
+    return true;
 }
 
 void crt_nameThread(const char *name) {

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
 public import LightProc
 
 /// Runs processes: the pool of workers, or the seeded single-threaded executor in tests.
@@ -60,7 +61,7 @@ extension ProcExecutor {
         _ body: @escaping @Sendable () async throws -> Output
     ) -> RecoverableHandle<Output>.Outcome {
         precondition(
-            LightProc.current == nil,
+            crt_currentProcess() == nil,
             "run would block the worker it is called on; await spawn(...).outcome() instead"
         )
         let (proc, handle) = LightProc.recoverable(on: self, stack: stack, body)

@@ -271,6 +271,30 @@ import Testing
         #expect(said.contains("enough"))
     }
 
+    private typealias MessageBuffer = @convention(c) () -> UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?
+
+    /// A crash reporter finds there what it would find without us.
+    @Test func thePreviousHandlerFindsWhatTheRuntimeSaid() async {
+        let result = await #expect(processExitsWith: .signal(SIGUSR1), observing: [\.standardErrorContent]) {
+            var action = sigaction()
+            action.__sigaction_handler.sa_handler = { _ in
+                let symbol = dlsym(nil, "swift_getFatalErrorMessageBuffer")
+                // safety: that is its type in the runtime; it takes no arguments, so the calling conventions agree.
+                let buffer = symbol.map { unsafeBitCast($0, to: MessageBuffer.self) }
+                _ = write(STDERR_FILENO, "left: ", 6)
+                if let words = buffer?()?.pointee { _ = write(STDERR_FILENO, words, strlen(words)) }
+                kill(getpid(), SIGUSR1)
+                while true { pause() }
+            }
+            for signal in [SIGILL, SIGTRAP] { sigaction(signal, &action, nil) }
+            let pool = try BlockingPoolTests.pool()
+            _ = await Task(executorPreference: pool) { Misdeed.fatal.commit() }.value
+        }
+        let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        let left = said.split(separator: "left: ", maxSplits: 1).dropFirst().first
+        #expect(left?.contains("enough") == true, "\(said)")
+    }
+
     @Test func aTrapInAnActorOfATaskOfNoProcessDoesSoToo() async {
         let result = await #expect(processExitsWith: .signal(SIGUSR1), observing: [\.standardErrorContent]) {
             Self.installOwnHandler()

@@ -156,6 +156,51 @@ import Testing
         #expect(proc.lostTasks == 1, "the one that awaits it")
     }
 
+    /// A child whose job is queued counts twice among the activations, but is one task.
+    @Test func whatTheShutdownTimeCutsOffIsCountedByTasks() {
+        let latch = Latch()
+        let proc = process { _ in
+            await withTaskGroup(of: Void.self) { group in
+                for _ in 0..<3 { group.addTask { await latch.wait() } }
+                group.addTask {}
+            }
+        }
+        proc.restart()
+        scheduler.drain()
+        proc.kill()
+        scheduler.drain()
+        #expect(proc.lostTasks == 0)
+        latch.open()
+        #expect(proc.state.activations == 6)
+        scheduler.advance(by: .seconds(1))
+        scheduler.drain()
+        #expect(record.events == ["observer: killed"])
+        #expect(proc.lostTasks == 4, "three children, and the first task")
+    }
+
+    /// Nothing waits for it, but it is lost.
+    @Test func aBodyThatIsSuspendedOnSomethingOutsideIsLostWithAKill() {
+        let proc = process { _ in await Latch().wait() }
+        proc.restart()
+        scheduler.drain()
+        proc.kill()
+        scheduler.drain()
+        #expect(record.events == ["observer: killed"])
+        #expect(proc.lostTasks == 1)
+    }
+
+    @Test func whoReturnsIsNotLost() {
+        let proc = process { _ in
+            await withTaskGroup(of: Void.self) { group in
+                for _ in 0..<3 { group.addTask {} }
+            }
+        }
+        proc.restart()
+        scheduler.drain()
+        #expect(record.events == ["observer: normal"])
+        #expect(proc.lostTasks == 0)
+    }
+
     @Test func aTrapOfTheFirstTaskWaitsForItsChildren() throws {
         let latch = Latch()
         let task = Record<UInt>()

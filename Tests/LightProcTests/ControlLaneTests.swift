@@ -204,6 +204,8 @@ extension LightProc {
             proc.control { _ in withExtendedLifetime(tracked) {} }
             _ = observer
         }
+        // In a process of its own.
+        scheduler.drain()
         #expect(tally.live == 0)
     }
 

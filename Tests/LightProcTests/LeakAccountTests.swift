@@ -8,6 +8,26 @@ import Testing
 
 /// The budget for what traps leak: told once when near, once when reached, whatever the steps are.
 @Suite struct LeakAccountTests {
+    private struct Plain: ReactiveBody {
+        let number = 7
+        mutating func receive(_ message: consuming Int, on proc: LightProc) {}
+    }
+
+    /// In a program of its own: there is one account.
+    @Test func ofAReactiveProcessThatTrapsTheBodyIsCountedUnlessItOwnsNothing() async {
+        await #expect(processExitsWith: .success) {
+            let scheduler = HandScheduler()
+            for (proc, bytes) in [
+                (LightProc.reactive(Script(), on: scheduler), MemoryLayout<Script>.size),
+                (LightProc.reactive(Plain(), on: scheduler), 0),
+            ] {
+                let before = Containment.leaked.bytes
+                proc.trapped(trapReport(of: proc), in: nil, isOwnJob: false)
+                #expect(Containment.leaked.bytes == before + bytes)
+            }
+        }
+    }
+
     @Test func tellsOnceWhenNearAndOnceWhenReached() {
         var account = LeakAccount(budget: 100)
         #expect(account.add(79) == .nothing)

@@ -86,6 +86,34 @@ import Testing
         }
     }
 
+    /// Of an async process the report names the message that the incarnation received last, if any.
+    @Test func aReportNamesTheMessageThatAnAsyncProcessReceivedLast() async {
+        await #expect(processExitsWith: .success) {
+            let system = try Self.system(.containAndReport, Trace())
+            let told = Trace()
+            Containment.observe(on: system.executor) { event in
+                guard case .trapped(let report) = event else { return }
+                told(report.messageType ?? "none")
+                if told.lines.count == 2 { PolicyGates.told.open() }
+            }
+            let tree = try system.supervise {
+                Children("worker") { context in
+                    if context.restarts > 0 { _ = opaque([1])[opaque(9)] }
+                    _ = try await context.receive(String.self)
+                    let work = try await context.receive(PoolTests.Work.self)
+                    work.reply(opaque([1])[work.index])
+                }
+            }
+            try tree.group("worker", of: String.self).next.tell("a string")
+            try tree.group("worker", of: Int.self).next.tell(7)
+            _ = try? await tree.group("worker", of: PoolTests.Work.self).next.ask(within: .seconds(60)) {
+                PoolTests.Work(index: 9, reply: $0)
+            }
+            PolicyGates.told.blockingWait()
+            #expect(told.lines == ["Work", "none"])
+        }
+    }
+
     @Test func crashIsForTheSystemWhatItIsWithoutUs() async {
         let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
             await Self.trap(try Self.system(.crash, Trace()))

@@ -90,7 +90,7 @@ enum {
 
 /// One thread that may run processes. Owned by who created the thread; outlives it.
 typedef struct crt_thread {
-    void *process;                              // what is running now, opaque here; NULL: traps are not contained
+    void *process;                              // what is running now, opaque here; NULL: nothing, or a job of no process
     uint32_t criticalDepth;                     // > 0: a lock of the runtime is held; traps are not contained
     uint32_t hasEnded;                          // set once the thread left crt_runThread; read after a join
     uintptr_t guardLow, stackLow, stackHigh;    // [guardLow, stackLow) is the guard, [stackLow, stackHigh) the stack
@@ -109,7 +109,7 @@ typedef struct crt_thread {
     _Atomic(uint32_t) verdict;                  // a futex
     struct crt_thread *nextTrapped;
     crt_sample sample;
-    uint32_t runsPlainJob;                      // it runs a job that belongs to no process
+    uint32_t runsPlainJob;                      // it runs a job of no process; the current task may be one of a process
     int32_t number;                             // the kernel's, once it has started
 } crt_thread;
 
@@ -133,7 +133,7 @@ static inline crt_nodePool *crt_nodes(void) { return crt_currentNodes; }
 /// Makes a node pool the calling thread's, until it ends.
 static inline void crt_setNodes(crt_nodePool *nodes) { crt_currentNodes = nodes; }
 
-/// What the calling thread is running, or NULL.
+/// What the calling thread is running, or NULL. A task that is current there may belong to another process.
 static inline void *crt_currentProcess(void) {
     crt_thread *self = crt_currentThread;
     return self ? self->process : NULL;
@@ -185,8 +185,9 @@ bool crt_hasHeir(const crt_thread *thread);
 /// Takes the heir away from a thread; NULL if it has none, or has called it.
 crt_thread *crt_takeHeir(crt_thread *thread);
 
-/// Tells a parked thread what to do. It ends or goes on at once, except if told to hold.
-void crt_deliverVerdict(crt_thread *thread, uint32_t verdict);
+/// Tells a parked thread what to do. It ends or goes on at once, except if told to hold. False: it has stopped waiting, the
+/// program ends.
+bool crt_deliverVerdict(crt_thread *thread, uint32_t verdict);
 
 /// Takes the locks of `stdout` and `stderr` from a parked thread that will end: `print` holds the first while it asks a
 /// value for its description. glibc only; elsewhere it does nothing.

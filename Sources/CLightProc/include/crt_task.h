@@ -39,6 +39,10 @@ bool crt_isTask(const void *job);
 /// Whether a job lets its task go on after a yield: others are to have their turn first.
 bool crt_isYield(const void *job);
 
+/// Whether a job is one of a task. What else prefers an executor of ours is an actor's: it runs what waits in that actor,
+/// whoever queued that.
+bool crt_isOfTask(const void *job);
+
 /// The calling thread's current task, or NULL.
 void *crt_currentTask(void);
 
@@ -64,6 +68,9 @@ bool crt_isCountable(const void *job);
 /// Has the hooks called when the task of this job, for which `crt_isCountable` holds, completes. It is a child of the
 /// calling thread's current task.
 void crt_countChild(void *job);
+
+/// Whether a task is one of those that `crt_countChild` was called for.
+bool crt_isCounted(const void *task);
 
 /// A task will never go on, and so no task that awaits it will. Returns how many counted tasks this is news about.
 uint32_t crt_strand(void *task);

@@ -148,7 +148,7 @@ public final class SeededExecutor: ProcExecutor {
             return known
         }
         if thread.own != nil {
-            precondition(LightProc.current == nil, "a process cannot drive the executor that it runs on")
+            precondition(crt_currentProcess() == nil, "a process cannot drive the executor that it runs on")
             while turn() {}
         } else {
             thread.perform(turn)

@@ -118,7 +118,10 @@ final class TrapReaper: Sendable {
             crt_deliverVerdict(record, UInt32(crt_verdictEscalate))
             return nil
         case .contain(let culprit, let evidence):
-            crt_deliverVerdict(record, UInt32(crt_verdictHeld))
+            guard crt_deliverVerdict(record, UInt32(crt_verdictHeld)) else {
+                crt_trapReported()
+                return nil
+            }
             // safety: a worker thread keeps itself alive until it is joined, in `bury`.
             let thread = Unmanaged<WorkerThread>.fromOpaque(record.pointee.owner).takeUnretainedValue()
             thread.releaseStandardStreams()

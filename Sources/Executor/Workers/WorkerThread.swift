@@ -203,7 +203,8 @@ final class WorkerThread: @unchecked Sendable {
             executor.release()
             return false
         case .plain(let job):
-            // Belongs to no process: a trap in it is not contained.
+            // Belongs to no process: a trap in it is not contained, unless it is an actor's turn and the trap is in a job of
+            // one: the handler asks the current task.
             LightProc.beginTurn()
             record.pointee.runsPlainJob = 1
             job.runSynchronously(on: owner.taskExecutor)

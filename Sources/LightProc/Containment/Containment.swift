@@ -25,7 +25,7 @@ public enum ContainmentEvent: Sendable {
 
 /// What traps have leaked so far, by estimate, and what they may.
 public struct LeakEstimate: Sendable, Equatable {
-    /// Bytes that belonged to trapped processes and are never freed.
+    /// Bytes that belonged to processes that trapped, or whose tasks could not return before they were sealed; never freed.
     public let bytes: Int
     /// The budget, in bytes.
     public let budget: Int
@@ -34,8 +34,10 @@ public struct LeakEstimate: Sendable, Equatable {
 /// The traps of the whole program: how many, what they cost, and who wants to know.
 ///
 /// A trapped process is not unwound, so what it held is never freed. How much that is cannot be known exactly: it is
-/// estimated, per trap, as the part of the stack that was in use, the body or the task of the process, and a task for
-/// each child task that could not finish. Objects that only these referred to are not seen; set the budget accordingly.
+/// estimated as the part of the stack that was in use, at most 16 KiB of it; 1.5 KiB for each task that will never go on,
+/// which is a task without much in it (the one that trapped, those that await it, and those that are lost when an
+/// incarnation is sealed, also after a kill); and, of a reactive process, the size of its body, unless that owns nothing.
+/// Objects that only these refer to are not seen; set the budget accordingly.
 public enum Containment {
     /// Traps contained since the program started, in all systems.
     public static var contained: Int { ContainmentLedger.shared.contained }

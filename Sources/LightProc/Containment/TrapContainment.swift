@@ -83,17 +83,16 @@ package final class TrapContainment: Sendable {
         return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
     }
 
-    /// The current task knows its process, also where the worker was draining an actor for another.
+    /// The current task knows its process, also where the worker was draining an actor for another, or for a task of none.
     private func culprit(of thread: UnsafeMutablePointer<crt_thread>) -> Culprit? {
         let trap = thread.pointee.trap
         guard trap.task != nil else {
             // What the last job of a guest's task leaves behind is destroyed when that is current no more.
             if let guest = ProcTaskExecutor.guest(of: thread) { return Culprit(proc: guest.proc, executor: guest) }
             // safety: the worker holds the process while it runs it.
-            return Culprit(
-                proc: Unmanaged<LightProc>.fromOpaque(thread.pointee.process).takeUnretainedValue(),
-                executor: nil
-            )
+            return thread.pointee.process.map {
+                Culprit(proc: Unmanaged<LightProc>.fromOpaque($0).takeUnretainedValue(), executor: nil)
+            }
         }
         guard trap.taskExecutorWitness == executorWitness, let object = UnsafeRawPointer(bitPattern: trap.taskExecutor)
         else { return nil }
@@ -126,7 +125,8 @@ package final class TrapContainment: Sendable {
         ReportResolver.shared.add(content)
         crt_trapReported()
         let report = TrapReport(content)
-        let leaked = min(evidence.usedStack, Self.bytesOfFrames) + (culprit.executor == nil ? 0 : Self.bytesOfTask)
+        // The task, or the body, is added when the process is told.
+        let leaked = min(evidence.usedStack, Self.bytesOfFrames)
         ContainmentLedger.shared.add(report, domain: culprit.proc.domain, leaking: leaked)
         return report
     }

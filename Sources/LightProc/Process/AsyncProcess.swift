@@ -30,10 +30,13 @@ extension LightProc {
         case .start:
             proc.startTask()
         case .discard(let node):
-            proc.side.content.withLock { $0.discard }?(node)
+            proc.side.content.withLock { $0.open }?(node).destroy()
+        case .bequeath(let node):
+            guard let last = proc.side.content.withLock({ $0.open })?(node) else { return }
+            LightProc.runOnce(on: proc.scheduler) { last.destroy() }
         case .describe(let type):
             if let known = proc.side.content.withLock({ $0.messageType }) { type.pointee = known }
-        case .run, .handle, .destroy, .abandon, .release:
+        case .run, .handle, .destroy, .abandon, .measure, .release:
             break
         }
     }
@@ -41,6 +44,8 @@ extension LightProc {
     private func startTask() {
         let incarnation = state.incarnation
         let executor = ProcTaskExecutor(self, incarnation: incarnation)
+        // ordering: relaxed: see `messageType`.
+        side.receivedType.store(0, ordering: .relaxed)
         guard let main = side.content.withLock({ $0.main }) else { return }
         let task = Task.detached(executorPreference: executor) {
             // ordering: relaxed: the task itself, and child tasks that it makes later, read it.
@@ -56,6 +61,7 @@ extension LightProc {
             }
             // This job is still counted: the incarnation is sealed when it has returned.
             self.decideEnd(incarnation, reason, cancelling: false)
+            executor.mainReturned()
         }
         side.content.withLock { content in
             content.executor = executor
@@ -101,21 +107,35 @@ extension LightProc {
 
     private func deadlinePassed(_ incarnation: UInt32) {
         decideEnd(incarnation, .killed, cancelling: false)
-        let (result, left) = transition { ($0.seal(incarnation), $0.activations) }
-        guard result == .sealed else { return }
-        tasksLost(left)
+        guard transition({ $0.seal(incarnation) }) == .sealed else { return }
         order(.cleanUp)
     }
 
-    /// So many tasks of this process will never go on, and what they hold leaks: beside those that trapped themselves.
-    func tasksLost(_ count: Int) {
+    /// So many tasks of this process will never go on, and what they hold leaks.
+    ///
+    /// - Parameter trapped: How many of them trapped themselves.
+    func tasksLost(_ count: Int, trapped: Int = 0) {
         if count == 0 { return }
-        side.content.withLock { $0.lostTasks += count }
+        side.content.withLock { $0.lostTasks += max(count - trapped, 0) }
         ContainmentLedger.shared.addLeak(count * TrapContainment.bytesOfTask)
     }
 
-    /// An estimate of the tasks, over all incarnations, that never went on because another one trapped, the actor that they
-    /// called was poisoned, or the shutdown time was up.
+    /// What the body of a reactive process that trapped keeps, as far as it can be estimated.
+    func leakBody() {
+        var size = 0
+        // Only `run` and `start` can throw.
+        withUnsafeMutablePointer(to: &size) { try? step(.measure($0)) }
+        if size > 0 { ContainmentLedger.shared.addLeak(size) }
+    }
+
+    /// Whether a task is the one in which the body of the present incarnation runs.
+    func isMainTask(_ task: UnsafeMutableRawPointer) -> Bool {
+        // ordering: relaxed: see where it is stored.
+        existingSide?.mainTask.load(ordering: .relaxed) == UInt(bitPattern: task)
+    }
+
+    /// The tasks, over all incarnations, that never went on because another one trapped, the actor that they called was
+    /// poisoned, or the incarnation was sealed while they were suspended on something outside or ran on.
     package var lostTasks: Int { existingSide?.content.withLock { $0.lostTasks } ?? 0 }
 
     /// Whether somebody asked this incarnation to end.
@@ -295,7 +315,7 @@ extension LightProc {
     package func declareMessages<Message: Sendable>(of type: Message.Type) {
         side.content.withLock { content in
             content.messageType = type
-            content.discard = { _ = $0.open(as: Message.self) }
+            content.open = { LastBody<Message>($0.open(as: Message.self).message) }
         }
     }
 }

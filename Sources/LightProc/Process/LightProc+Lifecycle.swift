@@ -10,8 +10,9 @@ import CLightProc
 /// 1. The end is decided, once (`decideEnd`). Askers whose message is in hand and, where no supervisor is asked, those
 ///    who await a handle learn the reason at this moment, on whichever thread decided.
 /// 2. An async process's task is cancelled; its child tasks and remaining jobs may run until none is left, not counting
-///    tasks that wait for one that trapped, or until the shutdown time is up. Then it is sealed: no job of it ever runs
-///    again.
+///    tasks that wait for one that trapped, or until the shutdown time is up. Then it is sealed: its executor
+///    never runs a job of it again. What waits in a default actor, on the main actor or on a foreign executor is out of
+///    reach: it runs there until it suspends or leaves.
 /// 3. On a worker, in the name of the process: exit hooks, `afterComplete` or `afterPanic`, then the body is destroyed
 ///    (not after a trap: it may be half changed, so it leaks). A trap in a hook ends that hook only.
 /// 4. The observer is told, and decides: `restart()` or `close()`. Without an observer the process is closed.
@@ -73,7 +74,8 @@ extension LightProc {
     /// Ends the process with ``ExitReason/killed``: askers and handles learn at once.
     ///
     /// A reactive process ends after the message it is handling. The task of an async one is cancelled; what has not
-    /// returned after the shutdown time never runs again, and what it holds leaks.
+    /// returned after the shutdown time never runs again, and what it holds leaks; except what waits in an actor without a
+    /// ``ProcSerialExecutor``, where it runs until it suspends or leaves.
     public func kill() {
         let incarnation = state.incarnation
         guard transition({ $0.requestStop(kill: true) }) == .requested else { return }
@@ -111,12 +113,14 @@ extension LightProc {
         let cancelling = cancelling && !isReactive
         let ending = transition { $0.end(incarnation, admitting: cancelling) }
         guard ending != .tooLate else { return false }
-        let before = side.content.withLock { content -> ExitReason? in
+        // The former reason may hold an error of the user's: it does not die on the thread that happens to decide.
+        let before = side.content.withLock { content -> LastBody<ExitReason?>? in
             content.callbacksPending = content.stack?.hasCallbacks ?? false
-            return swap(&content.lastExit, with: reason)
+            if !content.hasPlainExit { return LastBody(swap(&content.lastExit, with: reason)) }
+            content.lastExit = reason
+            return nil
         }
-        // The former reason holds an error of the user's: it dies here, outside the lock.
-        _ = before
+        if let before { Self.bequeath(before, on: scheduler) }
         notifyOfEnd(reason, awaiters: side.content.withLock { $0.observer == nil })
         if cancelling {
             order(.cancel)
@@ -166,18 +170,19 @@ extension LightProc {
         task: UnsafeMutableRawPointer? = nil
     ) {
         if let executor {
-            let isFirst = decideEnd(executor.incarnation, .trap(report))
-            // The task and those that await it will not complete: the others are what the end waits for.
-            let stranded = UInt(task.map(crt_strand) ?? 0)
-            // Beside the one that trapped. The first of all tasks is not among the stranded, and awaits them.
-            tasksLost(isFirst ? Int(stranded) : max(Int(stranded) - 1, 0))
-            jobReturned(executor.incarnation, count: (isOwnJob ? 1 : 0) + stranded)
+            // The task and those that await it will not complete: the others are what the end waits for. First, while it is
+            // known which is the first task.
+            let stranded = task.map { executor.strand($0) } ?? (children: 0, all: 0)
+            decideEnd(executor.incarnation, .trap(report))
+            tasksLost(stranded.all, trapped: 1)
+            jobReturned(executor.incarnation, count: (isOwnJob ? 1 : 0) + UInt(stranded.children))
             return
         }
         let state = self.state
         switch state.phase {
         case .active where isReactive:
             // The handler may have left the body half changed: it is not destroyed, what it owns leaks.
+            leakBody()
             try? step(.abandon)
             decideEnd(state.incarnation, .trap(report))
             orderAsConsumer(.cleanUp)
@@ -198,17 +203,14 @@ extension LightProc {
         guard transition({ $0.close() }) == .closed else { return }
         // An async process's receivers consume under the lock; a reactive one that is down has no consumer but us.
         let userMessages = isReactive ? mailbox.close() : side.content.withLock { _ in mailbox.close() }
-        let (reason, leftovers, hasHooks, main, factory) = side.content.withLock { content in
+        let (reason, leftovers, hasHooks, closures) = side.content.withLock { content in
             // The control lane comes first here, too.
             content.leftovers = content.control.takeAll(before: userMessages)
             if content.leftovers != 0 { content.lastObserver = content.observer }
             return (
-                content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty,
-                swap(&content.main, with: nil), swap(&content.factory, with: nil)
+                content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty, content.takeClosures()
             )
         }
-        // What the user's closures own dies here, outside the lock.
-        _ = (main, factory)
         var node = MessageNode(bits: leftovers)
         while let current = node {
             current.takeReceipt()?.processEnded(reason)
@@ -216,6 +218,8 @@ extension LightProc {
         }
         notifyOfEnd(reason, awaiters: true)
         if leftovers != 0 || hasHooks { orderAsConsumer(.discard) }
+        // A supervisor closes its children: what their closures own is none of its business.
+        if let closures { Self.bequeath(closures, on: scheduler) }
     }
 
     // MARK: Run
@@ -380,7 +384,8 @@ extension LightProc {
                 content.lifetime?.incarnationEnded()
             )
         }
-        _ = (task, executor, outside)
+        if let executor { tasksLost(executor.loseTasks()) }
+        _ = (task, outside)
         // Asks that were taken, or whose reply was dropped, while the task was unwinding; and receivers outside of it.
         notifyOfEnd(reason, awaiters: false)
         for receipt in dropped { receipt.processEnded(reason) }
@@ -396,7 +401,13 @@ extension LightProc {
         // Only `run` and `start` can throw.
         try? step(.destroy)
         // Replies that the hooks or the body still held died with them.
-        for receipt in side.content.withLock({ swap(&$0.dropped, with: []) }) { receipt.processEnded(reason) }
+        let (late, closures) = side.content.withLock { content in
+            let isLast = content.hasClosures && content.observer == nil
+            return (swap(&content.dropped, with: []), isLast ? content.takeClosures() : nil)
+        }
+        for receipt in late { receipt.processEnded(reason) }
+        // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.
+        closures?.destroy()
     }
 
     private func reportEnd() {

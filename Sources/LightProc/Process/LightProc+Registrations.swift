@@ -117,19 +117,6 @@ extension LightProc {
         }
     }
 
-    /// The last reference goes: what was registered for an end that nobody decided is called in a process of its own.
-    func bequeathExitHooks() {
-        let hooks = existingSide?.content.withLock { content in
-            defer { content.exitHooks = [] }
-            return content.exitHooks
-        }
-        guard let hooks, !hooks.isEmpty else { return }
-        let heir = LightProc.reactive(Heir(), on: scheduler)
-        heir.prepare(name: name, stack: nil, observer: nil, shutdownTime: .zero)
-        heir.side.content.withLock { $0.exitHooks = hooks }
-        heir.stop()
-    }
-
     /// Calls `action` with the reason once the process has ended for good; at once if it has.
     ///
     /// On any thread; must not block.
@@ -144,9 +131,4 @@ extension LightProc {
         }
         if let known { action(known) }
     }
-}
-
-/// A process that only ends.
-private struct Heir: ReactiveBody {
-    mutating func receive(_ message: consuming Never, on proc: LightProc) {}
 }

@@ -127,18 +127,12 @@ public class LightProc: @unchecked Sendable {
     deinit {
         // Nobody refers to the process any more, so nothing can be queued, and no incarnation runs. Messages are left only
         // in a process that was dropped while it was down.
-        let newer = mailbox.isEmpty ? 0 : mailbox.close()
-        var node = MessageNode(bits: existingSide?.content.withLock { $0.control.takeAll(before: newer) } ?? newer)
-        while let current = node {
-            node = MessageNode(bits: current.next)
-            current.takeReceipt()?.processEnded(lastExit ?? .shutdown)
-            try? step(.discard(current))
-        }
-        bequeathExitHooks()
+        let messages = mailbox.isEmpty ? 0 : mailbox.close()
+        // ordering: acquiring: as in `existingSide`.
+        let side = sideWord.load(ordering: .acquiring)
+        if messages | side != 0 { bequeath(messages) }
         try? step(.release)
-        if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
-            Unmanaged<ProcSide>.fromOpaque(pointer).release()
-        }
+        if let pointer = UnsafeRawPointer(bitPattern: side) { Unmanaged<ProcSide>.fromOpaque(pointer).release() }
         if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
             nodes.pointee.held &-= 1
         } else {
@@ -146,9 +140,17 @@ public class LightProc: @unchecked Sendable {
         }
     }
 
-    /// The process that the calling thread runs, or nil.
+    /// The process that the calling code belongs to, or nil.
+    ///
+    /// In a task that is the task's process, on whatever thread it runs: in a shared actor, whose turn others may give, and on
+    /// the main actor. In handlers, hooks and callbacks it is the process that the worker runs. In a handler it costs two
+    /// loads, in a task a look at what executor that prefers.
     public static var current: LightProc? {
-        crt_currentProcess().map { Unmanaged<LightProc>.fromOpaque($0).takeUnretainedValue() }
+        // safety: the worker holds the process while it runs it.
+        let host = crt_currentProcess().map { Unmanaged<LightProc>.fromOpaque($0).takeUnretainedValue() }
+        // What it runs is its own; the process behind a `ProcSerialExecutor` stands aside for that of a job's task.
+        if let host, host.isReactive { return host }
+        return crt_currentTask() == nil ? host : ProcTaskExecutor.current?.proc
     }
 
     // MARK: Side
@@ -214,9 +216,23 @@ public class LightProc: @unchecked Sendable {
     /// Where it stands in the tree of supervisors, as in `/shop/orders-3`; nil if nobody supervises it.
     public final var path: String? { existingSide?.content.withLock { $0.observer }?.path(of: self) }
 
-    /// The one type of messages that it takes; nil for an async process, which may take several.
+    /// The one type of messages that it takes; of an async process, which may take several, that of the message that this
+    /// incarnation received last, nil if none. Any thread.
     package final var messageType: Any.Type? {
-        isReactive ? nodeType : nil
+        if isReactive { return nodeType }
+        // ordering: relaxed: a metatype is valid for ever, and which one is of interest for reports only.
+        let word = existingSide?.receivedType.load(ordering: .relaxed) ?? 0
+        // safety: a metatype is one word, the address of the metadata; 0 is no address, and so the nil of the optional.
+        return unsafeBitCast(word, to: Any.Type?.self)
+    }
+
+    /// Remembers the type of the message that a task of the process has received.
+    @usableFromInline
+    package final func received(_ type: Any.Type) {
+        // safety: as above.
+        let word = unsafeBitCast(type, to: UInt.self)
+        // ordering: relaxed: as above.
+        existingSide?.receivedType.store(word, ordering: .relaxed)
     }
 
     /// What it handles, for people: the type of a reactive process's messages; nil for an async one.
@@ -332,8 +348,12 @@ enum ProcOperation {
     case destroy
     /// Forget the body without destroying it.
     case abandon
+    /// Say how large the body is, 0 if it owns nothing: an estimate of what leaks when it is abandoned.
+    case measure(UnsafeMutablePointer<Int>)
     /// Destroy the message in a node, and the node.
     case discard(MessageNode)
+    /// Likewise, but the message in a process of its own. Not by the consumer: the process is gone, and with it the body.
+    case bequeath(MessageNode)
     /// Handle the one message in a node. May throw what the handler threw. Reactive processes only.
     case handle(MessageNode)
     /// Free the memory of the body; nothing runs any more.
@@ -352,6 +372,8 @@ private final class Boxed<Value: Sendable>: Sendable {
 final class ProcSide: Sendable {
     /// The first task of an async incarnation, in which its body runs; 0 before that and after. Written by that task.
     let mainTask = AtomicWord(0)
+    /// The type of the message that an async incarnation received last, as a word; 0 if none. Written by its tasks.
+    let receivedType = AtomicWord(0)
 
     struct Content {
         /// The generic part, where it has a context.
@@ -373,6 +395,8 @@ final class ProcSide: Sendable {
         var factory: (any AnyObject & Sendable)?
         /// How an ended incarnation ended; set when the end is decided.
         private var exitBox: Boxed<ExitReason>?
+        var hasPlainExit: Bool { exitBox?.value.isPlain ?? true }
+        var hasPlainStack: Bool { stackBox?.value.isPlain ?? true }
         var lastExit: ExitReason? {
             get { exitBox?.value }
             set { exitBox = newValue.map(Boxed.init) }
@@ -411,7 +435,8 @@ final class ProcSide: Sendable {
         /// Waiters of child tasks that were cancelled before they began to wait.
         var cancelledWaiters: Set<Int> = []
         var messageType: Any.Type?
-        var discard: (@Sendable (MessageNode) -> Void)?
+        /// Takes the message out of a node.
+        var open: (@Sendable (MessageNode) -> any Bequest)?
 
         /// An ask is in hand. One that was settled before is not kept: nobody would take it out again.
         mutating func register(_ receipt: MessageReceipt) {

@@ -92,12 +92,12 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
             }
         case .handle(let node):
             of(proc).run(node.open(as: UnownedJob.self).message)
-        case .discard(let node):
+        case .discard(let node), .bequeath(let node):
             let job = node.open(as: UnownedJob.self).message
             of(proc).turnAway(job)
         case .describe(let type):
             type.pointee = UnownedJob.self
-        case .start, .destroy, .abandon, .release:
+        case .start, .destroy, .abandon, .measure, .release:
             break
         }
     }

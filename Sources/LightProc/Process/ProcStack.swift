@@ -74,6 +74,9 @@ public struct ProcStack: Sendable {
         (state as? TypedStateBox<State>)?.value
     }
 
+    /// Whether destroying it runs no code of the user's.
+    var isPlain: Bool { state == nil && !hasCallbacks }
+
     var hasCallbacks: Bool { beforeStart != nil || afterComplete != nil || afterPanic != nil }
 }
 

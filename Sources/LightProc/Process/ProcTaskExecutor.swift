@@ -19,6 +19,8 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     private var hasMain = false
     /// Whether its jobs may block their thread.
     private let blocks: Bool
+    /// What may still go on: twice the number of child tasks that are counted, and 1 for the first task until it returns.
+    private let tasks = AtomicWord(1)
 
     init(_ proc: LightProc, incarnation: UInt32) {
         self.proc = proc
@@ -49,6 +51,9 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     }
 
     /// Queues a job with the scheduler of the process; a job of an incarnation that is over is dropped, and leaks.
+    ///
+    /// Not so the turn of a default actor, which comes here too when this process is the next in the actor's queue: others
+    /// may wait behind it, and nobody else would give the actor a turn.
     public func enqueue(_ job: consuming ExecutorJob) {
         let job = UnownedJob(job)
         let incarnation = self.incarnation
@@ -56,16 +61,30 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         if !hasMain { hasMain = true }
         // A child task is waited for until it completes, also while it is suspended.
         let count: UInt = isChild ? 2 : 1
-        // A refused job is dropped: its incarnation is over, the task behind it leaks.
-        guard proc.transition({ $0.admit(incarnation, count) }) == .admitted else { return }
-        if isChild { crt_countChild(job.address) }
+        guard proc.transition({ $0.admit(incarnation, count) }) == .admitted else {
+            // A refused job is dropped: its incarnation is over, the task behind it leaks. An actor's is nobody's.
+            if !crt_isOfTask(job.address) { schedule(job) }
+            return
+        }
+        if isChild {
+            crt_countChild(job.address)
+            // ordering: relaxed: a count for estimates; who reads it comes after the seal.
+            tasks.wrappingAdd(2, ordering: .relaxed)
+        }
+        schedule(job)
+    }
+
+    private func schedule(_ job: UnownedJob) {
         let scheduler = proc.scheduler
         (blocks ? scheduler.blockingScheduler : scheduler).schedule(job, of: self)
     }
 
-    /// Runs a job that was scheduled, if its incarnation still may run. By a worker.
+    /// Runs a job that was scheduled, if its incarnation still may run, or if it is an actor's turn. By a worker.
     public func run(_ job: UnownedJob) {
-        guard proc.state.mayRun(incarnation) else { return }
+        guard proc.state.mayRun(incarnation) else {
+            if !crt_isOfTask(job.address) { runForOthers(job) }
+            return
+        }
         if let nodes = crt_nodes() {
             proc.settle(on: nodes)
             NodePool.setBudget(nodes, LightProc.reductions &- nodes.pointee.cut)
@@ -74,16 +93,58 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         proc.jobReturned(incarnation)
     }
 
+    /// Gives an actor its turn, which this incarnation, now over, was to give it: as a job that belongs to no process. A trap
+    /// in it is the current task's.
+    private func runForOthers(_ job: UnownedJob) {
+        if let nodes = crt_nodes() { NodePool.setBudget(nodes, LightProc.reductions) }
+        let thread = crt_self()
+        let process = thread?.pointee.process
+        thread?.pointee.process = nil
+        thread?.pointee.runsPlainJob = 1
+        job.runSynchronously(on: asUnownedTaskExecutor())
+        thread?.pointee.runsPlainJob = 0
+        thread?.pointee.process = process
+    }
+
     /// A child task of this incarnation has completed; who awaits it was woken. On the thread that ran its last job.
-    func childCompleted() { proc.jobReturned(incarnation) }
+    func childCompleted() {
+        // One that completes after the seal was given up for lost.
+        tasks.update { if $0 >= 2 { $0 -= 2 } }
+        proc.jobReturned(incarnation)
+    }
+
+    /// The first task is done with its body. By that task, while its job counts.
+    func mainReturned() { tasks.update { $0 &= ~1 } }
+
+    /// A task will not go on, and so no task that awaits it will. Returns how many counted child tasks and how many tasks in
+    /// all this is news about.
+    func strand(_ task: UnsafeMutableRawPointer) -> (children: Int, all: Int) {
+        let isMain = proc.isMainTask(task)
+        let isCounted = isMain || crt_isCounted(task)
+        let children = Int(crt_strand(task))
+        let main = tasks.update { word in
+            defer { word = (word - min(word & ~1, UInt(2 * children))) & ~1 }
+            return Int(word & 1)
+        }
+        return (children, children + main + (isCounted ? 0 : 1))
+    }
+
+    /// The incarnation is sealed: returns how many tasks have not returned, and never will.
+    func loseTasks() -> Int {
+        // ordering: relaxed: see `enqueue`.
+        if tasks.load(ordering: .relaxed) == 0 { return 0 }
+        return tasks.update { word in
+            defer { word = 0 }
+            return Int(word >> 1 + word & 1)
+        }
+    }
 
     /// A task of this incarnation will never go on, because what it needs is gone: that ends the process.
     func fail(_ task: UnsafeMutableRawPointer, for reason: ExitReason) {
-        let isFirst = proc.decideEnd(incarnation, reason)
-        let stranded = UInt(crt_strand(task))
-        // The first of all tasks is not among the stranded, and awaits them or is the one.
-        proc.tasksLost(Int(stranded) + (isFirst ? 1 : 0))
-        proc.jobReturned(incarnation, count: stranded)
+        let stranded = strand(task)
+        proc.decideEnd(incarnation, reason)
+        proc.tasksLost(stranded.all)
+        proc.jobReturned(incarnation, count: UInt(stranded.children))
     }
 
     /// How an executor of this kind looks from outside: object and witness table.

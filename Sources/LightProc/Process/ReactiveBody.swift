@@ -91,15 +91,6 @@ enum BodyStorage<Body> {
 @usableFromInline @inline(never) @_optimize(none)
 func destroyLast<Value>(_ value: consuming Value) {}
 
-/// A body on its way to the process that destroys it.
-@usableFromInline
-final class LastBody<Body>: @unchecked Sendable {
-    // Sendable: nobody reads it; it is destroyed once, by whoever holds the last reference.
-    @usableFromInline let body: Body
-    @inlinable
-    init(_ body: consuming Body) { self.body = body }
-}
-
 /// Makes bodies; kept beside the process, as only one that is restarted needs it.
 @usableFromInline
 final class BodyFactory<Body>: Sendable {
@@ -222,17 +213,21 @@ extension LightProc {
         case .abandon:
             // Overwritten, not assigned: assigning would destroy the old value.
             cell.initialize(to: nil)
+        case .measure(let size):
+            if !_isPOD(Body.self) { size.pointee = MemoryLayout<Body>.size }
         case .discard(let node):
             _ = node.open(as: Body.Message.self)
         case .handle(let node):
             try handle(node, proc, cell)
+        case .bequeath(let node):
+            bequeath(node, as: Body.Message.self, on: proc.scheduler)
         case .release:
             // Whoever let go of the last reference is not to answer for the `deinit`s of what the body owns.
-            if !Body.isPlain, let last = cell.move() {
+            if !Body.isPlain, cell.pointee != nil {
+                // Moved as it is: a name for it would hold on to it until the end of the scope.
+                let last = LastBody<Body>(cell.move()!)
                 cell.initialize(to: nil)
-                // Destroyed with the closure that holds it, in the process that runs it.
-                let body: any AnyObject & Sendable = LastBody(last)
-                LightProc.runOnce(on: proc.scheduler) { withExtendedLifetime(body) {} }
+                bequeath(last, on: proc.scheduler)
             }
             BodyStorage<Body>.release(proc.slot)
         case .describe(let type):
