@@ -12,6 +12,7 @@ public final class BastionSystem: Sendable {
     public let name: String
     /// What runs the processes of the system; whoever made it shuts it down.
     public let executor: any ProcExecutor
+    @usableFromInline let schedulerWords: SchedulerWords
     /// Where ends of children, supervisors that give up, and dead letters are told.
     public let log: Logger
     /// What becomes of a trap of a process of the system, unless its group says otherwise.
@@ -57,6 +58,7 @@ public final class BastionSystem: Sendable {
         let log = log ?? Logger(label: name)
         self.name = name
         self.executor = executor
+        schedulerWords = SchedulerWords(executor)
         self.log = log
         self.containment = containment
         self.hooks = hooks
@@ -134,7 +136,7 @@ public final class BastionSystem: Sendable {
     @inlinable
     public func spawn<Body: Reactive>(_ body: Body) -> ProcRef<Body.Message> {
         if hasHooks { return spawnHooked(body) }
-        let proc = LightProc.reactive(ReactiveAdapter(body), on: executor)
+        let proc = LightProc.reactive(ReactiveAdapter(body), on: schedulerWords)
         if domain != 0 { join(proc) }
         return ProcRef(proc)
     }

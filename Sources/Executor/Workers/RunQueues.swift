@@ -144,6 +144,7 @@ final class RunQueues: Sendable {
     private func addYielding(_ item: RunItem, _ tag: ProcTag) {
         withOwnWorker { own in
             guard let own, tag.priority == .normal else { return add(item, tag) }
+            if own.nodes.pointee.flooded != 0 { return setBack(item, own) }
             push(item, own)
         }
     }

@@ -101,6 +101,13 @@ enum NodePool {
         pool.pointee.meter &+= UInt64(bitPattern: Int64(budget) &- Int64(self.budget(pool)))
     }
 
+    /// Gives the worker what one turn may spend.
+    @inlinable @inline(__always)
+    static func beginTurn(_ pool: UnsafeMutablePointer<crt_nodePool>) {
+        setBudget(pool, LightProc.reductions &- pool.pointee.cut)
+        pool.pointee.flooded = 0
+    }
+
     /// What a send to a process that is behind costs besides, in reductions.
     static func charge(_ pool: UnsafeMutablePointer<crt_nodePool>) { pool.pointee.meter &-= 15 }
 

@@ -15,7 +15,7 @@ extension LightProc {
         _ main: @escaping @Sendable (LightProc) async throws -> Void
     ) -> LightProc {
         let proc = LightProc(
-            scheduler: scheduler,
+            scheduler: SchedulerWords(scheduler),
             isReactive: false,
             isBusy: false,
             isAlive: false,

@@ -29,11 +29,8 @@ public class LightProc: @unchecked Sendable {
 
     /// Runs, starts, destroys: the generic part, specialised where the process was spawned.
     @usableFromInline final let stepWord: UInt
-    /// Who runs the process; the same for its whole life.
-    ///
-    /// Object and witness table, as words: read as an existential they would be retained and released for each use, and
-    /// all workers change that count. `hold` and `letGo` hold the scheduler instead.
-    @usableFromInline final let schedulerWords: (object: UInt, witness: UInt)
+    /// Who runs the process; the same for its whole life. `hold` and `letGo` hold the scheduler.
+    @usableFromInline final let schedulerWords: SchedulerWords
     /// A ``ProcTag``.
     @usableFromInline final let tagWord: AtomicWord
     /// The body of a reactive process. The last of all: it may go on in a subclass.
@@ -42,16 +39,14 @@ public class LightProc: @unchecked Sendable {
     /// - Parameter isAlive: Whether the first incarnation lives already. Otherwise the process is down.
     @usableFromInline
     init(
-        scheduler: any ProcScheduler,
+        scheduler: SchedulerWords,
         isReactive: Bool,
         isBusy: Bool,
         isAlive: Bool,
         step: @escaping (LightProc, ProcOperation) throws -> Void
     ) {
         tagWord = AtomicWord(ProcTag(id: .next(), isReactive: isReactive).rawValue)
-        // safety: an existential of a class-bound protocol is these two words.
-        // As a generic argument by itself it would be opened.
-        schedulerWords = unsafeBitCast(SchedulerBox(scheduler: scheduler), to: (UInt, UInt).self)
+        schedulerWords = scheduler
         var state = ProcState()
         if isAlive { _ = state.start() }
         stateWord = AtomicWord(state.rawValue)
@@ -63,14 +58,13 @@ public class LightProc: @unchecked Sendable {
         if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
             nodes.pointee.held &+= 1
         } else {
-            scheduler.hold()
+            scheduler.scheduler.hold()
         }
     }
 
     /// Who runs the process; the same for its whole life.
     public final var scheduler: any ProcScheduler {
-        // safety: as in `init`; alive, because the process holds it.
-        unsafeBitCast(schedulerWords, to: SchedulerBox.self).scheduler
+        schedulerWords.scheduler
     }
 
     /// The identity of the process; it stays the same over restarts.
@@ -326,8 +320,29 @@ final class RoomyProc: LightProc, @unchecked Sendable {
     @usableFromInline let evenMore = BodySlot()
 }
 
-struct SchedulerBox {
-    let scheduler: any ProcScheduler
+/// A scheduler as two words, object and witness table: read as an existential they would be retained and released for each
+/// use, and all workers change that count. Whoever has the words sees to it that the scheduler lives.
+@frozen @usableFromInline
+package struct SchedulerWords: Sendable {
+    @usableFromInline let object: UInt
+    @usableFromInline let witness: UInt
+
+    /// As a generic argument by itself an existential would be opened.
+    private struct Box {
+        let scheduler: any ProcScheduler
+    }
+
+    @usableFromInline
+    package init(_ scheduler: any ProcScheduler) {
+        // safety: an existential of a class-bound protocol is these two words.
+        (object, witness) = unsafeBitCast(Box(scheduler: scheduler), to: (UInt, UInt).self)
+    }
+
+    /// The scheduler, which must be alive.
+    var scheduler: any ProcScheduler {
+        // safety: made from one in `init`.
+        unsafeBitCast((object, witness), to: Box.self).scheduler
+    }
 }
 
 /// The closure behind `step`, in a struct of its own: passed as a generic argument it would be wrapped into another.

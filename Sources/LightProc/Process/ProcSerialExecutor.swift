@@ -41,7 +41,7 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
     public init(on scheduler: any ProcScheduler, name: String? = nil) {
         _ = TaskHooks.installed
         proc = LightProc(
-            scheduler: scheduler,
+            scheduler: SchedulerWords(scheduler),
             isReactive: true,
             isBusy: false,
             isAlive: true,

@@ -87,7 +87,7 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         }
         if let nodes = crt_nodes() {
             proc.settle(on: nodes)
-            NodePool.setBudget(nodes, LightProc.reductions &- nodes.pointee.cut)
+            NodePool.beginTurn(nodes)
         }
         job.runSynchronously(on: asUnownedTaskExecutor())
         proc.jobReturned(incarnation)
@@ -96,7 +96,7 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     /// Gives an actor its turn, which this incarnation, now over, was to give it: as a job that belongs to no process. A trap
     /// in it is the current task's.
     private func runForOthers(_ job: UnownedJob) {
-        if let nodes = crt_nodes() { NodePool.setBudget(nodes, LightProc.reductions) }
+        LightProc.beginTurn()
         let thread = crt_self()
         let process = thread?.pointee.process
         thread?.pointee.process = nil

@@ -113,7 +113,7 @@ extension LightProc {
     /// Gives the calling worker what one turn may spend. Does nothing on a thread that is no worker.
     @inline(__always)
     package static func beginTurn() {
-        if let nodes = crt_nodes() { NodePool.setBudget(nodes, reductions &- nodes.pointee.cut) }
+        if let nodes = crt_nodes() { NodePool.beginTurn(nodes) }
     }
 
     /// Counts a message that was received in the calling worker's turn. Does nothing on a thread that is no worker.
@@ -131,6 +131,16 @@ extension LightProc {
         _ body: consuming sending Body,
         on scheduler: any ProcScheduler
     ) -> LightProc {
+        defer { extendLifetime(scheduler) }
+        return reactive(body, on: SchedulerWords(scheduler))
+    }
+
+    /// As above, for a caller who holds the scheduler.
+    @inlinable
+    package static func reactive<Body: ReactiveBody>(
+        _ body: consuming sending Body,
+        on scheduler: SchedulerWords
+    ) -> LightProc {
         let proc = makeReactive(on: scheduler, isAlive: true, Body.self)
         BodyStorage<Body>.initialize(proc.slot, to: body)
         return proc
@@ -142,7 +152,9 @@ extension LightProc {
         on scheduler: any ProcScheduler,
         make: @escaping @Sendable () throws -> Body
     ) -> LightProc {
-        let proc = makeReactive(on: scheduler, isAlive: false, Body.self)
+        let proc = withExtendedLifetime(scheduler) {
+            makeReactive(on: SchedulerWords(scheduler), isAlive: false, Body.self)
+        }
         BodyStorage<Body>.initialize(proc.slot, to: nil)
         proc.factory = BodyFactory(make)
         return proc
@@ -151,7 +163,7 @@ extension LightProc {
     /// One that is down is busy: whoever starts it is its consumer until then.
     @inlinable @inline(__always)
     static func makeReactive<Body: ReactiveBody>(
-        on scheduler: any ProcScheduler,
+        on scheduler: SchedulerWords,
         isAlive: Bool,
         _ type: Body.Type
     ) -> LightProc {
@@ -191,8 +203,7 @@ extension LightProc {
             guard let nodes = crt_nodes() else { return try runOffPool(proc, cell) }
             proc.settle(on: nodes)
             NodePool.trim(nodes)
-            NodePool.setBudget(nodes, reductions &- nodes.pointee.cut)
-            nodes.pointee.flooded = 0
+            NodePool.beginTurn(nodes)
             var rest = proc.mailbox.rest
             while NodePool.budget(nodes) > 0, let node = proc.mailbox.take(&rest) {
                 let (message, receipt) = node.open(as: Body.Message.self, on: nodes)
