@@ -12,7 +12,7 @@ extension ProcExecutor {
     /// Starts an async process that computes a value.
     ///
     /// Costs a task; runs on the executor's workers. Dropping the handle detaches.
-    @discardableResult
+    @inlinable @discardableResult
     public func spawn<Output: Sendable>(
         _ stack: ProcStack = ProcStack(),
         _ body: @escaping @Sendable () async throws -> Output

@@ -17,15 +17,17 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
     struct Storage: ~Copyable {
         @usableFromInline var mutex = pthread_mutex_t()
         @usableFromInline var value: Value
+        @inlinable
         init(value: consuming Value) { self.value = value }
     }
     @usableFromInline let storage: UnsafeMutablePointer<Storage>
-    private let ownsStorage: Bool
+    @usableFromInline let ownsStorage: Bool
 
     /// - Parameters:
     ///   - onOwnCacheLines: Whether nothing else is to share the cache lines of lock and value.
     ///   - place: Memory of ``storageSize`` bytes, aligned to 64, that the caller frees after the lock is gone; nil: of the
     ///     allocator.
+    @inlinable
     package init(
         _ value: consuming sending Value,
         onOwnCacheLines: Bool = false,
@@ -43,6 +45,7 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
         precondition(status == 0, "pthread_mutex_init failed with \(status)")
     }
 
+    @inlinable
     deinit {
         pthread_mutex_destroy(&storage.pointee.mutex)
         storage.deinitialize(count: 1)

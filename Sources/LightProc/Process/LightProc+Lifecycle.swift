@@ -132,11 +132,15 @@ extension LightProc {
 
     /// Tells those who wait for the end. Each is forgotten before it is told, so that none is told twice.
     private func notifyOfEnd(_ reason: ExitReason, awaiters: Bool) {
-        side.content.withLock { content in
-            // In the order in which they were taken; the first is the last of the list.
-            content.farewells += content.receipts.values.sorted { $0.number > $1.number }.map(\.receipt)
-            content.receipts = [:]
+        let isAny = side.content.withLock { content in
+            if !content.receipts.isEmpty {
+                // In the order in which they were taken; the first is the last of the list.
+                content.farewells += content.receipts.values.sorted { $0.number > $1.number }.map(\.receipt)
+                content.receipts = [:]
+            }
+            return !content.farewells.isEmpty || awaiters && !content.awaiters.isEmpty
         }
+        if !isAny { return }
         while let receipt = side.content.withLock({ $0.farewells.popLast() }) { receipt.processEnded(reason) }
         guard awaiters else { return }
         while let awaiter = side.content.withLock({ $0.awaiters.popLast() }) { awaiter(reason) }

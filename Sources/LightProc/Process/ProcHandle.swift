@@ -33,8 +33,10 @@ public struct ProcHandle: Sendable {
 }
 
 /// A hold on a process that computes a value.
+@frozen
 public struct RecoverableHandle<Output: Sendable>: Sendable {
     /// How a process that computes a value ended.
+    @frozen
     public enum Outcome: Sendable {
         /// The closure returned this value.
         case finished(Output)
@@ -52,8 +54,9 @@ public struct RecoverableHandle<Output: Sendable>: Sendable {
 
     /// The hold on the process behind the value.
     public let handle: ProcHandle
-    let box: OutputBox<Output>
+    @usableFromInline let box: OutputBox<Output>
 
+    @inlinable
     init(handle: ProcHandle, box: OutputBox<Output>) {
         self.handle = handle
         self.box = box
@@ -63,6 +66,7 @@ public struct RecoverableHandle<Output: Sendable>: Sendable {
     public var id: ProcID { handle.id }
 
     /// Waits until the process has ended and returns its value, or why there is none.
+    @inlinable
     public func outcome() async -> Outcome {
         let reason = await handle.exit()
         return box.output.withLock { $0 }.map(Outcome.finished) ?? .failed(reason)
@@ -85,12 +89,17 @@ public struct ProcFailure: Error, CustomStringConvertible {
     public var description: String { "the process ended without a value: \(reason)" }
 }
 
+/// Where the value is put.
+@usableFromInline
 final class OutputBox<Output: Sendable>: Sendable {
-    let output = Locked<Output?>(nil)
+    @usableFromInline let output = Locked<Output?>(nil)
+    @inlinable
+    init() {}
 }
 
 extension LightProc {
     /// Makes an async process that computes a value, whatever happens to it. It runs once, from `restart()` on.
+    @inlinable
     public static func recoverable<Output: Sendable>(
         on scheduler: any ProcScheduler,
         stack: ProcStack = ProcStack(),
