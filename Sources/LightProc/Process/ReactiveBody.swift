@@ -227,16 +227,28 @@ extension LightProc {
             try handle(node, proc, cell)
         case .release:
             // Whoever let go of the last reference is not to answer for the `deinit`s of what the body owns.
-            if !Body.isPlain, let last = cell.move() {
-                cell.initialize(to: nil)
-                // Destroyed with the closure that holds it, in the process that runs it.
-                let body: any AnyObject & Sendable = LastBody(last)
-                LightProc.runOnce(on: proc.scheduler) { withExtendedLifetime(body) {} }
+            if !Body.isPlain, let body = packLast(cell) {
+                // Destroyed by the closure, in the process that runs it: it may have run before this thread goes on, which
+                // therefore holds nothing of it.
+                LightProc.runOnce(on: proc.scheduler) {
+                    // safety: retained by `packLast`, and run once.
+                    Unmanaged<AnyObject>.fromOpaque(UnsafeRawPointer(bitPattern: body).unsafelyUnwrapped).release()
+                }
             }
             BodyStorage<Body>.release(proc.slot)
         case .describe(let type):
             type.pointee = Body.Message.self
         }
+    }
+
+    /// Moves a body out of its place into an object, whose address it returns, retained; nil if there is none.
+    ///
+    /// Apart, so that nothing of the body is left in the caller's frame.
+    @inlinable @inline(never)
+    static func packLast<Body: ReactiveBody>(_ cell: UnsafeMutablePointer<Body?>) -> UInt? {
+        guard let last = cell.move() else { return nil }
+        cell.initialize(to: nil)
+        return UInt(bitPattern: Unmanaged.passRetained(LastBody(last) as AnyObject).toOpaque())
     }
 
     /// Handles one message of the control lane. Apart, so that the loop of the user lane stays small.
