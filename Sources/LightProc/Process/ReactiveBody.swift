@@ -234,16 +234,23 @@ extension LightProc {
             bequeath(node, as: Body.Message.self, on: proc.scheduler)
         case .release:
             // Whoever let go of the last reference is not to answer for the `deinit`s of what the body owns.
-            if !Body.isPlain, cell.pointee != nil {
-                // Moved as it is: a name for it would hold on to it until the end of the scope.
-                let last = LastBody<Body>(cell.move()!)
-                cell.initialize(to: nil)
-                bequeath(last, on: proc.scheduler)
-            }
+            if !Body.isPlain, let last = packLast(cell) { bequeath(last, on: proc.scheduler) }
             BodyStorage<Body>.release(proc.slot)
         case .describe(let type):
             type.pointee = Body.Message.self
         }
+    }
+
+    /// Moves a body out of its place into an object; nil if there is none.
+    ///
+    /// Apart, so that nothing of the body is left in the caller's frame.
+    @inlinable @inline(never)
+    static func packLast<Body: ReactiveBody>(_ cell: UnsafeMutablePointer<Body?>) -> LastBody<Body>? {
+        guard cell.pointee != nil else { return nil }
+        // Moved as it is: a name for it would hold on to it until the end of the scope.
+        let last = LastBody<Body>(cell.move()!)
+        cell.initialize(to: nil)
+        return last
     }
 
     /// Handles one message of the control lane. Apart, so that the loop of the user lane stays small.
