@@ -28,6 +28,7 @@ import Testing
             standInCount: placement.seats.count,
             timers: PoolTimers(workers: 2 * placement.seats.count),
             memory: placement.seats.map { _ in .anywhere },
+            sharing: .always,
             nearNode: { 0 }
         )
     }
@@ -79,6 +80,7 @@ import Testing
             standInCount: 0,
             timers: PoolTimers(workers: placement.seats.count),
             memory: placement.seats.map { _ in .anywhere },
+            sharing: .always,
             nearNode: { 0 }
         )
         for index in 2..<6 { queues.lieDown(queues.workers[index]) { false } }

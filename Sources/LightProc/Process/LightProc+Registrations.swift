@@ -42,6 +42,7 @@ package struct ExitRegistration: Sendable {
 
 extension LightProc {
     /// Gives the process a name, callbacks and an observer. Before its first start.
+    @usableFromInline
     package func prepare(name: String?, stack: ProcStack?, observer: (any ProcObserver)?, shutdownTime: Duration) {
         side.content.withLock { content in
             content.name = name ?? stack?.name
