@@ -24,6 +24,21 @@ import Testing
         #expect(tally.live == 0)
     }
 
+    @Test func whatOwnsNothingIsFreedOnTheSpot() async {
+        let scheduler = HandScheduler()
+        do {
+            let (proc, handle) = LightProc.recoverable(on: scheduler) { 7 }
+            proc.restart()
+            scheduler.drain()
+            #expect(handle.handle.proc.isClosed)
+            let reactive = LightProc.reactive(Script(), on: scheduler)
+            reactive.tell { $0.finish() }
+            scheduler.drain()
+            #expect(reactive.isClosed)
+        }
+        #expect(scheduler.readyCount == 0, "no process was made for it")
+    }
+
     @Test(arguments: [
         ("App/main.swift:3: Fatal error: stack overflow in the parser", TrapKind.fatalError),
         ("App/main.swift:3: Precondition failed: an unowned reference", .preconditionFailure),

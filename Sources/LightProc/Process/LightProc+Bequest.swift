@@ -101,10 +101,8 @@ extension ProcSide.Content {
 
     var hasClosures: Bool { main != nil || factory != nil }
 
-    /// Takes the closures out of which incarnations are made; nil if there are none.
-    mutating func takeClosures() -> LastBody<Closures>? {
-        hasClosures ? LastBody((swap(&main, with: nil), swap(&factory, with: nil))) : nil
-    }
+    /// Takes the closures out of which incarnations are made.
+    mutating func takeClosures() -> Closures { (swap(&main, with: nil), swap(&factory, with: nil)) }
 
     typealias Closures = (main: (@Sendable (LightProc) async throws -> Void)?, factory: (any AnyObject & Sendable)?)
 

@@ -212,7 +212,8 @@ extension LightProc {
             content.leftovers = content.control.takeAll(before: userMessages)
             if content.leftovers != 0 { content.lastObserver = content.observer }
             return (
-                content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty, content.takeClosures()
+                content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty,
+                content.hasClosures ? LastBody(content.takeClosures()) : nil
             )
         }
         var node = MessageNode(bits: leftovers)
@@ -407,11 +408,11 @@ extension LightProc {
         // Replies that the hooks or the body still held died with them.
         let (late, closures) = side.content.withLock { content in
             let isLast = content.hasClosures && content.observer == nil
-            return (swap(&content.dropped, with: []), isLast ? content.takeClosures() : nil)
+            return (swap(&content.dropped, with: []), isLast ? content.takeClosures() : (nil, nil))
         }
         for receipt in late { receipt.processEnded(reason) }
         // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.
-        closures?.destroy()
+        destroyLast(closures)
     }
 
     private func reportEnd() {

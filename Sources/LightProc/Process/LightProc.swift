@@ -220,13 +220,15 @@ public class LightProc: @unchecked Sendable {
         return unsafeBitCast(word, to: Any.Type?.self)
     }
 
-    /// Remembers the type of the message that a task of the process has received.
+    /// Remembers the type of the message that a task of the process has received: a metatype, as a word.
     @usableFromInline
-    package final func received(_ type: Any.Type) {
-        // safety: as above.
-        let word = unsafeBitCast(type, to: UInt.self)
-        // ordering: relaxed: as above.
-        existingSide?.receivedType.store(word, ordering: .relaxed)
+    package final func received(_ type: UInt) {
+        // ordering: acquiring: as in `side`.
+        guard let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) else { return }
+        Unmanaged<ProcSide>.fromOpaque(pointer)._withUnsafeGuaranteedRef {
+            // ordering: relaxed: as above.
+            $0.receivedType.store(type, ordering: .relaxed)
+        }
     }
 
     /// What it handles, for people: the type of a reactive process's messages; nil for an async one.

@@ -61,7 +61,7 @@ public struct Context: Sendable {
     func receiveSpoilt<Message: Sendable>(_ type: Message.Type) async throws -> Message {
         while let node = await proc.receiveNode() {
             let envelope = node.open(as: Envelope.self).message
-            proc.received(Swift.type(of: envelope.message))
+            proc.received(envelope.typeWord)
             if let hooks = system.hooks { try await spoil(hooks, envelope.message) }
             if let message = envelope.message(as: type) { return message }
             refuse(envelope)
@@ -73,7 +73,7 @@ public struct Context: Sendable {
     nonisolated(nonsending) func next<Message: Sendable>(_ type: Message.Type) async -> Message? {
         while let node = await proc.receiveNode() {
             let envelope = node.open(as: Envelope.self).message
-            proc.received(Swift.type(of: envelope.message))
+            proc.received(envelope.typeWord)
             if let message = envelope.message(as: type) { return message }
             refuse(envelope)
         }
