@@ -11,10 +11,7 @@ import Testing
 /// The turns of async processes of different priorities, on the only worker of a pool.
 @Suite struct AsyncPriorityTests {
     private static func pool() throws -> WorkerPool {
-        try WorkerPool(
-            placement: Placement(Topology(synthetic: "core:1 pu:1"), options: .init(pinning: .never)),
-            stallThreshold: nil
-        )
+        try .ofOneWorkerWithoutTime()
     }
 
     /// Keeps the worker busy while `body` makes something ready.

@@ -114,6 +114,19 @@ final class Rendezvous: Sendable {
 }
 
 /// A reactive process that does what its messages say.
+extension WorkerPool {
+    /// By its clock turns take no time: on a busy machine they would seem long, which changes their order. Nor does another
+    /// worker stand in for this one.
+    static func ofOneWorkerWithoutTime() throws -> WorkerPool {
+        WorkerPool(
+            placement: try Placement(Topology(synthetic: "core:1 pu:1"), options: .init(pinning: .never)),
+            stallThreshold: nil,
+            placesMemory: false,
+            clock: { 0 }
+        )
+    }
+}
+
 struct Doer: ReactiveBody {
     struct Deed: Sendable {
         let act: @Sendable (LightProc) throws -> Void

@@ -47,7 +47,7 @@ import Testing
     }
 
     @Test func turnsGoByPriority() async throws {
-        let pool = try pool("core:1 pu:1")
+        let pool = try WorkerPool.ofOneWorkerWithoutTime()
         let order = Locked<[ProcPriority]>([])
         let count = 45
         let done = Rendezvous(3 * count)

@@ -34,14 +34,7 @@ import Testing
     }
 
     @Test func withOneWorkerTheOrderIsThatOfThePool() async throws {
-        // By its clock turns take no time: on a busy machine they would seem long, which changes the order. Nor does another
-        // worker stand in for this one.
-        let pool = WorkerPool(
-            placement: try Placement(Topology(synthetic: "core:1 pu:1"), options: .init(pinning: .never)),
-            stallThreshold: nil,
-            placesMemory: false,
-            clock: { 0 }
-        )
+        let pool = try WorkerPool.ofOneWorkerWithoutTime()
         // Every 16th look begins elsewhere: both have looked once, and sleep, when it begins.
         while !pool.counters.allSatisfy(\.isParked) { sched_yield() }
         #expect(pool.counters.map(\.polls) == [1])
