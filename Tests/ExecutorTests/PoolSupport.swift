@@ -113,7 +113,6 @@ final class Rendezvous: Sendable {
     }
 }
 
-/// A reactive process that does what its messages say.
 extension WorkerPool {
     /// By its clock turns take no time: on a busy machine they would seem long, which changes their order. Nor does another
     /// worker stand in for this one.
@@ -127,6 +126,7 @@ extension WorkerPool {
     }
 }
 
+/// A reactive process that does what its messages say.
 struct Doer: ReactiveBody {
     struct Deed: Sendable {
         let act: @Sendable (LightProc) throws -> Void
