@@ -37,9 +37,10 @@ lint: ## checks formatting, module arrows, and files (licence header, size, no l
 	@scripts/lint.sh
 
 bench: ## runs the same benchmarks on every runtime that is installed; writes docs/PEERS.md and a plot
-	@scripts/install-deps.sh $(BUILD_PACKAGES) python3
+	@scripts/install-deps.sh $(BUILD_PACKAGES) python3 valgrind binutils
 	@Benchmarks/Peers/build.sh
 	@Benchmarks/Peers/compare.py
+	@Benchmarks/Peers/instructions.py
 
 microbench: ## runs our own benchmarks in release
 	@scripts/install-deps.sh $(BUILD_PACKAGES)

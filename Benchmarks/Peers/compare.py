@@ -215,8 +215,33 @@ def report(options, results):
         parts += ["From the crash to the first message that the next incarnation handles (`restart`):", "\n".join(latencies)]
     if failures:
         parts += ["Did not finish:", "\n".join(failures)]
-    (DOCS / "PEERS.md").write_text("\n\n".join(parts) + "\n")
+    page = DOCS / "PEERS.md"
+    instructions = instructions_of(page)
+    page.write_text("\n\n".join(parts) + "\n")
+    if instructions:
+        replace_instructions(instructions)
     (DOCS / "peers.svg").write_text(plot(results))
+
+
+INSTRUCTIONS = "## Instructions an operation"
+
+
+def instructions_of(page):
+    """The table that instructions.py wrote, or an empty text."""
+    parts = page.read_text().split(INSTRUCTIONS) if page.exists() else []
+    return "\n".join(line for line in parts[1].splitlines() if line.startswith("|")) if len(parts) == 2 else ""
+
+
+def replace_instructions(table):
+    """Puts a table of instructions at the end of the page."""
+    page = DOCS / "PEERS.md"
+    text = page.read_text().split(INSTRUCTIONS)[0].rstrip()
+    words = (
+        "By callgrind (`make bench` counts them after the times): the difference of two runs of different sizes, so that what is "
+        "done once does not count. They do not depend on the load, but include what workers spend looking for work, and tell "
+        "nothing of cache misses. Erlang, Go and Swift's own executor do not run under valgrind."
+    )
+    page.write_text(f"{text}\n\n{INSTRUCTIONS}\n\n{words}\n\n{table}\n")
 
 
 def main():

@@ -212,6 +212,25 @@ import Testing
         await shutDown(pool)
     }
 
+    @Test func anActorIsWokenWhereItRanLast() async throws {
+        let pool = try pool("core:4 pu:1")
+        let actor = Seated(ProcSerialExecutor(on: pool))
+        var places: Set<Int> = []
+        for _ in 1...50 {
+            blockingWaitUntilIdle(pool)
+            places.insert(await actor.place { Self.worker(of: pool) })
+        }
+        #expect(places.count == 1, "\(places)")
+        await shutDown(pool)
+    }
+
+    private actor Seated {
+        private let executor: ProcSerialExecutor
+        nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+        init(_ executor: ProcSerialExecutor) { self.executor = executor }
+        func place(_ look: @Sendable () -> Int) -> Int { look() }
+    }
+
     /// It is not kept waiting for that worker, though.
     @Test func aProcessMovesWhenItsWorkerIsBusyAndAnotherIdles() async throws {
         let pool = try pool("core:2 pu:1")

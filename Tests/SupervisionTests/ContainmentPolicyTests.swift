@@ -37,7 +37,7 @@ import Testing
     private static func system(_ policy: ContainmentPolicy, _ trace: Trace) throws -> BastionSystem {
         BastionSystem(
             name: "policy",
-            executor: try WorkerPool(workers: 2),
+            executor: try WorkerPool(workers: 2, stallThreshold: nil),
             containment: policy,
             log: Logger(label: "policy", factory: { _ in KeptLog(trace: trace) })
         )

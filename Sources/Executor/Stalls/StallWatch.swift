@@ -42,7 +42,7 @@ final class StallWatch: Sendable {
     /// A turn that takes longer keeps what waits behind it from workers that sleep.
     static let longTurn = Duration.microseconds(500)
 
-    private let threshold: Duration?
+    private let threshold: Duration
     private let isStopping = Atomic<Bool>(false)
     /// 1 while the watch sleeps because all workers do.
     private let asleep = FutexWord()
@@ -50,8 +50,8 @@ final class StallWatch: Sendable {
     private let pause = FutexWord()
     private let thread = Locked<PlainThread?>(nil)
 
-    /// - Parameter threshold: After which time a worker is stuck; nil: never.
-    init(threshold: Duration?) { self.threshold = threshold.map { $0 * Int(crt_patience()) } }
+    /// - Parameter threshold: After which time a worker is stuck.
+    init(threshold: Duration) { self.threshold = threshold * Int(crt_patience()) }
 
     func start(_ workplace: any Workplace, workers: Int) {
         Self.installHandler
@@ -93,7 +93,7 @@ final class StallWatch: Sendable {
 
     private func loop(_ workplace: any Workplace, _ workers: Int) {
         let patience = UInt64(crt_patience())
-        var detector = threshold.map { StallDetector(workers: workers, threshold: UInt64($0.inNanoseconds)) }
+        var detector = StallDetector(workers: workers, threshold: UInt64(threshold.inNanoseconds))
         let longTurn = UInt64(Self.longTurn.inNanoseconds)
         var longTurns = StallDetector(workers: workers, threshold: longTurn * patience)
         var stallsSeenAt: UInt64 = 0
@@ -103,7 +103,7 @@ final class StallWatch: Sendable {
         var reports: [Int: StallReport] = [:]
         while true {
             if isStopping.load(ordering: .sequentiallyConsistent) { return }
-            restingLooks = workplace.isAtRest && detector?.hasStalled != true ? restingLooks + 1 : 0
+            restingLooks = workplace.isAtRest && !detector.hasStalled ? restingLooks + 1 : 0
             if restingLooks > Self.looksBeforeSleep {
                 sleep(workplace)
                 restingLooks = 0
@@ -115,9 +115,9 @@ final class StallWatch: Sendable {
             if workplace.hasHelpers {
                 for finding in longTurns.look(at: looks, now: now) { offer(finding, threads, sampler, workplace) }
             }
-            if let threshold, now &- stallsSeenAt >= UInt64((threshold / 2).inNanoseconds) {
+            if now &- stallsSeenAt >= UInt64((threshold / 2).inNanoseconds) {
                 stallsSeenAt = now
-                for finding in detector?.look(at: looks, now: now) ?? [] {
+                for finding in detector.look(at: looks, now: now) {
                     handle(finding, threads, sampler, &reports, workplace)
                 }
             }
@@ -143,7 +143,7 @@ final class StallWatch: Sendable {
         if mayRest || workplace.hasHelpers { return pause.blockingWait(while: 0, timeout: soon) }
         // The word first, then the look: see `stirHelp`.
         guard pause.compareExchange(0, 2) else { return }
-        if !workplace.hasHelpers { pause.blockingWait(while: 2, timeout: threshold.map { $0 / 2 }) }
+        if !workplace.hasHelpers { pause.blockingWait(while: 2, timeout: threshold / 2) }
         _ = pause.compareExchange(2, 0)
     }
 

@@ -41,7 +41,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         var unburied = UnburiedThreads()
         var standIns: StandIns
     }
-    private let watch: StallWatch
+    private let watch: StallWatch?
     let stallObservers = Locked(StallObservers())
     /// Counts changes that `shutdown` may wait for.
     let changes = FutexWord()
@@ -52,7 +52,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     ///   - placement: Where they sit; by default one on every processing unit that the program may use.
     ///   - maximumBlockingThreads: Bound of the pool for blocking work.
     ///   - stallThreshold: How long a worker may take for one turn before another one stands in for it, and who
-    ///     observes stalls is told; nil: for ever.
+    ///     observes stalls is told; nil: for ever, and without the watch that finds it.
     ///   - writesWarnings: Whether ``warnings`` are told on standard error.
     public convenience init(
         placement: Placement,
@@ -86,7 +86,6 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// - Parameters:
     ///   - placesMemory: Whether queues, message nodes and stacks are to lie on the nodes of their workers.
-    ///   - sharing: When work is shared between the workers.
     ///   - clock: By which workers measure their turns; nil: the machine's.
     init(
         placement: Placement,
@@ -94,13 +93,12 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         stallThreshold: Duration?,
         writesWarnings: Bool = true,
         placesMemory: Bool,
-        sharing: RunQueues.Sharing = .byTime,
         clock: (@Sendable () -> UInt64)? = nil
     ) {
-        precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for none")
+        precondition(stallThreshold ?? .seconds(1) > .zero, "stallThreshold must be positive, or nil for no watch")
         self.placement = placement
         complaints = PoolWarnings(placement.warnings, isWriting: writesWarnings)
-        watch = StallWatch(threshold: stallThreshold)
+        watch = stallThreshold.map { StallWatch(threshold: $0) }
         let plan = NodePlan(placement)
         let seatCount = placement.seats.count
         let memory = placement.seats.map { NodeMemory(osNode: placesMemory ? $0.memoryNode : nil) }
@@ -114,7 +112,8 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             timers: timers,
             memory: memory,
             clock: clock,
-            sharing: sharing,
+            // Without the watch nobody would find that a turn takes longer than expected.
+            sharing: stallThreshold == nil ? .always : .byTime,
             nearNode: { ThreadPlacement.currentPU().flatMap { plan.nodeOfPU[$0] } ?? 0 }
         )
         blocking = BlockingPool(
@@ -231,7 +230,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
             seatThread(on: seat.index)
             provideHeir(for: seat.index)
         }
-        watch.start(self, workers: workers.count)
+        watch?.start(self, workers: workers.count)
         GlobalExecutor.shared.open(self)
     }
 
@@ -276,7 +275,7 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         isDropping.store(mode == .drop, ordering: .sequentiallyConsistent)
         blocking.shutdown(dropping: mode == .drop)
         timers.stop()
-        watch.stop()
+        watch?.stop()
         isStopping.store(true, ordering: .sequentiallyConsistent)
         for worker in workers { queues.unpark(worker) }
         staff.withLock { $0.isStopping = true }
@@ -312,11 +311,11 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
 
     /// A worker has woken up.
     @inline(__always)
-    func stirWatch() { watch.stir() }
+    func stirWatch() { watch?.stir() }
 
     /// A worker is about to sleep.
     @inline(__always)
-    func offerHelp() { watch.stirHelp() }
+    func offerHelp() { watch?.stirHelp() }
 
     // MARK: ProcScheduler
 

@@ -80,6 +80,7 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
     private static func step(_ proc: LightProc, _ operation: ProcOperation) throws {
         switch operation {
         case .run:
+            if let nodes = crt_nodes() { proc.settle(on: nodes) }
             LightProc.beginTurn()
             // Counted here, too: not every thread is a worker.
             var budget = LightProc.reductions
