@@ -390,7 +390,9 @@ final class RunQueues: Sendable {
     private var hasWorkToShare: Bool {
         nodes.contains { !$0.isEmpty }
             || workers.contains {
-                !$0.inbox.isEmpty || $0.hasQueued(sharing.robbingPays) || (sharesDebtors($0) && !$0.debtors.isEmpty)
+                // Who was woken for what is in its inbox comes by itself.
+                (!$0.inbox.isEmpty && $0.parking.value != 2) || $0.hasQueued(sharing.robbingPays)
+                    || (sharesDebtors($0) && !$0.debtors.isEmpty)
             }
     }
 
