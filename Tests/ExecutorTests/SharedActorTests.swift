@@ -41,7 +41,9 @@ import Testing
         case plainTask, globalTask, otherProcess, processThatIsOver
     }
 
-    @Test(arguments: Host.allCases)
+    /// Under ThreadSanitizer not with tasks of the program on the pool: what the blocked worker would run next is then this
+    /// test, and the sanitizer holds the signal back by which others get it.
+    @Test(arguments: Host.allCases.filter { $0 != .globalTask || !Sanitizer.isThread })
     func aTrapOfAProcessIsContainedWhoeverGivesTheActorItsTurn(host: Host) async {
         await #expect(processExitsWith: .success) { [host] in
             let pool = try WorkerPool(workers: 2)

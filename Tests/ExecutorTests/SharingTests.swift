@@ -41,7 +41,7 @@ import Testing
         for _ in 0..<20 {
             let isOver = BlockingGate()
             LightProc.reactive(Doer(), on: pool).tell { _ in
-                let others = Rendezvous(count)
+                let others = PollRendezvous(count)
                 for _ in 0..<count { LightProc.reactive(Doer(), on: pool).tell { _ in others.arrive() } }
                 others.everybody.blockingWait()
                 isOver.open()

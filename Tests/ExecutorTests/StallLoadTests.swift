@@ -17,12 +17,12 @@ import Testing
     private final class Load: Sendable {
         private let isOver = Atomic<Bool>(false)
         private let pool: WorkerPool
-        private let running: Rendezvous
+        private let running: PollRendezvous
         private static let count = 20
 
         init(on pool: WorkerPool) {
             self.pool = pool
-            running = Rendezvous(Self.count)
+            running = PollRendezvous(Self.count)
         }
 
         func begin() {

@@ -143,6 +143,18 @@ final class PollGate: Sendable {
     }
 }
 
+/// A ``Rendezvous`` for whoever waits on a worker.
+final class PollRendezvous: Sendable {
+    let everybody = PollGate()
+    private let missing: Atomic<Int>
+    init(_ count: Int) { missing = Atomic(count) }
+
+    func arrive() {
+        // ordering: sequentiallyConsistent: tests are not in a hurry.
+        if missing.subtract(1, ordering: .sequentiallyConsistent).newValue == 0 { everybody.open() }
+    }
+}
+
 /// Workers that are stuck, on real threads. Each test ends because the others go on; without the watch it would hang.
 @Suite(.serialized) struct StallPoolTests {
     private func pool(_ workers: Int) throws -> WorkerPool { try pool(machine: "core:\(workers) pu:1") }
