@@ -77,5 +77,7 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        // They run the program, which is built for them; nothing of it is imported.
+        .testTarget(name: "TopologyTests", dependencies: ["Topology"], swiftSettings: settings),
     ]
 )
