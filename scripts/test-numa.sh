@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves the placement of workers and their memory on machines with several NUMA nodes, which qemu makes up: boots a Linux
-# guest with two sockets of two nodes each and distances between them, by software emulation, and runs numa-proof in it
-# (Tests/NumaProof, built in release with a static standard library). Twice: with the whole machine, and with parts of it
+# guest with two sockets of two nodes each and distances between them, by software emulation, and runs numa-proof in it, and the
+# program of Examples that draws the machine (Tests/NumaProof, built in release with a static standard library). Twice: with the whole machine, and with parts of it
 # that a cpuset allows.
 #
 #     scripts/test-numa.sh               both guests
@@ -52,20 +52,23 @@ fetch_kernel() {
     rm -r "$unpacked"
 }
 
-# The guest's file system: busybox, the program, and the libraries that it still needs.
+# The guest's file system: busybox, the programs, and the libraries that they still need.
 make_root() {
-    local root=$folder/root library
+    local root=$folder/root program library
     rm -rf $root
     mkdir -p $root/{bin,proc,sys,dev,cgroup,tmp}
     cp "$(command -v busybox)" $root/bin/busybox
-    strip --strip-debug -o $root/bin/numa-proof $folder/release/numa-proof
-    ldd $root/bin/numa-proof | grep -o '/[^ ]*' | while read -r library; do
-        mkdir -p "$root$(dirname "$library")"
-        cp -L "$library" "$root$library"
+    for program in numa-proof topology; do
+        strip --strip-debug -o $root/bin/$program $folder/release/$program
+        ldd $root/bin/$program | grep -o '/[^ ]*' | while read -r library; do
+            mkdir -p "$root$(dirname "$library")"
+            cp -L "$library" "$root$library"
+        done
     done
 }
 
-# What both guests do first: `proof NAME OPTIONS...` runs the program and tells how often it warned of its memory.
+# What both guests do first: `proof NAME OPTIONS...` runs the program and tells how often it warned of its memory; `draw` shows
+# what the program of Examples says of the machine, and its plan.
 prelude() {
     cat <<'END'
 #!/bin/busybox sh
@@ -83,6 +86,12 @@ proof() {
     grep -v 'bastion: memory may lie' /tmp/err | sed "s/^/$name: stderr: /"
     echo "$name: warnings $(grep -c 'bastion: memory may lie' /tmp/err)"
     echo "$name: status $status"
+}
+draw() {
+    { topology && topology --json; } >/tmp/out 2>&1
+    status=$?
+    grep -E '^(Machine  |Usable|Workers| +[0-9]+( +[0-9][0-9])+$|[{])' /tmp/out | sed 's/^/drawn: /'
+    echo "drawn: status $status"
 }
 allow() {
     mkdir -p /cgroup/part
@@ -102,11 +111,30 @@ END
 # Two processors of four hardware threads; a node has two of them, one core each.
 whole() {
     shape=sockets=2,cores=4,threads=1
-    expected="whole 48 0
+    expected="whole 52 0
 sandboxed 9 1"
+    drawn='Machine   this machine: 8 PUs, 8 cores, 2 packages, 4 NUMA nodes
+Usable    CPUs 0-7; affinity mask 0-7; no CPU quota
+Workers   8 workers: 8 of 8 PUs usable, no CPU quota; pinned
+     0   10   12   20   20
+     1   12   10   20   20
+     2   20   20   10   12
+     3   20   20   12   10
+{"workers":[
+{"index":0,"pu":0,"osPU":0,"core":0,"l3":-1,"node":0,"kind":0,"steal":[[1],[2,3],[4,5,6,7]]},
+{"index":1,"pu":1,"osPU":1,"core":1,"l3":-1,"node":0,"kind":0,"steal":[[0],[2,3],[4,5,6,7]]},
+{"index":2,"pu":2,"osPU":2,"core":2,"l3":-1,"node":1,"kind":0,"steal":[[3],[0,1],[4,5,6,7]]},
+{"index":3,"pu":3,"osPU":3,"core":3,"l3":-1,"node":1,"kind":0,"steal":[[2],[0,1],[4,5,6,7]]},
+{"index":4,"pu":4,"osPU":4,"core":4,"l3":-1,"node":2,"kind":0,"steal":[[5],[6,7],[0,1,2,3]]},
+{"index":5,"pu":5,"osPU":5,"core":5,"l3":-1,"node":2,"kind":0,"steal":[[4],[6,7],[0,1,2,3]]},
+{"index":6,"pu":6,"osPU":6,"core":6,"l3":-1,"node":3,"kind":0,"steal":[[7],[4,5],[0,1,2,3]]},
+{"index":7,"pu":7,"osPU":7,"core":7,"l3":-1,"node":3,"kind":0,"steal":[[6],[4,5],[0,1,2,3]]}
+]}
+status 0'
     cat >$folder/root/cases <<'END'
 proof whole --nodes 0:0-1,1:2-3,2:4-5,3:6-7 --distances 10.12.20.20/12.10.20.20/20.20.10.12/20.20.12.10 \
     --like 'pack:2 group:2 numa:1 core:2 pu:1' --steals near
+draw
 proof sandboxed --sandboxed
 END
 }
@@ -115,14 +143,30 @@ END
 # memory of the nodes that workers are on.
 part() {
     shape=sockets=2,cores=2,threads=2
-    expected="part 36 0
+    expected="part 39 0
 remote 12 0
 strange 5 0"
+    drawn='Machine   this machine: 6 PUs, 3 cores, 2 packages, 3 NUMA nodes
+Usable    CPUs 2-7; affinity mask 2-7; outside the cpuset 0-1; no CPU quota
+Workers   6 workers: 6 of 8 PUs usable, no CPU quota; pinned
+     0   10   20   20
+     1   20   10   12
+     2   20   12   10
+{"workers":[
+{"index":0,"pu":0,"osPU":2,"core":0,"l3":-1,"node":0,"kind":0,"steal":[[3],[1,2,4,5]]},
+{"index":1,"pu":2,"osPU":4,"core":1,"l3":-1,"node":1,"kind":0,"steal":[[4],[2,5],[0,3]]},
+{"index":2,"pu":4,"osPU":6,"core":2,"l3":-1,"node":2,"kind":0,"steal":[[5],[1,4],[0,3]]},
+{"index":3,"pu":1,"osPU":3,"core":0,"l3":-1,"node":0,"kind":0,"steal":[[0],[1,2,4,5]]},
+{"index":4,"pu":3,"osPU":5,"core":1,"l3":-1,"node":1,"kind":0,"steal":[[1],[2,5],[0,3]]},
+{"index":5,"pu":5,"osPU":7,"core":2,"l3":-1,"node":2,"kind":0,"steal":[[2],[1,4],[0,3]]}
+]}
+status 0'
     cat >$folder/root/cases <<'END'
 echo +cpuset >/cgroup/cgroup.subtree_control
 allow 2-7 1-3
 echo $$ >/cgroup/part/cgroup.procs
 proof part --nodes 1:2-3,2:4-5,3:6-7 --distances 10.20.20/20.10.12/20.12.10 --steals local
+draw
 allow 2-5 1
 proof remote --memory-on 1
 allow 2-5 0,3
@@ -175,6 +219,15 @@ check() { # NAME
         fi
         echo "$1: $name: $good of $count assertions hold"
     done <<<"$expected"
+    local told
+    # Each worker on a line of its own.
+    told=$(sed -n 's/^drawn: //p' "$log" | sed 's/{"index"/\n&/g; s/]}$/\n&/')
+    if [ "$told" != "$drawn" ]; then
+        complain "$1: the picture and the plan are not as expected:"
+        diff <(echo "$drawn") <(echo "$told") || true
+    else
+        echo "$1: the picture and the plan are as expected"
+    fi
 }
 
 failures=0

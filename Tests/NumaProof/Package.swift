@@ -5,6 +5,8 @@
 
 import PackageDescription
 
+let settings: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
+
 let package = Package(
     name: "NumaProof",
     dependencies: [.package(name: "bastion", path: "../..")],
@@ -16,7 +18,15 @@ let package = Package(
                 .product(name: "LightProc", package: "bastion"), .product(name: "Executor", package: "bastion"),
                 "CSandbox",
             ],
-            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
+            swiftSettings: settings
+        ),
+        // The program of Examples: a symbolic link to its sources, as its package needs much else.
+        .executableTarget(
+            name: "topology",
+            dependencies: [.product(name: "Executor", package: "bastion")],
+            swiftSettings: settings + [
+                .enableUpcomingFeature("ExistentialAny"), .enableUpcomingFeature("InternalImportsByDefault"),
+            ]
         ),
     ]
 )

@@ -78,9 +78,10 @@ final class Floor: Sendable {
 
     /// Who holds one worker.
     final class Holder: @unchecked Sendable {
-        // Sendable: `deed` is handed over by the signals.
+        // Sendable: `deed` and `last` are handed over by the signals.
         let seat: Int
         private var deed: (@Sendable () -> Void)?
+        private var last: (@Sendable () -> Void)?
         private let (order, done) = (Signal(), Signal())
         init(seat: Int) { self.seat = seat }
 
@@ -93,7 +94,10 @@ final class Floor: Sendable {
                 self.deed = nil
                 done.send()
             }
+            let last = self.last
+            self.last = nil
             done.send()
+            last?()
         }
 
         /// Has the worker do something, inside of the process that holds it.
@@ -103,7 +107,10 @@ final class Floor: Sendable {
             done.blockingWait()
         }
 
-        func letGo() {
+        /// - Parameter last: What the worker does before its turn ends, and so at once before what that makes ready. During a
+        ///   long turn, which this one is, that may be given to workers that sleep: so most times, not always.
+        func letGo(_ last: (@Sendable () -> Void)? = nil) {
+            self.last = last
             order.send()
             done.blockingWait()
         }
@@ -124,6 +131,15 @@ final class Floor: Sendable {
         let holders = arrivals.take().sorted { $0.seat < $1.seat }
         precondition(holders.map(\.seat) == seats.map(\.index), "workers are not on their processing units")
         return holders
+    }
+
+    /// Takes hold of these workers alone, in their order; all others sleep when it returns.
+    func blockingHold(_ seats: [Seat]) -> [Holder] {
+        let held = Set(seats.map(\.index))
+        let holders = blockingHoldAll()
+        for holder in holders where !held.contains(holder.seat) { holder.letGo() }
+        blockingWaitUntilIdle(self.seats.filter { !held.contains($0.index) })
+        return seats.map { holders[$0.index] }
     }
 
     /// Waits until workers sleep: all, or these. Ends: nothing is left for them to do.
