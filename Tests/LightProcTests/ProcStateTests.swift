@@ -31,7 +31,7 @@ import Testing
         var state = ProcState()
         #expect(state.start() == .started(incarnation: 1))
         #expect(state.end(1) == .sealed)
-        state.finish()
+        _ = state.finish()
         #expect(state.start() == .started(incarnation: 2))
         #expect(state.phase == .active)
     }
@@ -92,15 +92,6 @@ import Testing
         #expect(state.retire(1) == .sealed)
     }
 
-    @Test func whatWasNeverCountedIsNotGivenBack() async {
-        await #expect(processExitsWith: .failure) {
-            var state = ProcState()
-            _ = state.start()
-            _ = state.admit(1)
-            _ = state.retire(1, 2)
-        }
-    }
-
     @Test func cancellingCountsAsAJob() {
         var state = active()
         #expect(state.end(1, admitting: true) == .draining)
@@ -113,7 +104,7 @@ import Testing
         #expect(state.seal(1) == .tooLate)
         #expect(!state.mayRun(1))
         #expect(state.retire(1) == .nothing)
-        state.finish()
+        #expect(state.finish() == .ended)
         #expect(state.phase == .ended)
         #expect(state.activations == 0)
     }
@@ -121,7 +112,7 @@ import Testing
     @Test func jobsOfAnEarlierIncarnationAreRefused() {
         var state = active()
         _ = state.end(1)
-        state.finish()
+        _ = state.finish()
         _ = state.start()
         #expect(state.admit(1) == .refused)
         #expect(state.retire(1) == .nothing)
@@ -135,7 +126,7 @@ import Testing
         #expect(state.requestStop() == .requested)
         #expect(state.requestStop() == .nothing)
         _ = state.end(1)
-        state.finish()
+        _ = state.finish()
         _ = state.start()
         #expect(!state.isStopRequested)
         #expect(state.requestStop() == .requested)
@@ -146,30 +137,236 @@ import Testing
         #expect(state.close() == .refused)
         _ = state.end(1)
         #expect(state.close() == .refused)
-        state.finish()
+        _ = state.finish()
         #expect(state.close() == .closed)
         #expect(state.close() == .refused)
     }
 
-    @Test(arguments: [ProcState.Phase.active, .ending])
-    func startingWhatRunsIsImpossible(phase: ProcState.Phase) async {
-        // One exit test per phase, as exit tests capture only what they can encode.
-        if phase == .active {
-            await #expect(processExitsWith: .failure) {
-                var state = ProcState()
-                _ = state.start()
-                _ = state.start()
+    // MARK: The list of legal states and the table of transitions
+
+    /// The states of the list. A sealed one is the phase `ending`, too.
+    enum Name: String, CaseIterable, Codable, Sendable {
+        case created, active, draining, sealed, ended, closed
+
+        init(_ state: ProcState) {
+            switch state.phase {
+            case .created: self = .created
+            case .active: self = .active
+            case .ending: self = state.isSealed ? .sealed : .draining
+            case .ended: self = .ended
+            case .closed: self = .closed
             }
-        } else {
-            await #expect(processExitsWith: .failure) {
-                var state = ProcState()
-                _ = state.start()
-                _ = state.admit(1)
-                _ = state.end(1)
-                _ = state.start()
+        }
+
+        /// The shortest way there.
+        func make() -> ProcState {
+            var state = ProcState()
+            if self == .created { return state }
+            if self == .closed { _ = state.close() }
+            if self == .closed { return state }
+            _ = state.start()
+            if self == .draining { _ = state.admit(1) }
+            if self != .active { _ = state.end(1) }
+            if self == .ended { _ = state.finish() }
+            return state
+        }
+    }
+
+    enum Transition: String, CaseIterable, Codable, Sendable {
+        case start, admit, retire, requestStop, requestKill, end, endAdmitting, seal, finish, close
+
+        /// In the name of the living incarnation. Returns the name of the answer.
+        func apply(to state: inout ProcState) -> String { apply(to: &state, for: state.incarnation) }
+
+        func apply(to state: inout ProcState, for incarnation: UInt32) -> String {
+            switch self {
+            case .start: if case .started = state.start() { "started" } else { "refused" }
+            case .admit: "\(state.admit(incarnation))"
+            case .retire: "\(state.retire(incarnation))"
+            case .requestStop: "\(state.requestStop())"
+            case .requestKill: "\(state.requestStop(kill: true))"
+            case .end: "\(state.end(incarnation))"
+            case .endAdmitting: "\(state.end(incarnation, admitting: true))"
+            case .seal: "\(state.seal(incarnation))"
+            case .finish: "\(state.finish())"
+            case .close: "\(state.close())"
+            }
+        }
+
+        /// By state, in the order of ``Name``; none where it is impossible.
+        var answers: [Set<String>] {
+            switch self {
+            case .start: [["started"], [], [], [], ["started"], ["refused"]]
+            case .admit: [["refused"], ["admitted"], ["admitted"], ["refused"], ["refused"], ["refused"]]
+            case .retire: [["nothing"], ["nothing"], ["nothing", "sealed"], ["nothing"], ["nothing"], ["nothing"]]
+            case .requestStop, .requestKill:
+                [["nothing"], ["requested", "nothing"], ["nothing"], ["nothing"], ["nothing"], ["nothing"]]
+            case .end: [["tooLate"], ["draining", "sealed"], ["tooLate"], ["tooLate"], ["tooLate"], ["tooLate"]]
+            case .endAdmitting: [["tooLate"], ["draining"], ["tooLate"], ["tooLate"], ["tooLate"], ["tooLate"]]
+            case .seal: [[], [], ["sealed"], ["tooLate"], ["tooLate"], ["tooLate"]]
+            case .finish: [[], [], [], ["ended"], [], []]
+            case .close: [["closed"], ["refused"], ["refused"], ["refused"], ["closed"], ["refused"]]
+            }
+        }
+
+        func answers(in name: Name) -> Set<String> { answers[Name.allCases.firstIndex(of: name)!] }
+    }
+
+    private static let most: UInt = 0xff_ffff
+
+    /// The list as it stands in the documentation: phase; stop, kill and seal bits; activations; incarnation.
+    private static let legal: [(phase: UInt, bits: Set<UInt>, activations: ClosedRange<UInt>, incarnation: UInt)] = [
+        (0, [0], 0...0, 0),
+        (1, [0, 0b001, 0b101], 0...most, 1),
+        (2, [0, 0b001, 0b101], 1...most, 1),
+        (2, [0b010, 0b011, 0b111], 0...most, 1),
+        (3, [0], 0...0, 1),
+        (4, [0], 0...0, 0), (4, [0], 0...0, 1),
+    ]
+
+    @Test func theLegalStatesAreThoseOfTheList() {
+        for low in UInt(0)..<256 {
+            for activations in [0, 1, 2, Self.most] {
+                for incarnation in [0, 1, 2, UInt(UInt32.max)] {
+                    let isListed = Self.legal.contains {
+                        $0.phase == low & 0b111 && $0.bits.contains(low >> 3) && $0.activations.contains(activations)
+                            && $0.incarnation == min(incarnation, 1)
+                    }
+                    let word = low | activations << 8 | incarnation << 32
+                    #expect(ProcState.isLegal(word) == isListed, "\(low), \(activations), \(incarnation)")
+                }
             }
         }
     }
+
+    /// All that is reached from a fresh state, with up to two activations and incarnations, is legal; all that is legal is
+    /// reached; and each transition answers as the table says.
+    @Test func fromLegalStatesTransitionsLeadToLegalOnesAndToAllOfThem() {
+        var reached: Set<UInt> = [0]
+        var open: [UInt] = [0]
+        var answers: [Transition: [Name: Set<String>]] = [:]
+        while let word = open.popLast() {
+            for transition in Transition.allCases {
+                let before = ProcState(rawValue: word)
+                let name = Name(before)
+                if transition.answers(in: name).isEmpty { continue }
+                if transition == .retire, before.activations == 0, [.active, .draining].contains(name) { continue }
+                var state = before
+                let answer = transition.apply(to: &state)
+                answers[transition, default: [:]][name, default: []].insert(answer)
+                #expect(ProcState.isLegal(state.rawValue), "\(transition) leads from \(before) to \(state)")
+                let isRefusal = ["refused", "tooLate"].contains(answer)
+                #expect(!isRefusal || state == before, "\(transition) was \(answer) and changed \(before)")
+                if state.activations <= 2, state.incarnation <= 2, reached.insert(state.rawValue).inserted {
+                    open.append(state.rawValue)
+                }
+            }
+        }
+        for transition in Transition.allCases {
+            for name in Name.allCases {
+                #expect(answers[transition]?[name] ?? [] == transition.answers(in: name), "\(transition) where \(name)")
+            }
+        }
+        for low in UInt(0)..<256 {
+            for activations in UInt(0)...2 {
+                for incarnation in UInt(0)...2 {
+                    let word = low | activations << 8 | incarnation << 32
+                    #expect(ProcState.isLegal(word) == reached.contains(word), "\(low), \(activations), \(incarnation)")
+                }
+            }
+        }
+    }
+
+    /// Whoever names an incarnation that is over changes nothing, whatever state the process is in now.
+    @Test(arguments: Name.allCases)
+    func anIncarnationThatIsOverIsAnsweredAsEnded(name: Name) {
+        for transition in [Transition.admit, .retire, .end, .endAdmitting, .seal] {
+            let before = name.make()
+            var state = before
+            let answer = transition.apply(to: &state, for: before.incarnation &- 1)
+            #expect([answer] == transition.answers(in: .ended), "\(transition)")
+            #expect(state == before, "\(transition)")
+        }
+    }
+
+    @Test func afterTheLastNumberIncarnationsAreCountedFromOneAgain() {
+        var state = ProcState(rawValue: 3 | UInt(UInt32.max) << 32)
+        #expect(state.start() == .started(incarnation: 1))
+    }
+
+    // MARK: What is impossible
+
+    /// A transition in a state in which nothing legal asks for it.
+    struct Impossible: Codable, Sendable, CustomStringConvertible {
+        let transition: Transition
+        let name: Name
+        var description: String { "\(transition) where \(name)" }
+
+        static let all = Transition.allCases.flatMap { transition in
+            Name.allCases.filter { transition.answers(in: $0).isEmpty }.map {
+                Impossible(transition: transition, name: $0)
+            }
+        }
+    }
+
+    /// In release builds a failure has no words.
+    private func expectImpossible(_ result: ExitTest.Result?) {
+        #if DEBUG
+        let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        #expect(said.contains("impossible: "), "\(said)")
+        #endif
+    }
+
+    @Test(arguments: Impossible.all)
+    func theImpossibleEndsTheProgram(pair: Impossible) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [pair] in
+            var state = pair.name.make()
+            _ = pair.transition.apply(to: &state)
+        }
+        expectImpossible(result)
+    }
+
+    @Test(arguments: [Name.active, .draining])
+    func whatWasNeverCountedIsNotGivenBack(name: Name) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [name] in
+            var state = name.make()
+            _ = state.admit(1)
+            _ = state.retire(1, 3)
+        }
+        expectImpossible(result)
+    }
+
+    @Test func moreJobsThanCanBeCountedAreNotAdmitted() async {
+        await #expect(processExitsWith: .failure) {
+            var state = Name.active.make()
+            _ = state.admit(1, 0xff_ffff)
+            _ = state.admit(1)
+        }
+    }
+
+    /// A word with a phase that is none; whatever is asked.
+    @Test(arguments: UInt(5)...7)
+    func aPhaseThatIsNoneIsFound(number: UInt) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [number] in
+            _ = ProcState(rawValue: 1 << 32 | number).phase
+        }
+        expectImpossible(result)
+    }
+
+    #if DEBUG
+    /// Killed but not asked to stop; active and sealed; ended with jobs; a bit that means nothing.
+    private static let noStates: [UInt] = [0x1_0000_0021, 0x1_0000_0011, 0x1_0000_0103, 0x1_0000_0041]
+
+    @Test(arguments: Self.noStates)
+    func aWordThatIsNoStateIsFoundInDebugBuilds(word: UInt) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [word] in
+            _ = ProcState(rawValue: word)
+        }
+        expectImpossible(result)
+    }
+    #endif
+
+    // MARK: Random sequences
 
     /// A 30-line reference model: plain fields instead of bits.
     private struct Model: Equatable {
@@ -178,6 +375,7 @@ import Testing
         var jobs = 0
         var sealed = false
         var stop = false
+        var kill = false
         func lives(_ i: UInt32) -> Bool { i == incarnation && !sealed && (phase == .active || phase == .ending) }
     }
 
@@ -217,17 +415,18 @@ import Testing
                         expected = model.sealed ? .sealed : .draining
                     }
                     #expect(state.end(incarnation) == expected)
-                case 4:
+                case 4 where incarnation != model.incarnation || ![.created, .active].contains(model.phase):
                     let seals = incarnation == model.incarnation && model.phase == .ending && !model.sealed
                     if seals { model.sealed = true }
                     #expect(state.seal(incarnation) == (seals ? .sealed : .tooLate))
                 case 5 where model.phase == .ending && model.sealed:
                     model = Model(phase: .ended, incarnation: model.incarnation)
-                    state.finish()
+                    #expect(state.finish() == .ended)
                 case 6:
-                    let requests = model.phase == .active && !model.stop
-                    if requests { model.stop = true }
-                    #expect(state.requestStop() == (requests ? .requested : .nothing))
+                    let kill = random.next() % 4 == 0
+                    let requests = model.phase == .active && !(model.stop && (model.kill || !kill))
+                    if requests { (model.stop, model.kill) = (true, model.kill || kill) }
+                    #expect(state.requestStop(kill: kill) == (requests ? .requested : .nothing))
                 case 7 where random.next() % 16 == 0:
                     let closes = [.created, .ended].contains(model.phase)
                     if closes { model.phase = .closed }
@@ -235,11 +434,13 @@ import Testing
                 default:
                     continue
                 }
+                #expect(ProcState.isLegal(state.rawValue), "\(state), SEED=\(RandomCases.seed)")
                 #expect(state.phase == model.phase, "SEED=\(RandomCases.seed)")
                 #expect(state.incarnation == model.incarnation)
                 #expect(state.isSealed == model.sealed)
                 #expect(model.sealed || state.activations == model.jobs)
                 #expect(state.isStopRequested == model.stop)
+                #expect(state.isKillRequested == model.kill)
             }
         }
     }

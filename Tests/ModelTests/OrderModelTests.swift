@@ -79,12 +79,7 @@ private final class ModelAsync {
     }
 
     private func transition<Result>(_ change: (inout ProcState) -> Result) -> Result {
-        state.update { word in
-            var state = ProcState(rawValue: word)
-            let result = change(&state)
-            word = state.rawValue
-            return result
-        }
+        state.update { model.step(&$0, change) }
     }
 
     // MARK: Any thread
@@ -179,7 +174,7 @@ private final class ModelAsync {
 
     private func reportEnd() {
         work()
-        transition { $0.finish() }
+        guard transition({ $0.finish() }) == .ended else { return }
         guard restartsLeft > 0 else {
             _ = transition { $0.close() }
             return

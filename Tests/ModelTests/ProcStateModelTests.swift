@@ -71,6 +71,17 @@ extension ModelTests {
     }
 }
 
+extension Model {
+    /// One transition of a state word, from a legal state to a legal one.
+    func step<Result>(_ word: inout UInt, _ change: (inout ProcState) -> Result) -> Result {
+        var state = ProcState(rawValue: word)
+        let result = change(&state)
+        word = state.rawValue
+        if !ProcState.isLegal(word) { fail("no state of a process is \(word)") }
+        return result
+    }
+}
+
 /// The lines of `LightProc` that order the clean-up, over the real state and the real `update`.
 private final class ModelState {
     private let model: Model
@@ -95,17 +106,12 @@ private final class ModelState {
 
     private func transition<Result>(_ change: (inout ProcState) -> Result) -> Result {
         if flaw == .updateByLoadAndStore {
-            var state = ProcState(rawValue: word.load(ordering: .acquiring))
-            let result = change(&state)
-            word.store(state.rawValue, ordering: .sequentiallyConsistent)
+            var raw = word.load(ordering: .acquiring)
+            let result = model.step(&raw, change)
+            word.store(raw, ordering: .sequentiallyConsistent)
             return result
         }
-        return word.update { word in
-            var state = ProcState(rawValue: word)
-            let result = change(&state)
-            word = state.rawValue
-            return result
-        }
+        return word.update { model.step(&$0, change) }
     }
 
     func job(_ body: () -> Void) {
@@ -149,15 +155,21 @@ private final class ModelState {
         if cancelling { retire() } else if ending == .sealed { cleanUp() }
     }
 
+    /// As `LightProc.deadlinePassed`.
     func deadline() {
+        decideEnd(cancelling: false)
         if flaw == .sealsAgain {
             // Without the look whether it is sealed already.
             let isEnding = transition { state in
-                _ = state.seal(1)
+                if state.phase == .ending { _ = state.seal(1) }
                 return state.phase == .ending
             }
             if isEnding { cleanUp() }
-        } else if transition({ $0.seal(1) }) == .sealed {
+        } else if transition({ state -> ProcState.Seal in
+            // An end that was overwritten is what that flaw is about, and to seal before it is impossible.
+            if flaw == .updateByLoadAndStore, state.phase == .active { return .tooLate }
+            return state.seal(1)
+        }) == .sealed {
             cleanUp()
         }
     }
@@ -165,7 +177,7 @@ private final class ModelState {
     private func cleanUp() {
         cleanUps += 1
         guard restarts else { return }
-        transition { $0.finish() }
+        guard transition({ $0.finish() }) == .ended else { return }
         _ = transition { $0.start() }
     }
 

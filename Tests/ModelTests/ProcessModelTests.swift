@@ -150,12 +150,7 @@ private final class ModelProcess {
     }
 
     private func transition<Result>(_ change: (inout ProcState) -> Result) -> Result {
-        state.update { word in
-            var state = ProcState(rawValue: word)
-            let result = change(&state)
-            word = state.rawValue
-            return result
-        }
+        state.update { model.step(&$0, change) }
     }
 
     private var incarnation: UInt32 { ProcState(rawValue: state.load(ordering: .acquiring)).incarnation }
@@ -322,7 +317,7 @@ private final class ModelProcess {
     }
 
     private func reportEnd() {
-        transition { $0.finish() }
+        guard transition({ $0.finish() }) == .ended else { return }
         if restartsLeft > 0 {
             restartsLeft -= 1
             if case .started = transition({ $0.start() }) { orderAsConsumer(.start) }

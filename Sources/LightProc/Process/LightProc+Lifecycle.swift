@@ -416,9 +416,11 @@ extension LightProc {
     }
 
     private func reportEnd() {
-        transition { $0.finish() }
-        let (observer, reason) = side.content.withLock { ($0.observer, $0.lastExit ?? .shutdown) }
-        if let observer { observer.procEnded(self, reason: reason) } else { close() }
+        switch transition({ $0.finish() }) {
+        case .ended:
+            let (observer, reason) = side.content.withLock { ($0.observer, $0.lastExit ?? .shutdown) }
+            if let observer { observer.procEnded(self, reason: reason) } else { close() }
+        }
     }
 
     private func discardLeftovers() {

@@ -13,6 +13,34 @@
 /// | 8-31  | activations | what this incarnation waits for before it is sealed (async processes): jobs that are queued or running, child tasks that may still complete |
 /// | 32-63 | incarnation | 0 before the first start, then counted up by every start |
 ///
+/// The legal states; all others are impossible, see ``isLegal``:
+///
+/// | state | phase | stop, kill | sealed | activations | incarnation |
+/// |---|---|---|---|---|---|
+/// | created | created | none | no | 0 | 0 |
+/// | active | active | none, stop, or both | no | any | from 1 |
+/// | draining | ending | none, stop, or both | no | from 1 | from 1 |
+/// | sealed | ending | none, stop, or both | yes | any: what is left is not waited for | from 1 |
+/// | ended | ended | none | no | 0 | from 1 |
+/// | closed | closed | none | no | 0 | any: 0 if it never started |
+///
+/// What each transition answers where. *Impossible* pairs are a `preconditionFailure`: no order of legal calls leads there.
+/// The other refusals are races that a caller loses lawfully, and handles. Whoever names an incarnation that is over is
+/// answered as in the column "ended":
+///
+/// | transition | created | active | draining | sealed | ended | closed |
+/// |---|---|---|---|---|---|---|
+/// | ``start()`` | started | impossible | impossible | impossible | started | refused |
+/// | ``admit(_:_:)`` | refused | admitted | admitted | refused | refused | refused |
+/// | ``retire(_:_:)`` | nothing | nothing | nothing, sealed | nothing | nothing | nothing |
+/// | ``requestStop(kill:)`` | nothing | requested, nothing | nothing | nothing | nothing | nothing |
+/// | ``end(_:admitting:)`` | too late | draining, sealed | too late | too late | too late | too late |
+/// | ``seal(_:)`` | impossible | impossible | sealed | too late | too late | too late |
+/// | ``finish()`` | impossible | impossible | impossible | ended | impossible | impossible |
+/// | ``close()`` | closed | refused | refused | refused | closed | refused |
+///
+/// Impossible is also to retire more than was admitted.
+///
 /// A pure value: no clock, lock or atomic inside. The shell applies one transition at a time to an ``AtomicWord``.
 /// The incarnation makes late events harmless: what belongs to an incarnation that is over is told so and does nothing.
 /// It is 32 bits wide: a wrap needs four billion restarts of one process between a job's queueing and its run.
@@ -30,9 +58,19 @@ package struct ProcState: Equatable, Sendable {
         case closed = 4
     }
 
-    package var rawValue: UInt
-    package init(rawValue: UInt) { self.rawValue = rawValue }
+    package private(set) var rawValue: UInt
+
+    /// - Precondition: The word is legal. Looked at in debug builds; the phases that are none are found in all.
+    package init(rawValue: UInt) {
+        self.rawValue = rawValue
+        assert(isLegal, "impossible: no state of a process is \(rawValue)")
+    }
+
+    /// Created.
     package init() { rawValue = 0 }
+
+    /// Whether a word is one of the states in the list above.
+    package static func isLegal(_ rawValue: UInt) -> Bool { ProcState(unchecked: rawValue).isLegal }
 
     // MARK: Queries
 
@@ -48,6 +86,19 @@ package struct ProcState: Equatable, Sendable {
     package var activations: Int { Int((rawValue >> 8) & 0xff_ffff) }
     package var incarnation: UInt32 { UInt32(truncatingIfNeeded: rawValue >> 32) }
 
+    private var isLegal: Bool {
+        guard let phase = Phase(rawValue: rawValue & 0b111), rawValue & Self.unusedBits == 0 else { return false }
+        guard isStopRequested || !isKillRequested else { return false }
+        let isPlain = !isStopRequested && !isSealed && activations == 0
+        switch phase {
+        case .created: return isPlain && incarnation == 0
+        case .active: return !isSealed && incarnation > 0
+        case .ending: return (isSealed || activations > 0) && incarnation > 0
+        case .ended: return isPlain && incarnation > 0
+        case .closed: return isPlain
+        }
+    }
+
     // MARK: Transitions
 
     package enum Start: Equatable, Sendable {
@@ -56,11 +107,11 @@ package struct ProcState: Equatable, Sendable {
         case refused
     }
 
-    /// A new incarnation begins.
+    /// A new incarnation begins. Refused where somebody closed the process before; impossible while an incarnation lives.
     package mutating func start() -> Start {
         switch phase {
         case .created, .ended:
-            let next = incarnation &+ 1
+            let next = incarnation == .max ? 1 : incarnation + 1
             self = ProcState(phase: .active, activations: 0, incarnation: next)
             return .started(incarnation: next)
         case .closed:
@@ -76,7 +127,8 @@ package struct ProcState: Equatable, Sendable {
         case refused
     }
 
-    /// A job of an incarnation wants to be queued. After the end was decided it still may: the task is unwinding.
+    /// A job of an incarnation wants to be queued. After the end was decided it still may: the task is unwinding. Refused
+    /// once the incarnation is sealed, in every phase: jobs come late, from threads that know nothing of it.
     ///
     /// - Parameter count: 1, or 2 for the first job of a child task: one for the job, one for the task.
     package mutating func admit(_ incarnation: UInt32, _ count: UInt = 1) -> Admission {
@@ -99,7 +151,8 @@ package struct ProcState: Equatable, Sendable {
     }
 
     /// Jobs of an incarnation have returned from their workers, or are lost with them; child tasks have completed, or
-    /// never will.
+    /// never will. Nothing once the incarnation is sealed, in every phase: it does not wait for them. Impossible is to give
+    /// back more than was admitted.
     package mutating func retire(_ incarnation: UInt32, _ count: UInt = 1) -> Retirement {
         guard count > 0, mayRun(incarnation) else { return .nothing }
         precondition(UInt(activations) >= count, "impossible: a job returned that was never admitted")
@@ -115,7 +168,8 @@ package struct ProcState: Equatable, Sendable {
         case nothing
     }
 
-    /// Somebody asks the incarnation to end. A kill counts also after a stop.
+    /// Somebody asks the incarnation to end. A kill counts also after a stop. Nothing in every phase but active: who asks
+    /// does not know how far the process is.
     package mutating func requestStop(kill: Bool = false) -> StopRequest {
         let bits = kill ? Self.stopBit | Self.killBit : Self.stopBit
         guard phase == .active, rawValue & bits != bits else { return .nothing }
@@ -132,7 +186,7 @@ package struct ProcState: Equatable, Sendable {
         case tooLate
     }
 
-    /// The end of an incarnation is decided, once.
+    /// The end of an incarnation is decided, once. Too late in every phase but active: its return, a kill and a trap race.
     ///
     /// - Parameter admitting: Whether the caller has one more job to run for it: cancelling what is left.
     package mutating func end(_ incarnation: UInt32, admitting: Bool = false) -> Ending {
@@ -146,21 +200,40 @@ package struct ProcState: Equatable, Sendable {
 
     package enum Seal: Equatable, Sendable {
         case sealed
-        /// It is sealed already, or another incarnation lives.
+        /// It is sealed already, or over.
         case tooLate
     }
 
-    /// The time for jobs to return is up: those that are left are not waited for and never run again.
+    /// The time for jobs to return is up: those that are left are not waited for and never run again. Too late where the last
+    /// job returned first; impossible before the end was decided.
     package mutating func seal(_ incarnation: UInt32) -> Seal {
-        guard incarnation == self.incarnation, phase == .ending, !isSealed else { return .tooLate }
-        rawValue |= Self.sealBit
-        return .sealed
+        guard incarnation == self.incarnation else { return .tooLate }
+        switch phase {
+        case .ending:
+            if isSealed { return .tooLate }
+            rawValue |= Self.sealBit
+            return .sealed
+        case .ended, .closed:
+            return .tooLate
+        case .created, .active:
+            preconditionFailure("impossible: an incarnation is sealed after its end was decided")
+        }
     }
 
-    /// The hooks of a sealed incarnation have run.
-    package mutating func finish() {
-        precondition(phase == .ending && isSealed, "impossible: an incarnation is cleaned up after it was sealed")
-        self = ProcState(phase: .ended, activations: 0, incarnation: incarnation)
+    package enum Finish: Equatable, Sendable {
+        /// The process is down: the caller, and nobody else, has it started again or closed.
+        case ended
+    }
+
+    /// The hooks of a sealed incarnation have run. Impossible everywhere else: they run once, and one thread runs them.
+    package mutating func finish() -> Finish {
+        switch phase {
+        case .ending where isSealed:
+            self = ProcState(phase: .ended, activations: 0, incarnation: incarnation)
+            return .ended
+        case .created, .active, .ending, .ended, .closed:
+            preconditionFailure("impossible: an incarnation is cleaned up once, after it was sealed")
+        }
     }
 
     package enum Close: Equatable, Sendable {
@@ -169,7 +242,7 @@ package struct ProcState: Equatable, Sendable {
         case refused
     }
 
-    /// No incarnation will follow.
+    /// No incarnation will follow. Refused while one lives, and the second time: owners and observers may both close.
     package mutating func close() -> Close {
         switch phase {
         case .created, .ended:
@@ -185,6 +258,9 @@ package struct ProcState: Equatable, Sendable {
     private static let stopBit: UInt = 1 << 3
     private static let sealBit: UInt = 1 << 4
     private static let killBit: UInt = 1 << 5
+    private static let unusedBits: UInt = 0b11 << 6
+
+    private init(unchecked rawValue: UInt) { self.rawValue = rawValue }
 
     private init(phase: Phase, activations: Int, incarnation: UInt32) {
         rawValue = phase.rawValue | UInt(activations) << 8 | UInt(incarnation) << 32
