@@ -15,6 +15,8 @@ extension ModelTests {
             case withdrawsBeforeReporting
             /// Withdraws what was ordered for dropped replies after it looked for them.
             case forgetsWhatWasDropped
+            /// After a trap the clean-up is ordered whether or not the incarnation is sealed.
+            case trapOrdersTheCleanUp
         }
 
         @Test func ordersAreObeyedOneAfterTheOtherAndNoneIsLost() {
@@ -26,9 +28,25 @@ extension ModelTests {
             expectHolds("async orders, the same with restart") { ending($0, nil, restarts: 1) }
         }
 
+        @Test func aTrapOfTheBodyAgainstAKillAndADroppedReply() {
+            expectHolds("async orders, trap, kill, dropped reply") { trapping($0, nil, restarts: 0) }
+            expectHolds("async orders, the same with restart") { trapping($0, nil, restarts: 1) }
+        }
+
+        @Test func aTrapOfAChildAgainstAKillAndTheDeadline() {
+            expectHolds("async orders, trap of a child, kill, deadline") { trappingChild($0, nil, restarts: 0) }
+            expectHolds("async orders, the same with restart") { trappingChild($0, nil, restarts: 1) }
+        }
+
         @Test(arguments: Flaw.allCases)
         func aFlawIsFound(_ flaw: Flaw) {
-            expectFound("async orders, \(flaw)") { flaw == .notHeld ? orders($0, flaw) : ending($0, flaw, restarts: 1) }
+            expectFound("async orders, \(flaw)") { model in
+                switch flaw {
+                case .notHeld: orders(model, flaw)
+                case .withdrawsBeforeReporting, .forgetsWhatWasDropped: ending(model, flaw, restarts: 1)
+                case .trapOrdersTheCleanUp: trapping(model, flaw, restarts: 0)
+                }
+            }
         }
 
         private func orders(_ model: Model, _ flaw: Flaw?) {
@@ -42,6 +60,24 @@ extension ModelTests {
             model.thread { proc.returnFromBody() }
             model.thread { proc.kill() }
             model.thread { proc.drop() }
+        }
+
+        private func trapping(_ model: Model, _ flaw: Flaw?, restarts: Int) {
+            let proc = ModelAsync(model, flaw, restarts: restarts)
+            model.thread { proc.trap() }
+            model.thread { proc.kill() }
+            model.thread { proc.drop() }
+        }
+
+        /// The body awaits a child whose job traps, and another that returns.
+        private func trappingChild(_ model: Model, _ flaw: Flaw?, restarts: Int) {
+            let proc = ModelAsync(model, flaw, restarts: restarts, childTasks: 2)
+            model.thread { proc.trap(activations: 2) }
+            model.thread {
+                proc.kill()
+                proc.childReturns()
+            }
+            model.thread { proc.deadline() }
         }
     }
 }
@@ -66,14 +102,15 @@ private final class ModelAsync {
     private var ends = 0
     private var cleanUps = 0
 
-    /// Its first incarnation lives, with one job: its body.
-    init(_ model: Model, _ flaw: ModelTests.AsyncOrders.Flaw?, restarts: Int) {
+    /// Its first incarnation lives, with one job: its body; or with child tasks, each with a job, that the body awaits.
+    init(_ model: Model, _ flaw: ModelTests.AsyncOrders.Flaw?, restarts: Int, childTasks: Int = 0) {
         self.model = model
         self.flaw = flaw
         restartsLeft = restarts
         var first = ProcState()
         _ = first.start()
-        _ = first.admit(1)
+        if childTasks == 0 { _ = first.admit(1) }
+        for _ in 0..<childTasks { _ = first.admit(1, 2) }
         state = AtomicWord(first.rawValue)
         model.finally { self.verdict() }
     }
@@ -100,6 +137,20 @@ private final class ModelAsync {
     func returnFromBody() {
         decideEnd(1, cancelling: false)
         if transition({ $0.retire(1) }) == .sealed { order(.cleanUp) }
+    }
+
+    /// By the reaper, as `LightProc.trapped`: of a child task also the task is lost.
+    func trap(activations: UInt = 1) {
+        decideEnd(1, cancelling: true)
+        let isSealed = transition { $0.retire(1, activations) } == .sealed
+        if isSealed || flaw == .trapOrdersTheCleanUp { order(.cleanUp) }
+    }
+
+    func childReturns() { if transition({ $0.retire(1, 2) }) == .sealed { order(.cleanUp) } }
+
+    func deadline() {
+        decideEnd(1, cancelling: false)
+        if transition({ $0.seal(1) }) == .sealed { order(.cleanUp) }
     }
 
     private func decideEnd(_ incarnation: UInt32, cancelling: Bool) {
@@ -174,7 +225,9 @@ private final class ModelAsync {
 
     private func reportEnd() {
         work()
-        guard transition({ $0.finish() }) == .ended else { return }
+        guard transition({ $0.isSealed ? $0.finish() : nil }) == .ended else {
+            return model.fail("cleaned up before it was sealed, or twice")
+        }
         guard restartsLeft > 0 else {
             _ = transition { $0.close() }
             return

@@ -19,6 +19,10 @@ extension ModelTests {
             case schedulesWithoutHolding
             /// After a trap the order to clean up is given as by anybody, who has to claim the mailbox.
             case trapOrdersAsAnybody
+            /// The reaper lets go of the process of the thread that trapped before it gives the order to clean up.
+            case reaperLetsGoFirst
+            /// Who stops a process lets go of it before the order is given.
+            case stopperLetsGoFirst
         }
 
         @Test func aStopAgainstMessagesEndsOnceAndLosesNothing() {
@@ -42,6 +46,30 @@ extension ModelTests {
             expectHolds("process, 2 handles dropped, worker") { dropping($0, nil) }
         }
 
+        @Test func aTrapOfAProcessWhoseHandlesAreDropped() {
+            expectHolds("process, trap, 2 handles dropped, worker") { droppingATrap($0, nil) }
+        }
+
+        @Test func whoStopsOrKillsDropsTheLastHandle() {
+            expectHolds("process, stop, 2 handles dropped, worker") { droppingAStop($0, nil, kill: false) }
+            expectHolds("process, kill, 2 handles dropped, worker") { droppingAStop($0, nil, kill: true) }
+            expectHolds("process, stop, kill, 2 handles dropped, 2 workers", preemptions: 1) { model in
+                let proc = ModelProcess(model, nil, restarts: 0, handles: 2)
+                model.thread {
+                    proc.send(0)
+                    proc.stop()
+                    proc.release()
+                    proc.work()
+                }
+                model.thread {
+                    proc.stop(kill: true)
+                    proc.release()
+                }
+                model.thread { proc.work() }
+                model.finally { proc.verdict(isClosed: true) }
+            }
+        }
+
         @Test(arguments: Flaw.allCases)
         func aFlawIsFound(_ flaw: Flaw) {
             expectFound("process, \(flaw)") { model in
@@ -50,6 +78,8 @@ extension ModelTests {
                 case .noLastLook: stopping(model, flaw)
                 case .schedulesWithoutHolding: dropping(model, flaw)
                 case .trapOrdersAsAnybody: trapping(model, flaw, restarts: 0)
+                case .reaperLetsGoFirst: droppingATrap(model, flaw)
+                case .stopperLetsGoFirst: droppingAStop(model, flaw, kill: true)
                 }
             }
         }
@@ -103,6 +133,34 @@ extension ModelTests {
             model.thread { proc.work() }
             model.finally { proc.verdict(isClosed: false) }
         }
+
+        /// The second sender's message traps.
+        private func droppingATrap(_ model: Model, _ flaw: Flaw?) {
+            let proc = ModelProcess(model, flaw, restarts: 0, trapsAt: 1, handles: 2)
+            for sender in 0..<2 {
+                model.thread {
+                    proc.send(sender)
+                    proc.release()
+                }
+            }
+            model.thread { proc.work() }
+            model.finally { proc.verdict(isClosed: true) }
+        }
+
+        private func droppingAStop(_ model: Model, _ flaw: Flaw?, kill: Bool) {
+            let proc = ModelProcess(model, flaw, restarts: 0, handles: 2)
+            model.thread {
+                proc.send(0)
+                proc.release()
+            }
+            model.thread {
+                if flaw == .stopperLetsGoFirst { proc.release() }
+                proc.stop(kill: kill)
+                if flaw != .stopperLetsGoFirst { proc.release() }
+            }
+            model.thread { proc.work() }
+            model.finally { proc.verdict(isClosed: true) }
+        }
     }
 }
 
@@ -125,6 +183,8 @@ private final class ModelProcess {
     // What the checker observes; no part of the protocol.
     private var isRun = false
     private var isFreed = false
+    /// By the reaper, too early; one worker only.
+    private var isLetGo = false
     private var sent: [UInt: Int] = [:]
     private var gone: [UInt] = []
     private var handled: [Int] = []
@@ -169,6 +229,7 @@ private final class ModelProcess {
     }
 
     func stop(kill: Bool = false) {
+        checkAlive()
         if transition({ $0.requestStop(kill: kill) }) == .requested { order(.stop) }
     }
 
@@ -207,8 +268,9 @@ private final class ModelProcess {
             }
             let (done, _) = take()
             guard done else { continue }
+            isLetGo = false
             while run() {}
-            if flaw != .schedulesWithoutHolding { release() }
+            if flaw != .schedulesWithoutHolding, !isLetGo { release() }
         }
     }
 
@@ -263,6 +325,12 @@ private final class ModelProcess {
 
     /// By the reaper; here it is the same thread, which does nothing else from then on.
     private func trapped() {
+        if flaw == .reaperLetsGoFirst {
+            isRun = false
+            isLetGo = true
+            release()
+            checkAlive()
+        }
         decideEnd()
         isRun = false
         if flaw == .trapOrdersAsAnybody { order(.cleanUp) } else { orderAsConsumer(.cleanUp) }
@@ -343,7 +411,9 @@ private final class ModelProcess {
         let last = ProcState(rawValue: state.settled)
         if isRun { return "the consumer has not gone idle" }
         if queue.settled != 0 { return "the process is in the queue, and nobody runs it" }
-        if orders.word.settled != 0 { return "an order is left: \(orders.word.settled)" }
+        // Two may ask for the end; who gives the order when the other was obeyed gives it to a closed process.
+        let late = last.phase == .closed ? Orders.stop.rawValue : 0
+        if orders.word.settled & ~late != 0 { return "an order is left: \(orders.word.settled)" }
         if last.phase == .active ? !mailbox.isIdle : !mailbox.isClosed { return "\(last), and the mailbox is not so" }
         if !mailbox.isEmpty { return "a message is left, and the mailbox is idle" }
         if ends != cleanUps { return "ended \(ends) times, cleaned up \(cleanUps) times" }
