@@ -18,7 +18,24 @@ import Testing
 
         func commit(_ misdeed: Misdeed) -> Int { misdeed.commit() }
 
+        private var table: [Key: Int] = [:]
+        func put(_ key: Key) -> Int {
+            table[key] = 1
+            return table.count
+        }
+
         func caller() -> ProcID? { LightProc.current?.id }
+    }
+
+    /// A key of a dictionary, whose code is its owner's and runs on whatever thread has the turn.
+    struct Key: Hashable, Sendable {
+        var isHashLive = false
+        var isEqualityLive = false
+
+        static func == (first: Key, second: Key) -> Bool {
+            (first.isEqualityLive || second.isEqualityLive) && Misdeed.fatal.commit() == 1
+        }
+        func hash(into hasher: inout Hasher) { if isHashLive { hasher.combine(Misdeed.index.commit()) } }
     }
 
     /// Starts a process whose call waits in an actor, and returns when it does.
@@ -77,6 +94,44 @@ import Testing
             #expect(try await pool.spawn { 7 }.outcome().get() == 7)
             #expect(Containment.contained == 1)
             if host != .globalTask { await shutDown(pool) }
+        }
+    }
+
+    /// A dictionary in the actor calls `Hashable` code of a process's keys, in a turn that somebody else gives.
+    @Test(arguments: [Host.plainTask, .otherProcess], [false, true])
+    func aTrapInTheCodeOfAKeyEndsTheProcessThatPutsIt(host: Host, inEquality: Bool) async {
+        await #expect(processExitsWith: .success) { [host, inEquality] in
+            let pool = try WorkerPool(workers: 2)
+            let clerk = Clerk()
+            // A key of a third process, which another one is compared with.
+            let owner = AsyncGate()
+            let third = pool.spawn {
+                let count = await clerk.put(Key())
+                await owner.wait()
+                return count
+            }
+            while third.handle.proc.state.activations > 0 { await Task.yield() }
+            let (inside, release) = (AsyncGate(), BlockingGate())
+            let hold: @Sendable () async -> Int = {
+                await clerk.hold(inside, until: release)
+                return 7
+            }
+            let task = host == .plainTask ? Task(executorPreference: pool) { await hold() } : nil
+            let held = host == .plainTask ? nil : pool.spawn { await hold() }
+            await inside.wait()
+            let culprit = await Self.waiting(on: pool) {
+                await clerk.put(Key(isHashLive: !inEquality, isEqualityLive: inEquality))
+            }
+            release.open()
+            let report = await culprit.handle.exit().trapReport
+            #expect(report?.process == culprit.id)
+            #expect(report?.kind == (inEquality ? .fatalError : .indexOutOfRange))
+            if let task { #expect(await task.value == 7) }
+            if let held { #expect(try await held.outcome().get() == 7) }
+            owner.open()
+            #expect(try await third.outcome().get() == 1)
+            #expect(Containment.contained == 1)
+            await shutDown(pool)
         }
     }
 

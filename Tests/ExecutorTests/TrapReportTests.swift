@@ -2,7 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-import Glibc
+import Foundation
 import Testing
 
 @testable import Executor
@@ -66,6 +66,79 @@ import Testing
                 """
         )
     }
+
+    /// Two addresses where nothing is.
+    @Test func aReportWithFramesOfWhichNothingIsKnown() {
+        let report = TrapReport(
+            kind: .trap,
+            message: nil,
+            signal: 4,
+            process: ProcID(rawValue: 7),
+            name: nil,
+            messageType: String.self,
+            backtrace: [0x10, 0x2a]
+        )
+        #expect(
+            report.json() == """
+                {"kind":"trap","message":null,"signal":4,"process":"<0.7>","name":null,"path":null,\
+                "messageType":"String","time":0.000000,"frames":[\
+                {"address":"0x10","function":null,"object":null,"file":null,"line":null,"inlined":false},\
+                {"address":"0x2a","function":null,"object":null,"file":null,"line":null,"inlined":false}]}
+                """
+        )
+        #expect(report.text() == "<0.7> trapped: trap, handling String\n  0 ?\n  1 ?")
+        #expect(report.place == nil)
+    }
+
+    @Test func framesAreTheSameInJSON() async throws {
+        let pool = try WorkerPool(workers: 1)
+        let handle = pool.spawn(ProcStack(name: "a \"cart\"")) { Misdeed.index.commit() }
+        let report = try #require(await handle.handle.exit().trapReport)
+        let parsed = try JSONSerialization.jsonObject(with: Data(report.json().utf8))
+        let object = try #require(parsed as? [String: Any])
+        #expect(object["kind"] as? String == report.kind.rawValue)
+        #expect(object["message"] as? String == report.message)
+        #expect(object["name"] as? String == "a \"cart\"")
+        #expect(object["process"] as? String == handle.id.description)
+        let listed = try #require(object["frames"] as? [[String: Any]])
+        let frames = report.frames()
+        #expect(!frames.isEmpty)
+        #expect(listed.count == frames.count)
+        for (fields, frame) in zip(listed, frames) {
+            #expect(Set(fields.keys) == ["address", "function", "object", "file", "line", "inlined"])
+            #expect(fields["address"] as? String == "0x" + String(frame.address, radix: 16))
+            #expect(fields["function"] as? String == frame.function)
+            #expect(fields["object"] as? String == frame.object)
+            #expect(fields["file"] as? String == frame.file)
+            #expect(fields["line"] as? Int == frame.line)
+            #expect(fields["inlined"] as? Bool == frame.isInlined)
+        }
+        #expect(frames.contains { $0.function?.contains("Misdeed.commit") ?? false }, "\(frames)")
+        await shutDown(pool)
+    }
+
+    #if DEBUG
+    /// Of a real trap in code of this file, where the system has libdw.
+    @Test(.enabled(if: dlopen("libdw.so.1", RTLD_NOW) != nil))
+    func fileAndLineOfATrapAreTold() async throws {
+        let pool = try WorkerPool(workers: 1)
+        let handle = pool.spawn { Self.trap(at: 7) }
+        let report = try #require(await handle.handle.exit().trapReport)
+        #expect(report.place == "TrapReportTests.swift:\(Self.line)")
+        let frame = try #require(report.frames().first { $0.file?.hasSuffix("TrapReportTests.swift") ?? false })
+        #expect(frame.line == Self.line)
+        #expect(frame.function?.contains("TrapReportTests.(trap in ") == true, "\(frame)")
+        #expect(report.text().contains("TrapReportTests.swift:\(Self.line)\n"), "\(report.text())")
+        #expect(report.json().contains("TrapReportTests.swift\",\"line\":\(Self.line),"), "\(report.json())")
+        await shutDown(pool)
+    }
+
+    private static let line = #line + 3
+    @inline(never)
+    private static func trap(at index: Int) -> Int {
+        opaque([1, 2, 3])[opaque(index)]
+    }
+    #endif
 
     private func wallClockSeconds() -> Int64 {
         var time = timespec()

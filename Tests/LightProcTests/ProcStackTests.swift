@@ -45,6 +45,30 @@ import Testing
         #expect(ProcStack(state: 1, afterComplete: { _ in }).hasCallbacks)
     }
 
+    @Test(arguments: [false, true])
+    func theProcessIsKnownOnceAStackIsGivenToOne(isReactive: Bool) {
+        let stack = ProcStack(name: "cart")
+        #expect(stack.pid == nil)
+        let proc =
+            isReactive ? LightProc.reactive(on: scheduler) { Script() } : LightProc.async(on: scheduler) { _ in }
+        proc.prepare(name: nil, stack: stack, observer: NotingObserver(Record()), shutdownTime: .seconds(1))
+        #expect(proc.stack?.pid == proc.id)
+        #expect(ProcHandle(proc).stack?.pid == proc.id)
+        #expect(stack.pid == nil, "the caller's own value is a copy")
+        for _ in 0..<2 {
+            proc.restart()
+            scheduler.drain()
+            proc.kill()
+            scheduler.drain()
+            #expect(proc.stack?.pid == proc.id, "the same over restarts")
+        }
+        // Given to another process, the copy says so; the first one's does not change.
+        let other = LightProc.async(on: scheduler) { _ in }
+        other.prepare(name: nil, stack: proc.stack, observer: nil, shutdownTime: .seconds(1))
+        #expect(other.stack?.pid == other.id)
+        #expect(proc.stack?.pid == proc.id)
+    }
+
     enum Ending: CaseIterable, Sendable {
         case normal
         case shutdown
