@@ -14,6 +14,7 @@ enum Escalation: String, CaseIterable, Sendable {
     case cancellationHandler
     case strangeThread, detachedTask, mainThread, timerThread
     case constructor
+    case systemCrashes, groupCrashes
     #if arch(x86_64)
     case lostTrail
     #endif
@@ -44,6 +45,7 @@ enum Escalation: String, CaseIterable, Sendable {
         case .global, .globalBelowTask, .onceOfC: "the initialiser of a global was running"
         case .cancellationHandler: "a cancellation handler was running"
         case .constructor: "the stack passes through the dynamic loader"
+        case .systemCrashes, .groupCrashes: "the policy of the process is to crash"
         #if arch(x86_64)
         case .lostTrail: "the stack cannot be followed to its base"
         #endif
@@ -103,6 +105,16 @@ enum Escalation: String, CaseIterable, Sendable {
             let library = Self.folder + "/libTrapAtLoad.so"
             guard access(library, R_OK) == 0 else { return say("there is no \(library)") }
             await inProcess(system) { _ = dlopen(library, RTLD_NOW) }
+        case .systemCrashes:
+            await inProcess(BastionSystem(name: "crashing", executor: executor, containment: .crash)) {
+                Misdeed.index.commit()
+            }
+        case .groupCrashes:
+            let tree = try? system.supervise { Children("doer", Doer(), containment: .crash) }
+            guard let doer = try? tree?.group("doer", of: Doer.Message.self).next else { return }
+            doer.tell(.act { Misdeed.index.commit() })
+            // Ends: by the trap, or by the watchdog.
+            while true { pause() }
         #if arch(x86_64)
         case .lostTrail: await inProcess(system) { faults_loseTrail { Misdeed.index.commit() } }
         #endif

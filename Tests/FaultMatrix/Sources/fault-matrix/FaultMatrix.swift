@@ -7,7 +7,7 @@ import Runtime
 
 /// The fault model, tried out: every kind of trap in every place of a process, and what must not be contained.
 ///
-///     fault-matrix [NAME...]              cases by name, kind or place (default: all), one line each
+///     fault-matrix [NAME...]              cases by name, kind or place, and behaviours (default: all), one line each
 ///     fault-matrix --storm N [--seed S] [--kind KIND]
 ///     fault-matrix --escalate CASE        ends by the signal that it would have ended by without us
 ///     fault-matrix --brink CASE ROOM      uses up the stack with so many bytes left: survives, or ends by SIGSEGV
@@ -17,7 +17,9 @@ enum FaultMatrix {
     static func main() async {
         var arguments = CommandLine.arguments.dropFirst()
         switch arguments.first {
-        case "--list": for each in Case.all { say("\(each)") }
+        case "--list":
+            for each in Case.all { say("\(each)") }
+            for each in Behaviour.allCases { say("\(each)") }
         case "--list-escalations":
             for each in Escalation.allCases { say("\(each) \(each.signal) \(each.words ?? "-")") }
         case "--list-brinks": for each in Brink.allCases { say("\(each) \(each.words)") }
@@ -45,9 +47,10 @@ enum FaultMatrix {
             exit(await brink.isHarmless(withRoom: room, in: system) ? 0 : 1)
         default:
             let cases = arguments.isEmpty ? Case.all : arguments.flatMap { Case.named($0) }
-            if cases.isEmpty { usage("no such case") }
+            let behaviours = arguments.isEmpty ? Behaviour.allCases : arguments.compactMap(Behaviour.init)
+            if cases.isEmpty, behaviours.isEmpty { usage("no such case") }
             let matrix = await Matrix(pool())
-            exit(await matrix.run(cases) ? 0 : 1)
+            exit(await matrix.run(cases, behaviours) ? 0 : 1)
         }
     }
 

@@ -32,18 +32,24 @@ struct Matrix {
         await UsedContinuation.shared.use()
     }
 
-    /// Prints one line per case; true if all went as they must.
-    func run(_ cases: [Case]) async -> Bool {
+    /// Prints one line for each; true if all went as they must.
+    func run(_ cases: [Case], _ behaviours: [Behaviour]) async -> Bool {
         var failures = 0
-        for each in cases {
-            Watchdog.start("\(each)", seconds: 30)
-            let complaints = await complaints(about: each)
-            Watchdog.stop()
-            say(complaints.isEmpty ? "ok \(each)" : "FAILED \(each): \(complaints.joined(separator: "; "))")
-            failures += complaints.isEmpty ? 0 : 1
+        for each in cases where await !isWell("\(each)", { await complaints(about: each) }) { failures += 1 }
+        for each in behaviours {
+            let isWell = await isWell("\(each)") { await each.complaints(in: system, threads: threads) }
+            failures += isWell ? 0 : 1
         }
-        say("\(cases.count - failures) ok, \(failures) failed")
+        say("\(cases.count + behaviours.count - failures) ok, \(failures) failed")
         return failures == 0
+    }
+
+    private func isWell(_ name: String, _ look: () async -> [String]) async -> Bool {
+        Watchdog.start(name, seconds: 30)
+        let complaints = await look()
+        Watchdog.stop()
+        say(complaints.isEmpty ? "ok \(name)" : "FAILED \(name): \(complaints.joined(separator: "; "))")
+        return complaints.isEmpty
     }
 
     private func complaints(about each: Case) async -> [String] {
