@@ -1,10 +1,20 @@
 #!/usr/bin/env bash
 # Builds and runs the tests of the root package, then those of Examples; both, even if the first fails.
-# Quiet: what is printed is what failed and, last, the closing line of each test run.
+# Quiet: what is printed is what failed, the closing line of each test run, and last how many tests were skipped, and why.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# run_tests NAME PATH [ARGUMENTS]
+events=$(mktemp)
+trap 'rm -f "$events"' EXIT
+
+# tell_skipped NAME: a line for each reason, from the events of the run.
+tell_skipped() {
+    { grep '"kind":"testSkipped"' "$events" || true; } | { grep -o '"text":"Test [^}]*' || true; } |
+        sed -E 's/^.* skipped(: \\"(.*)\\")?".*$/\2/; s/^$/no reason is given/' | sort | uniq -c |
+        while read -r count reason; do echo "$1: $count tests skipped: $reason"; done
+}
+
+# run_tests NAME PATH
 run_tests() {
     local name=$1 path=$2
     echo "== $name: build the tests"
@@ -14,7 +24,11 @@ run_tests() {
     local flags=(--quiet --skip-build --package-path "$path")
     if ! grep -rqs 'import XCTest' "$path/Tests"; then flags+=(--disable-xctest); fi
     echo "== $name: run the tests"
-    swift test "${flags[@]}"
+    local status=0
+    : >"$events"
+    swift test "${flags[@]}" --event-stream-output-path "$events" || status=$?
+    tell_skipped "$name"
+    return $status
 }
 
 failed=()

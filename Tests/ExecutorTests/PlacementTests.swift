@@ -149,7 +149,12 @@ func expectValid(_ plan: Placement, of machine: Topology, sourceLocation: Source
 }
 
 /// Plans written by hand from what `lstopo-no-graphics --input FILE` (hwloc 2.9) prints.
-@Suite(.enabled(if: TopologyFiles.arePresent, "set BASTION_TOPOLOGIES to the folder with the hwloc XML files"))
+@Suite(
+    .enabled(
+        if: TopologyFiles.arePresent,
+        "no hwloc files in ../shared/topologies; BASTION_TOPOLOGIES names another folder"
+    )
+)
 struct PlacementFileTests {
     @Test(arguments: TopologyFiles.names)
     func everyUsablePUOfAFileHasAWorker(name: String) throws {

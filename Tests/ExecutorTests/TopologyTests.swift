@@ -139,7 +139,12 @@ import Testing
     }
 }
 
-@Suite(.enabled(if: TopologyFiles.arePresent, "set BASTION_TOPOLOGIES to the folder with the hwloc XML files"))
+@Suite(
+    .enabled(
+        if: TopologyFiles.arePresent,
+        "no hwloc files in ../shared/topologies; BASTION_TOPOLOGIES names another folder"
+    )
+)
 struct TopologyFileTests {
     @Test(arguments: TopologyFiles.names)
     func everyFileIsSound(name: String) throws {
