@@ -39,14 +39,14 @@ import Testing
         let pool = try pool(workers: 2)
         takeShortTurns(pool)
         for _ in 0..<20 {
-            let isOver = BlockingGate()
+            let isOver = AsyncGate()
             LightProc.reactive(Doer(), on: pool).tell { _ in
                 let others = PollRendezvous(count)
                 for _ in 0..<count { LightProc.reactive(Doer(), on: pool).tell { _ in others.arrive() } }
                 others.everybody.blockingWait()
                 isOver.open()
             }
-            isOver.blockingWait()
+            await isOver.wait()
         }
         await shutDown(pool)
     }
@@ -145,7 +145,7 @@ import Testing
         private let waiting = Atomic<Int>(0)
         private let mostWaiting = Atomic<Int>(0)
         private let left: Atomic<Int>
-        let isOver = BlockingGate()
+        let isOver = AsyncGate()
         init(_ total: Int) { left = Atomic(total) }
         var most: Int { mostWaiting.load(ordering: .relaxed) }
         func sends() {
@@ -167,7 +167,7 @@ import Testing
         for _ in 0..<flooders {
             LightProc.reactive(Flooder(traffic: traffic, receiver: receiver, portionsLeft: portions), on: pool).send(())
         }
-        traffic.isOver.blockingWait()
+        await traffic.isOver.wait()
         // Each has sent one portion before the receiver had a turn, one while it was behind, and now and then one more.
         #expect(traffic.most < 5 * flooders * Traffic.portion, "of \(flooders * portions * Traffic.portion) in all")
         await shutDown(pool)
@@ -188,7 +188,7 @@ import Testing
         sender.tell { _ in flood(5) }
         bystander.tell { _ in race.arrive() }
         isHeld.open()
-        race.isOver.blockingWait()
+        await race.isOver.wait()
         #expect(race.isWon)
         await shutDown(pool)
     }
@@ -196,7 +196,7 @@ import Testing
     private final class Race: Sendable {
         private let missing: Atomic<Int>
         private let laps = Atomic<Int>(0)
-        let isOver = BlockingGate()
+        let isOver = AsyncGate()
         init(runners: Int) { missing = Atomic(runners) }
         var isWon: Bool { missing.load(ordering: .relaxed) == 0 }
         func arrive() { missing.subtract(1, ordering: .relaxed) }
