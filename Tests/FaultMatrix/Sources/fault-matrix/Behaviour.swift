@@ -269,7 +269,7 @@ enum Behaviour: String, CaseIterable, Sendable {
 
     private func reportOfReactive(_ system: BastionSystem, _ check: inout Check) async {
         let list = Kept<TrapReport?>()
-        let started = try? system.supervise { Children("till", Doer(), restart: .temporary) }
+        let started = try? system.supervise("shop") { Children("till", Doer(), restart: .temporary) }
         guard let tree = started, let till = try? tree.group("till", of: Doer.Message.self).next else {
             return check.that(false, "it does not start")
         }
@@ -289,7 +289,7 @@ enum Behaviour: String, CaseIterable, Sendable {
     private func reportOfAsync(_ system: BastionSystem, _ check: inout Check) async {
         let list = Kept<TrapReport?>()
         let ended = Gate()
-        let started = try? system.supervise {
+        let started = try? system.supervise("shop") {
             Children("clerk", restart: .temporary) { context in
                 context.onExit {
                     list.add($0.trapReport)
@@ -326,9 +326,9 @@ enum Behaviour: String, CaseIterable, Sendable {
         check.that(report.process == process, "\(report.process) is blamed, it was \(process)")
         check.that(report.name == name, "it is called \(report.name ?? "nothing")")
         check.that(report.messageType == messageType, "its message is of type \(report.messageType ?? "none")")
-        check.that(report.path == "/root/" + name, "its path is \(report.path ?? "none")")
+        check.that(report.path == "/shop/" + name, "its path is \(report.path ?? "none")")
         let text = report.text()
-        let expected = "/root/\(name)\(process) trapped: index out of range"
+        let expected = "/shop/\(name)\(process) trapped: index out of range"
         check.that(text.hasPrefix(expected), "its text begins: \(text.prefix(80))")
         // In all builds: a function has a symbol without debug information, too.
         let functions = report.frames().compactMap(\.function)
