@@ -4,8 +4,9 @@
 #     scripts/fault-matrix.sh                          every build
 #     scripts/fault-matrix.sh release-static ...       these: debug-dynamic debug-static release-dynamic release-static
 #
-# In each: every kind of trap in every place of a process (one line each in matrix.log), what must not be contained ends
-# the program by its own signal, Swift's backtracer still gets it, and a storm of traps. Builds and logs are kept in
+# In each: every kind of trap in every place of a process, and what else the fault model promises (one line each in
+# matrix.log); what must not be contained ends the program by its own signal, Swift's backtracer still gets it; and a storm
+# of traps, whose memory is held against what is counted as leaked. Builds and logs are kept in
 # .build-faults/NAME. STORM=N makes the long storm (release-dynamic) of N traps, the others of a tenth; SEED=S repeats one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
