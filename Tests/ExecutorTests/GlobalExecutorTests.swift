@@ -20,13 +20,9 @@ import Testing
         func total() -> Int { count }
     }
 
-    private static func pool(
-        workers: Int = 2,
-        stallThreshold: Duration? = WorkerPool.defaultStallThreshold
-    ) throws -> WorkerPool {
+    private static func pool(workers: Int = 2) throws -> WorkerPool {
         try WorkerPool(
-            placement: Placement(Topology.current(), options: .init(workerCount: workers, oversubscribes: true)),
-            stallThreshold: stallThreshold
+            placement: Placement(Topology.current(), options: .init(workerCount: workers, oversubscribes: true))
         )
     }
 
@@ -79,15 +75,6 @@ import Testing
             let sleeper = Task { try await Task.sleep(for: .seconds(1_000_000)) }
             sleeper.cancel()
             await #expect(throws: CancellationError.self) { try await sleeper.value }
-        }
-    }
-
-    @Test func aTaskThatYieldsLetsOthersGoFirst() async {
-        await #expect(processExitsWith: .success) {
-            // Nobody stands in for the only worker, however slow the machine is.
-            try Self.pool(workers: 1, stallThreshold: nil).installAsGlobalExecutor()
-            let order = await TaskExecutorTests.yields { Task.detached(operation: $0) }
-            #expect(order == ["other", "self", "other", "self", "other", "self"])
         }
     }
 
