@@ -185,3 +185,18 @@ extension LightProc {
 
 /// Waits for the exit of a process that nobody observes.
 func exit(of proc: LightProc) async -> ExitReason { await ProcHandle(proc).exit() }
+
+/// Starts a process whose call waits in an actor, and returns when it does.
+func callThatWaits<Output: Sendable>(
+    on pool: WorkerPool,
+    _ call: @escaping @Sendable () async -> Output
+) async -> RecoverableHandle<Output> {
+    let asking = AsyncGate()
+    let handle = pool.spawn {
+        asking.open()
+        return await call()
+    }
+    await asking.wait()
+    while handle.handle.proc.state.activations > 0 { await Task.yield() }
+    return handle
+}

@@ -156,7 +156,7 @@ private final class Flag: Sendable {
         let (inside, release) = (AsyncGate(), BlockingGate())
         let holder = pool.spawn { await ledger.hold(inside, until: release) }
         await inside.wait()
-        let waiting = await Self.waiting(on: pool) { await ledger.add(1) }
+        let waiting = await callThatWaits(on: pool) { await ledger.add(1) }
         let proc = waiting.handle.proc
         waiting.kill()
         while !proc.isClosed { await Task.yield() }
@@ -192,21 +192,6 @@ private final class Flag: Sendable {
 
     // MARK: Poison
 
-    /// Starts a process whose call waits in an actor, and returns when it does.
-    private static func waiting<Output: Sendable>(
-        on pool: WorkerPool,
-        _ call: @escaping @Sendable () async -> Output
-    ) async -> RecoverableHandle<Output> {
-        let asking = AsyncGate()
-        let handle = pool.spawn {
-            asking.open()
-            return await call()
-        }
-        await asking.wait()
-        while handle.handle.proc.state.activations > 0 { await Task.yield() }
-        return handle
-    }
-
     @Test(arguments: [Misdeed.index, .fatal, .forcedCast, .endlessRecursion])
     func whoWaitsInAPoisonedActorOrCallsItLaterFails(misdeed: Misdeed) async {
         await #expect(processExitsWith: .success) { [misdeed] in
@@ -220,9 +205,9 @@ private final class Flag: Sendable {
                 return "innocent"
             }
             await inside.wait()
-            let culprit = await Self.waiting(on: pool) { await ledger.commit(misdeed) }
+            let culprit = await callThatWaits(on: pool) { await ledger.commit(misdeed) }
             var waiting: [RecoverableHandle<Void>] = []
-            for _ in 0..<5 { waiting.append(await Self.waiting(on: pool) { await ledger.add(2) }) }
+            for _ in 0..<5 { waiting.append(await callThatWaits(on: pool) { await ledger.add(2) }) }
             for number in 0..<100 { bystander.send(Bystander.Message.number(number)) }
             release.open()
 

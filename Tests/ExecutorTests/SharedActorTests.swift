@@ -38,21 +38,6 @@ import Testing
         func hash(into hasher: inout Hasher) { if isHashLive { hasher.combine(Misdeed.index.commit()) } }
     }
 
-    /// Starts a process whose call waits in an actor, and returns when it does.
-    private static func waiting<Output: Sendable>(
-        on pool: WorkerPool,
-        _ call: @escaping @Sendable () async -> Output
-    ) async -> RecoverableHandle<Output> {
-        let asking = AsyncGate()
-        let handle = pool.spawn {
-            asking.open()
-            return await call()
-        }
-        await asking.wait()
-        while handle.handle.proc.state.activations > 0 { await Task.yield() }
-        return handle
-    }
-
     /// Who gives the actor its turn, in which a job of a process traps.
     enum Host: CaseIterable, Codable, Sendable {
         case plainTask, globalTask, otherProcess, processThatIsOver
@@ -86,7 +71,7 @@ import Testing
                 proc.restart()
             }
             await inside.wait()
-            let culprit = await Self.waiting(on: pool) { await clerk.commit(.unwrapping) }
+            let culprit = await callThatWaits(on: pool) { await clerk.commit(.unwrapping) }
             release.open()
             #expect(await culprit.handle.exit().trapReport?.process == culprit.id)
             try await held?.outcome().get()
@@ -119,7 +104,7 @@ import Testing
             let task = host == .plainTask ? Task(executorPreference: pool) { await hold() } : nil
             let held = host == .plainTask ? nil : pool.spawn { await hold() }
             await inside.wait()
-            let culprit = await Self.waiting(on: pool) {
+            let culprit = await callThatWaits(on: pool) {
                 await clerk.put(Key(isHashLive: !inEquality, isEqualityLive: inEquality))
             }
             release.open()
@@ -145,7 +130,7 @@ import Testing
         let task = plainTaskGivesTheTurn ? Task(executorPreference: pool) { await holder() } : nil
         let handle = plainTaskGivesTheTurn ? nil : pool.spawn { await holder() }
         await inside.wait()
-        let process = await Self.waiting(on: pool) { (await clerk.caller(), LightProc.current?.id) }
+        let process = await callThatWaits(on: pool) { (await clerk.caller(), LightProc.current?.id) }
         let asking = AsyncGate()
         let plain = Task(executorPreference: pool) {
             asking.open()

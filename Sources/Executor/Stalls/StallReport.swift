@@ -24,7 +24,8 @@ public struct StallReport: Sendable {
     public let name: String?
     /// Where the process stands in the tree of supervisors; nil if nobody supervises it.
     public let path: String?
-    /// The type of the messages that the process handles; nil for an async one, which may take several: the backtrace says where.
+    /// The type of the messages that the process handles; for an async one, which may take several, that of the message that it
+    /// received last, nil if none.
     public let messageType: String?
     /// How long the turn has taken so far; at the end, how long it took. As exact as the watch looks: half its threshold.
     public let duration: Duration

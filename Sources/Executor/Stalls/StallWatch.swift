@@ -156,10 +156,20 @@ final class StallWatch: Sendable {
     ) {
         switch finding {
         case .stalled(let worker, let time), .stillStalled(let worker, let time):
-            let next = workplace.hasNext(worker) ? threads[worker].flatMap { sampler.rescue(from: $0) } : nil
+            let next = takeNext(of: worker, threads[worker], sampler, workplace)
             workplace.offer(next, from: worker, after: time)
         case .recovered: break
         }
+    }
+
+    /// What a worker that is in a long turn would run next, if there is anything.
+    private func takeNext(
+        of worker: Int,
+        _ thread: WorkerThread?,
+        _ sampler: StackSampler,
+        _ workplace: any Workplace
+    ) -> RunItem? {
+        workplace.hasNext(worker) ? thread.flatMap { sampler.rescue(from: $0) } : nil
     }
 
     private func handle(
@@ -188,7 +198,7 @@ final class StallWatch: Sendable {
             workplace.tell(report)
         case .stillStalled(let worker, _):
             // It may have made something ready since, which nobody else could take, or may not look for.
-            let next = workplace.hasNext(worker) ? threads[worker].flatMap { sampler.rescue(from: $0) } : nil
+            let next = takeNext(of: worker, threads[worker], sampler, workplace)
             workplace.rescue(next, from: worker)
         case .recovered(let worker, let time):
             workplace.takeBack(worker)

@@ -205,10 +205,7 @@ final class Worker: @unchecked Sendable {
         }
     }
 
-    private func publishExpectedTurn() {
-        // ordering: relaxed: an estimate.
-        tally.pointee.expectedTurn.store(UInt(local.pointee.order.expectedTurn), ordering: .relaxed)
-    }
+    private func publishExpectedTurn() { expect(turnsOf: local.pointee.order.expectedTurn) }
 
     /// Whether what waits in the ring may be expected to take the owner so many nanoseconds. Any thread; may be out of date.
     @inline(__always)
@@ -218,7 +215,7 @@ final class Worker: @unchecked Sendable {
         return count > 0 && count &* tally.pointee.expectedTurn.load(ordering: .relaxed) >= nanoseconds
     }
 
-    /// Somebody else has seen how long the owner's turn takes.
+    /// A turn of the owner's may be expected to take so long, as it has measured, or as somebody else has seen. Any thread.
     func expect(turnsOf nanoseconds: UInt64) {
         // ordering: relaxed: an estimate.
         tally.pointee.expectedTurn.store(UInt(min(nanoseconds, TurnOrder.longestExpected)), ordering: .relaxed)

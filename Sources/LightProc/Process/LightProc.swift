@@ -231,7 +231,7 @@ public class LightProc: @unchecked Sendable {
         }
     }
 
-    /// What it handles, for people: the type of a reactive process's messages; nil for an async one.
+    /// ``messageType``, for people.
     package final var messageTypeName: String? { messageType.map { "\($0)" } }
 
     /// What the messages in the mailbox are, an async process's envelopes included.
