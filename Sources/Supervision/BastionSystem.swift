@@ -32,6 +32,9 @@ public final class BastionSystem: Sendable {
     private struct Counters {
         var restarts = 0
         var deadLetters = 0
+        var letterLog = DeadLetterLog()
+        var letterObservers: [Int: @Sendable (DeadLetter) -> Void] = [:]
+        var nextObserver = 0
     }
 
     /// Creates a system on an executor.
@@ -123,9 +126,49 @@ public final class BastionSystem: Sendable {
 
     func countRestart() { counters.withLock { $0.restarts += 1 } }
 
-    func deadLetter(of type: Any.Type, to proc: LightProc) {
-        counters.withLock { $0.deadLetters += 1 }
-        log.debug("dead letter", metadata: ["type": "\(type)", "to": "\(proc)"])
+    func deadLetter(
+        of type: Any.Type,
+        to proc: LightProc,
+        from sender: ProcID? = nil,
+        _ reason: DeadLetter.Reason = .wrongType
+    ) {
+        deadLetter(DeadLetter(type, to: proc.id, proc.name, from: sender, reason))
+    }
+
+    /// Counts a message that was not handled, tells those who observe, and the log if it has not been told too many. Any thread.
+    func deadLetter(_ letter: DeadLetter) {
+        let now = executor.now
+        let (verdict, observers) = counters.withLock { counters in
+            counters.deadLetters += 1
+            return (counters.letterLog.letter(at: now), counters.letterObservers)
+        }
+        for (_, observer) in observers {
+            LightProc.runOnce(on: executor) { observer(letter) }
+        }
+        guard case .tell(let silent) = verdict else { return }
+        tell(.info) {
+            var metadata: Logger.Metadata = [
+                "type": "\(letter.messageType)", "reason": "\(letter.reason)",
+                "to": "\(letter.receiverName ?? "")\(letter.receiver.map { "\($0)" } ?? "")",
+            ]
+            if let sender = letter.sender { metadata["from"] = "\(sender)" }
+            if silent > 0 { metadata["untold"] = "\(silent)" }
+            return ("dead letter", metadata)
+        }
+    }
+
+    /// Calls `observer` for every message that is not handled from now on, in a process of its own, in no particular order.
+    ///
+    /// - Returns: What ends that.
+    public func observeDeadLetters(_ observer: @escaping @Sendable (DeadLetter) -> Void) -> DeadLetterObservation {
+        let number = counters.withLock { counters in
+            counters.nextObserver += 1
+            counters.letterObservers[counters.nextObserver] = observer
+            return counters.nextObserver
+        }
+        return DeadLetterObservation { [weak self] in
+            _ = self?.counters.withLock { $0.letterObservers.removeValue(forKey: number) }
+        }
     }
 
     // MARK: Processes

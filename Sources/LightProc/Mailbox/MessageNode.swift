@@ -113,6 +113,9 @@ open class MessageReceipt: @unchecked Sendable {
     /// Whether the fate of the message is known already. Any thread; must not block.
     open var isSettled: Bool { false }
 
+    /// When an answer is too late, on the clock of the process that was asked; nil: never. Constant; any thread.
+    open var deadline: Duration? { nil }
+
     /// The process ended, or refuses messages for ever. Called at most once per process, on any thread; must not block.
     open func processEnded(_ reason: ExitReason) {}
 

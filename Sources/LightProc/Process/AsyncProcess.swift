@@ -307,6 +307,7 @@ extension LightProc {
     private func takeForReceiver(_ content: inout ProcSide.Content) -> MessageNode? {
         // An incarnation whose end is decided takes nothing more: what waits is the next one's.
         guard state.phase == .active, let node = content.control.takeFirst() ?? mailbox.take() else { return nil }
+        content.inHand = nil
         if let receipt = node.receipt { content.register(receipt) }
         return node
     }

@@ -56,6 +56,7 @@ extension LightProc {
         }
         guard let left else { return }
         if !left.hooks.isEmpty { bequeath(left.hooks, of: left.name) }
+        left.companion?.closed(nil, id, reason: left.reason ?? .shutdown)
         if let rest = left.rest { Self.bequeath(rest, on: scheduler) }
     }
 
@@ -80,6 +81,8 @@ extension ProcSide.Content {
         var reason: ExitReason?
         var hooks: [ExitHook] = []
         var name: String?
+        /// Of a process that was not closed before.
+        var companion: (any ProcCompanion)?
         /// Nil where nothing is left that could run code as it dies.
         var rest: LastBody<ProcSide.Content>?
     }
@@ -87,10 +90,11 @@ extension ProcSide.Content {
     /// Takes everything out, except what the process still needs to destroy messages and body. Once, when the process goes.
     mutating func takeRemains(before messages: UInt) -> Remains {
         var remains = Remains(messages: control.takeAll(before: messages))
-        if isPlain, exitHooks.isEmpty, remains.messages == 0 { return remains }
+        if isPlain, exitHooks.isEmpty, companion == nil, remains.messages == 0 { return remains }
         remains.reason = lastExit
         remains.name = name
         remains.hooks = swap(&exitHooks, with: [])
+        remains.companion = swap(&companion, with: nil)
         if !isPlain {
             let (step, open) = (step, open)
             remains.rest = LastBody(swap(&self, with: Self()))

@@ -114,14 +114,15 @@ extension LightProc {
         let ending = transition { $0.end(incarnation, admitting: cancelling) }
         guard ending != .tooLate else { return false }
         // The former reason may hold an error of the user's: it does not die on the thread that happens to decide.
-        let before = side.content.withLock { content -> LastBody<ExitReason?>? in
+        let (before, companion) = side.content.withLock { content -> (LastBody<ExitReason?>?, (any ProcCompanion)?) in
             content.callbacksPending = content.stack?.hasCallbacks ?? false
-            if !content.hasPlainExit { return LastBody(swap(&content.lastExit, with: reason)) }
+            let before = content.hasPlainExit ? nil : LastBody(content.lastExit)
             content.lastExit = reason
-            return nil
+            return (before, content.companion)
         }
         if let before { Self.bequeath(before, on: scheduler) }
         notifyOfEnd(reason, awaiters: side.content.withLock { $0.observer == nil })
+        companion?.endDecided(of: self, incarnation: incarnation, reason: reason)
         if cancelling {
             order(.cancel)
         } else if !isReactive, ending == .sealed {
@@ -222,6 +223,8 @@ extension LightProc {
             node = MessageNode(bits: current.next)
         }
         notifyOfEnd(reason, awaiters: true)
+        // Left in place: what looks at it later finds it closed.
+        companion?.closed(self, id, reason: reason)
         if leftovers != 0 || hasHooks { orderAsConsumer(.discard) }
         // A supervisor closes its children: what their closures own is none of its business.
         if let closures { Self.bequeath(closures, on: scheduler) }
@@ -383,6 +386,7 @@ extension LightProc {
         let (reason, waiters, task, executor, dropped, outside) = side.content.withLock { content in
             content.deadline?.cancel()
             content.deadline = nil
+            content.inHand = nil
             return (
                 content.lastExit ?? .shutdown, content.waiters.removeAll(), swap(&content.task, with: nil),
                 swap(&content.executor, with: nil), swap(&content.dropped, with: []),
@@ -418,7 +422,10 @@ extension LightProc {
     private func reportEnd() {
         switch transition({ $0.finish() }) {
         case .ended:
-            let (observer, reason) = side.content.withLock { ($0.observer, $0.lastExit ?? .shutdown) }
+            let (observer, companion, reason) = side.content.withLock {
+                ($0.observer, $0.companion, $0.lastExit ?? .shutdown)
+            }
+            companion?.incarnationEnded(of: self, incarnation: state.incarnation, reason: reason)
             if let observer { observer.procEnded(self, reason: reason) } else { close() }
         }
     }

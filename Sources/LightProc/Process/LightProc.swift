@@ -213,7 +213,10 @@ public class LightProc: @unchecked Sendable {
     /// The one type of messages that it takes; of an async process, which may take several, that of the message that this
     /// incarnation received last, nil if none. Any thread.
     package final var messageType: Any.Type? {
-        if isReactive { return nodeType }
+        if isReactive {
+            if !tag.isManaged { return nodeType }
+            return existingSide?.content.withLock { $0.messageType }
+        }
         // ordering: relaxed: a metatype is valid for ever, and which one is of interest for reports only.
         let word = existingSide?.receivedType.load(ordering: .relaxed) ?? 0
         // safety: a metatype is one word, the address of the metadata; 0 is no address, and so the nil of the optional.
@@ -421,6 +424,10 @@ final class ProcSide: Sendable {
         /// Asks whose message this process has in its hands, by the order in which it took them.
         var receipts: [ObjectIdentifier: (number: UInt64, receipt: MessageReceipt)] = [:]
         var nextReceipt: UInt64 = 0
+        /// The ask that is being handled, if the message in hand is one and nobody has taken it from the process.
+        var inHand: ObjectIdentifier?
+        /// What the layer above keeps here.
+        var companion: (any ProcCompanion)?
         /// Asks that are being told of the end, the next one last.
         var farewells: [MessageReceipt] = []
         /// Asks whose reply was dropped without an answer by code of this process.
@@ -459,6 +466,7 @@ final class ProcSide: Sendable {
         mutating func register(_ receipt: MessageReceipt) {
             nextReceipt += 1
             receipts[ObjectIdentifier(receipt)] = (nextReceipt, receipt)
+            inHand = ObjectIdentifier(receipt)
             // `settle` sets its result before it asks to be forgotten: one of the two sees the other.
             if receipt.isSettled { receipts[ObjectIdentifier(receipt)] = nil }
         }

@@ -18,8 +18,9 @@ public enum ProcPriority: UInt8, Sendable, Hashable, CaseIterable {
 
 /// What a process is, in one word: its number, who ran it last, its priority and its kind.
 ///
-/// From the lowest bit: 1 whether it is reactive, 2 priority, 10 the worker that ran it last (plus one; 0 for none), 51 the
-/// number. At a million processes a second the numbers last for 71 years; then the program ends rather than use one again.
+/// From the lowest bit: 1 whether it is reactive, 2 priority, 10 the worker that ran it last (plus one; 0 for none), 1 whether its
+/// messages go through a queue of the layer above, 50 the number. At a million processes a second the numbers last for 35
+/// years; then the program ends rather than use one again.
 @frozen @usableFromInline
 package struct ProcTag {
     @usableFromInline package var rawValue: UInt
@@ -32,9 +33,10 @@ package struct ProcTag {
         rawValue = UInt(id.rawValue) << Self.idShift | (isReactive ? 1 : 0)
     }
 
-    @inlinable static var idShift: UInt { @inline(__always) get { 13 } }
+    @inlinable static var idShift: UInt { @inline(__always) get { 14 } }
     @inlinable static var priorityShift: UInt { @inline(__always) get { 1 } }
     @inlinable static var priorityMask: UInt { @inline(__always) get { 0b11 << priorityShift } }
+    @inlinable static var managedBit: UInt { @inline(__always) get { 1 << 13 } }
     @inlinable static var workerShift: UInt { @inline(__always) get { 3 } }
     @inlinable static var workerMask: UInt { @inline(__always) get { 0x3ff << workerShift } }
 
@@ -43,6 +45,14 @@ package struct ProcTag {
 
     @inlinable
     var isReactive: Bool { @inline(__always) get { rawValue & 1 != 0 } }
+
+    /// Set before anybody else knows the process.
+    @inlinable
+    package var isManaged: Bool { @inline(__always) get { rawValue & Self.managedBit != 0 } }
+
+    /// Whether messages go into the mailbox as they are: a reactive process that is not managed.
+    @inlinable
+    package var takesMessagesBare: Bool { @inline(__always) get { rawValue & (Self.managedBit | 1) == 1 } }
 
     package var priority: ProcPriority {
         get { ProcPriority(rawValue: UInt8(rawValue >> Self.priorityShift & 0b11)) ?? .normal }

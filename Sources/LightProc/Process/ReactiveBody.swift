@@ -207,8 +207,11 @@ extension LightProc {
             var rest = proc.mailbox.rest
             while NodePool.budget(nodes) > 0, let node = proc.mailbox.take(&rest) {
                 let (message, receipt) = node.open(as: Body.Message.self, on: nodes)
-                if receipt != 0 { proc.accept(receipt) }
-                try cell.pointee!.receive(message, on: proc)
+                if receipt != 0 {
+                    try answer(message, receipt, proc, cell)
+                } else {
+                    try cell.pointee!.receive(message, on: proc)
+                }
                 if proc.orders.hasSome { return }
             }
         case .start:
@@ -261,8 +264,23 @@ extension LightProc {
         _ cell: UnsafeMutablePointer<Body?>
     ) throws {
         let (message, receipt) = node.open(as: Body.Message.self)
-        if let receipt { proc.accept(receipt) }
+        guard let receipt else { return try cell.pointee!.receive(message, on: proc) }
+        proc.accept(receipt)
         try cell.pointee!.receive(message, on: proc)
+        proc.askWasHandled()
+    }
+
+    /// Handles an ask. Apart, as `handle`. If the handler throws, the end of the incarnation forgets the ask in hand.
+    @inlinable @inline(never)
+    static func answer<Body: ReactiveBody>(
+        _ message: consuming Body.Message,
+        _ receipt: UInt,
+        _ proc: LightProc,
+        _ cell: UnsafeMutablePointer<Body?>
+    ) throws {
+        proc.accept(receipt)
+        try cell.pointee!.receive(message, on: proc)
+        proc.askWasHandled()
     }
 
     /// The same loop for a thread without a node pool: the seeded executor's.
@@ -274,9 +292,7 @@ extension LightProc {
         var budget = reductions
         while budget > 0, let node = proc.mailbox.take() {
             budget &-= 1
-            let (message, receipt) = node.open(as: Body.Message.self)
-            if let receipt { proc.accept(receipt) }
-            try cell.pointee!.receive(message, on: proc)
+            try handle(node, proc, cell)
             if proc.orders.hasSome { return }
         }
     }

@@ -19,6 +19,10 @@ public struct AskError: Error, Sendable, CustomStringConvertible {
         public static let timeout = Code(description: "no answer within the time")
         /// The asking task was cancelled.
         public static let cancelled = Code(description: "the ask was cancelled")
+        /// The mailbox of the process has no room, and its policy does not make any.
+        public static let full = Code(description: "its mailbox is full")
+        /// The mailbox dropped the ask, as its policy says: for lack of room, or because it had waited too long.
+        public static let dropped = Code(description: "its mailbox dropped the ask")
         /// The process dropped the reply without using it.
         public static let unanswered = Code(description: "the process dropped the reply without answering")
     }

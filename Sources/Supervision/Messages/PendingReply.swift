@@ -38,21 +38,52 @@ public struct PendingReply<Value: Sendable>: Sendable {
     }
 }
 
+/// The asking side, whatever the type of the answer.
+class AnyAsk: MessageReceipt, WaitingAsk, @unchecked Sendable {
+    // Sendable: constant; subclasses answer for theirs.
+    let proc: LightProc
+    let asker = LightProc.current?.id
+    private let latest: Duration
+
+    init(_ proc: LightProc, latest: Duration) {
+        self.proc = proc
+        self.latest = latest
+    }
+
+    var asked: ProcID { proc.id }
+    override var deadline: Duration? { latest }
+
+    /// Settles it with an error, if nobody has. Any thread.
+    func fail(_ code: AskError.Code, reason: ExitReason? = nil) {}
+
+    override final func refused(_ reason: ExitReason?) { fail(.refused, reason: reason) }
+}
+
 /// The asking side: settled once, by whoever comes first.
-final class Ask<Value: Sendable>: MessageReceipt, WaitingAsk, @unchecked Sendable {
+final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
     // Sendable: `state` is locked, the rest is constant.
     private struct State {
         var result: Result<Value, AskError>?
         var observers: [@Sendable (Result<Value, AskError>) -> Void] = []
         var timer: TimerToken?
+        /// Who has the message, unless it is the process that was asked.
+        var holder: LightProc?
     }
-    let proc: LightProc
-    let asker = LightProc.current?.id
     private let state = Locked(State())
 
-    init(_ proc: LightProc) { self.proc = proc }
+    /// - Parameter time: How long the answer may take; less, if a deadline of the calling task comes before.
+    init(_ proc: LightProc, within time: Duration) {
+        let time = DeadlineScope.remaining().map { min($0, time) } ?? time
+        super.init(proc, latest: proc.scheduler.now + time)
+        startTimer(time)
+    }
 
-    var asked: ProcID { proc.id }
+    /// The process in whose hands the message is.
+    var holder: LightProc { state.withLock { $0.holder } ?? proc }
+
+    override func fail(_ code: AskError.Code, reason: ExitReason? = nil) {
+        settle(.failure(AskError(code, process: proc.id, reason: reason)))
+    }
 
     override var isSettled: Bool { state.withLock { $0.result != nil } }
 
@@ -64,25 +95,21 @@ final class Ask<Value: Sendable>: MessageReceipt, WaitingAsk, @unchecked Sendabl
         settle(.failure(AskError(.unanswered, process: proc.id)))
     }
 
-    override func refused(_ reason: ExitReason?) {
-        settle(.failure(AskError(.refused, process: proc.id, reason: reason)))
-    }
-
     /// Settles it, if nobody has. Any thread.
     func settle(_ result: Result<Value, AskError>) {
         let settled = state.withLock {
-            state -> (observers: [@Sendable (Result<Value, AskError>) -> Void], timer: TimerToken?)? in
+            state -> (observers: [@Sendable (Result<Value, AskError>) -> Void], timer: TimerToken?, holder: LightProc?)? in
             guard state.result == nil else { return nil }
             state.result = result
             defer {
                 state.observers = []
                 state.timer = nil
             }
-            return (state.observers, state.timer)
+            return (state.observers, state.timer, state.holder)
         }
         guard let settled else { return }
         settled.timer?.cancel()
-        proc.forget(self)
+        (settled.holder ?? proc).forget(self)
         for observer in settled.observers { observer(result) }
     }
 
@@ -94,7 +121,7 @@ final class Ask<Value: Sendable>: MessageReceipt, WaitingAsk, @unchecked Sendabl
         if let known { action(known) }
     }
 
-    func startTimer(_ time: Duration) {
+    private func startTimer(_ time: Duration) {
         let token = proc.scheduler.wake(after: time) { [weak self] in
             guard let self else { return }
             self.settle(.failure(AskError(.timeout, process: self.proc.id)))
@@ -119,7 +146,7 @@ public struct Reply<Value: Sendable>: Sendable {
         deinit {
             if ask.isSettled { return }
             // Dropped by the process itself: perhaps because its handler is failing. It will say.
-            if let current = LightProc.current, current === ask.proc {
+            if let current = LightProc.current, current === ask.holder {
                 current.settleDropped(ask)
             } else {
                 ask.unanswered()

@@ -21,7 +21,8 @@ public struct ProcRef<Message: Sendable>: Sendable {
     /// Sends a message.
     ///
     /// Costs no allocation on a worker for messages of up to 48 bytes to a reactive process. Any thread; never blocks.
-    /// - Returns: False when the process has ended for good; the message is then gone.
+    /// - Returns: False when the process has ended for good, or its mailbox is full and its policy is not to drop; the message
+    ///   is then gone. ``trySend(_:)`` gives it back.
     @inlinable @discardableResult
     public func tell(_ message: consuming Message) -> Bool {
         deliver(message, receipt: nil)
@@ -51,7 +52,21 @@ public struct ProcRef<Message: Sendable>: Sendable {
         lane: MessageLane = .user,
         _ make: (Reply<Value>) -> Message
     ) async throws(AskError) -> Value {
-        try await request(within: time, lane: lane, make).value()
+        guard lane == .user, let queue = proc.managedQueue else {
+            return try await request(within: time, lane: lane, make).value()
+        }
+        let ask = Ask<Value>(proc, within: time)
+        let (outcome, number) = offerOrWait(make(Reply(ask)), receipt: ask, to: queue) { outcome in
+            if case .closed = outcome { ask.refused(ask.proc.lastExit) }
+        }
+        switch outcome {
+        case .sent: break
+        case .full: ask.fail(.full)
+        case .closed: ask.refused(proc.lastExit)
+        // It waits for room; its place goes with it, also when nobody waits for the answer any longer.
+        case nil: ask.whenSettled { _ in _ = withdraw(number, from: queue) }
+        }
+        return try await PendingReply(ask: ask).value()
     }
 
     /// Asks without waiting. Within a deadline of the calling task the answer is waited for no longer than that.
@@ -60,14 +75,14 @@ public struct ProcRef<Message: Sendable>: Sendable {
         lane: MessageLane = .user,
         _ make: (Reply<Value>) -> Message
     ) -> PendingReply<Value> {
-        let ask = Ask<Value>(proc)
-        ask.startTimer(DeadlineScope.remaining().map { min($0, time) } ?? time)
+        let ask = Ask<Value>(proc, within: time)
         _ = deliver(make(Reply(ask)), receipt: ask, lane: lane)
         return PendingReply(ask: ask)
     }
 
     func deliver(_ message: consuming Message, receipt: MessageReceipt?, lane: MessageLane) -> Bool {
         guard lane != .user else { return deliver(message, receipt: receipt) }
+        if let queue = proc.managedQueue { return deliver(message, receipt: receipt, lane: lane, to: queue) }
         if proc.isReactive {
             let node = MessageNode.make(message, receipt: receipt)
             if proc.push(node, lane: lane) { return true }
@@ -84,7 +99,7 @@ public struct ProcRef<Message: Sendable>: Sendable {
 
     @inlinable @inline(__always)
     func deliver(_ message: consuming Message, receipt: MessageReceipt?) -> Bool {
-        guard proc.isReactive else { return deliverEnveloped(message, receipt: receipt) }
+        guard proc.tag.takesMessagesBare else { return deliverEnveloped(message, receipt: receipt) }
         let node = MessageNode.make(message, receipt: receipt)
         if proc.push(node) { return true }
         receipt?.refused(proc.lastExit)
@@ -94,10 +109,35 @@ public struct ProcRef<Message: Sendable>: Sendable {
 
     @inlinable
     func deliverEnveloped(_ message: consuming Message, receipt: MessageReceipt?) -> Bool {
+        if proc.tag.isManaged { return deliverManaged(message, receipt: receipt) }
         let node = MessageNode.make(Envelope(message: message), receipt: receipt)
         if proc.push(node) { return true }
         receipt?.refused(proc.lastExit)
         node.refuse(as: Envelope.self)
+        return false
+    }
+
+    @usableFromInline
+    func deliverManaged(_ message: consuming Message, receipt: MessageReceipt?) -> Bool {
+        guard let queue = proc.managedQueue else {
+            preconditionFailure("impossible: a managed process has a queue")
+        }
+        return deliver(message, receipt: receipt, lane: .user, to: queue)
+    }
+
+    private func deliver(
+        _ message: consuming Message,
+        receipt: MessageReceipt?,
+        lane: MessageLane,
+        to queue: any ManagedQueue
+    ) -> Bool {
+        // Every receipt is that of an ask.
+        let receipt = receipt as? AnyAsk
+        switch offer(message, receipt: receipt, lane: lane, to: queue) {
+        case .sent: return true
+        case .full: receipt?.fail(.full)
+        case .closed: receipt?.refused(proc.lastExit)
+        }
         return false
     }
 }

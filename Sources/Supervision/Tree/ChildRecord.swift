@@ -70,6 +70,8 @@ final class ChildRecord: ProcObserver {
     func path(of proc: LightProc) -> String? { "\(supervisor.path)/\(name)" }
 
     func procDiscarded(messageOf type: Any.Type, by proc: LightProc) {
-        supervisor.system.deadLetter(of: type, to: proc)
+        // What a managed process had is told of by its queue.
+        if proc.tag.isManaged { return }
+        supervisor.system.deadLetter(of: type, to: proc, .closed)
     }
 }

@@ -23,7 +23,9 @@ public struct Children: Sendable {
     /// How long an incarnation of a member may live; nil: as long as it likes. See ``LightProc/ProcStack/deadline``.
     public let deadline: Duration?
     let messageType: Any.Type?
-    let make: @Sendable (BastionSystem, ChildBox) -> LightProc
+    /// How the members' mailboxes take messages; nil: any number, at no cost.
+    public private(set) var mailbox: MailboxPolicy?
+    let make: @Sendable (BastionSystem, ChildBox, Children) -> LightProc
 
     /// Describes async children: each runs `body` in a task of its own.
     ///
@@ -53,13 +55,17 @@ public struct Children: Sendable {
         self.priority = priority
         self.deadline = deadline
         messageType = nil
-        make = { system, box in
+        make = { system, box, spec in
             let hooks = system.hooks
             let proc = LightProc.async(on: system.executor) { proc in
                 try hooks?.starting(proc)
                 try await body(Context(proc: proc, system: system, box: box))
             }
             proc.declareMessages(of: Envelope.self)
+            if let mailbox = spec.mailbox {
+                let queue = MessageQueue<any Sendable>(mailbox, in: system)
+                proc.manageMessages(of: Envelope.self, by: Companion(queue: queue))
+            }
             proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
             if priority != .normal { proc.priority = priority }
@@ -87,18 +93,38 @@ public struct Children: Sendable {
         self.priority = priority
         self.deadline = deadline
         messageType = Body.Message.self
-        make = { system, _ in
-            let proc =
-                if let hooks = system.hooks {
-                    LightProc.reactive(on: system.executor) { try HookedAdapter(hooks, behavior) }
-                } else {
-                    LightProc.reactive(on: system.executor) { try ReactiveAdapter(behavior()) }
-                }
+        make = { system, _, spec in
+            let proc = Self.reactive(behavior, in: system, spec)
             proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
             if priority != .normal { proc.priority = priority }
             return proc
         }
+    }
+
+    private static func reactive<Body: Reactive>(
+        _ behavior: @escaping @Sendable () throws -> Body,
+        in system: BastionSystem,
+        _ spec: Children
+    ) -> LightProc {
+        let hooks = system.hooks
+        if let mailbox = spec.mailbox {
+            let queue = MessageQueue<Body.Message>(mailbox, in: system)
+            let proc = LightProc.reactive(on: system.executor) {
+                try ManagedAdapter(queue: queue, hooks: hooks, behavior)
+            }
+            proc.manageMessages(of: Body.Message.self, by: Companion(queue: queue))
+            return proc
+        }
+        guard let hooks else { return LightProc.reactive(on: system.executor) { try ReactiveAdapter(behavior()) } }
+        return LightProc.reactive(on: system.executor) { try HookedAdapter(hooks, behavior) }
+    }
+
+    /// Gives the members mailboxes with a policy: a bound, levels of urgency, a limit to how long messages wait.
+    public func mailbox(_ policy: MailboxPolicy) -> Children {
+        var children = self
+        children.mailbox = policy
+        return children
     }
 
     func validate() throws(SupervisionError) {
@@ -117,6 +143,7 @@ public struct Children: Sendable {
         if let deadline, deadline <= .zero {
             throw SupervisionError(.badDeadline, "group \(name): the deadline must be positive, got \(deadline)")
         }
+        try mailbox?.validate(group: name)
     }
 }
 
@@ -150,6 +177,8 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let badRedundancy = Code(name: "badRedundancy")
         /// The time that a child may take to stop is negative.
         public static let badShutdownTime = Code(name: "badShutdownTime")
+        /// The policy of the mailbox has a number that makes no sense.
+        public static let badMailbox = Code(name: "badMailbox")
         /// The time that an incarnation of a child may live is not positive.
         public static let badDeadline = Code(name: "badDeadline")
         /// The supervisor has no group of this name.

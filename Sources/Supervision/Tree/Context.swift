@@ -62,9 +62,10 @@ public struct Context: Sendable {
         while let node = await proc.receiveNode() {
             let envelope = node.open(as: Envelope.self).message
             proc.received(envelope.typeWord)
+            guard let envelope = unbell(envelope) else { continue }
             if let hooks = system.hooks { try await spoil(hooks, envelope.message) }
             if let message = envelope.message(as: type) { return message }
-            refuse(envelope)
+            if let message = unwrap(envelope, as: type) { return message }
         }
         throw CancellationError()
     }
@@ -75,13 +76,30 @@ public struct Context: Sendable {
             let envelope = node.open(as: Envelope.self).message
             proc.received(envelope.typeWord)
             if let message = envelope.message(as: type) { return message }
-            refuse(envelope)
+            if let message = unwrap(envelope, as: type) { return message }
         }
         return nil
     }
 
-    @usableFromInline
-    func refuse(_ envelope: Envelope) { system.deadLetter(of: Swift.type(of: envelope.message), to: proc) }
+    /// A message that is not of the type asked for: it may stand for one that is, otherwise it becomes a dead letter.
+    @usableFromInline @inline(never)
+    func unwrap<Message: Sendable>(_ envelope: Envelope, as type: Message.Type) -> Message? {
+        guard let envelope = unbell(envelope) else { return nil }
+        if let message = envelope.message(as: type) { return message }
+        system.deadLetter(of: Swift.type(of: envelope.message), to: proc)
+        return nil
+    }
+
+    /// What a token of a managed process's queue stands for; nil if that was dropped meanwhile. Other messages as they are.
+    func unbell(_ envelope: Envelope) -> Envelope? {
+        guard envelope.message is QueueToken, let queue = proc.managedQueue as? MessageQueue<any Sendable> else {
+            return envelope
+        }
+        guard let entry = queue.take(by: proc) else { return nil }
+        if let receipt = entry.receipt { proc.accept(receipt) }
+        proc.received(Envelope(message: entry.message).typeWord)
+        return Envelope(message: entry.message)
+    }
 
     /// Waits for the next message of a type, for some time at most. Those of other types become dead letters.
     ///

@@ -35,7 +35,7 @@ public struct SupervisorRef: Sendable {
 
     private static func record(for spec: Children, number: Int, under supervisor: Supervisor) -> ChildRecord {
         let box = ChildBox()
-        let proc = spec.make(supervisor.system, box)
+        let proc = spec.make(supervisor.system, box, spec)
         let record = ChildRecord(
             proc: proc,
             name: "\(spec.name)-\(number)",

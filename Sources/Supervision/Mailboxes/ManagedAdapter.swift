@@ -1,0 +1,34 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+
+/// A ``Reactive`` whose messages go through a queue: what the process itself takes out of its mailbox are tokens.
+struct ManagedAdapter<Body: Reactive>: ReactiveBody {
+    private var body: Body
+    private let queue: MessageQueue<Body.Message>
+    private let hooks: (any SystemHooks)?
+
+    /// In the name of the process, when it starts.
+    init(queue: MessageQueue<Body.Message>, hooks: (any SystemHooks)?, _ make: () throws -> Body) throws {
+        if let hooks, let proc = LightProc.current { try hooks.starting(proc) }
+        body = try make()
+        self.queue = queue
+        self.hooks = hooks
+    }
+
+    mutating func receive(_ token: consuming QueueToken, on proc: LightProc) throws {
+        // Nil when the message was dropped meanwhile.
+        guard let entry = queue.take(by: proc) else { return }
+        if let receipt = entry.receipt { proc.accept(receipt) }
+        switch hooks?.receiving(Body.Message.self, by: proc) {
+        case nil, .delay: try body.receive(entry.message, in: ReactiveContext(proc))
+        case .error(let error): throw error
+        case .trap:
+            SimulatedTrap.lose((body, entry))
+            throw SimulatedTrap(of: proc)
+        }
+        if entry.receipt != nil { proc.askWasHandled() }
+    }
+}

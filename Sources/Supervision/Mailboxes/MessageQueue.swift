@@ -1,0 +1,259 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+
+/// What lies in the mailbox of a managed process in place of a message: a bell, which says that the queue has one.
+struct QueueToken: Sendable {}
+
+/// The queue of a managed process, whatever its messages are.
+protocol ManagedQueue: CompanionPart {
+    var counters: MailboxCounters { get }
+}
+
+/// What has become of the messages of a managed mailbox.
+public struct MailboxCounters: Sendable, Hashable {
+    /// Messages that wait now, those of the control lane aside.
+    public internal(set) var depth = 0
+    /// The most that ever waited.
+    public internal(set) var peakDepth = 0
+    /// Messages that the process took out.
+    public internal(set) var taken = 0
+    /// Senders that wait for room now.
+    public internal(set) var waitingSenders = 0
+    /// Messages dropped because the mailbox was full.
+    public internal(set) var dropped = 0
+    /// Messages dropped because they had waited too long.
+    public internal(set) var expired = 0
+    /// Messages dropped because the queue's delay was above its target.
+    public internal(set) var shed = 0
+    /// Asks dropped because nobody waited for their answer any longer.
+    public internal(set) var lateAsks = 0
+    /// How long the message has waited that waits longest now.
+    public internal(set) var queueDelay: Duration = .zero
+
+    mutating func count(_ cause: DropCause) {
+        switch cause {
+        case .overflow: dropped += 1
+        case .expired: expired += 1
+        case .shed: shed += 1
+        case .lateAsk: lateAsks += 1
+        }
+    }
+}
+
+/// The shell around ``QueueState``: a lock, the process's bell, and what is the user's destroyed where it does no harm.
+final class MessageQueue<Message: Sendable>: ManagedQueue {
+    typealias State = QueueState<Message>
+    typealias Entry = State.Entry
+
+    private struct Content {
+        var state: State
+        var counters = MailboxCounters()
+        var waiters: [Int: @Sendable (SendOutcome<Message>) -> Void] = [:]
+        /// Messages that were dropped, on their way to the process that destroys them.
+        var refuse: [Entry] = []
+    }
+
+    private let policy: MailboxPolicy
+    private let system: Weak
+    private let content: Locked<Content>
+
+    /// A system holds its processes' queues by way of its supervisors.
+    private struct Weak: Sendable { weak let system: BastionSystem? }
+
+    init(_ policy: MailboxPolicy, in system: BastionSystem) {
+        self.policy = policy
+        self.system = Weak(system: system)
+        content = Locked(Content(state: State(policy)))
+    }
+
+    var counters: MailboxCounters {
+        let now = system.system?.executor.now
+        return content.withLock { content in
+            var counters = content.counters
+            counters.depth = content.state.count
+            counters.waitingSenders = content.state.waitingSenders
+            if let now, let oldest = content.state.oldest { counters.queueDelay = max(.zero, now - oldest) }
+            return counters
+        }
+    }
+
+    private func entry(_ message: Message, _ receipt: AnyAsk?, of proc: LightProc) -> Entry {
+        // The user's code, so outside the lock.
+        let level = policy.level.map { min(max($0(message), 0), policy.levels - 1) } ?? policy.levels - 1
+        return Entry(
+            message: message,
+            receipt: receipt,
+            sent: proc.scheduler.now,
+            level: level,
+            sender: LightProc.current?.id
+        )
+    }
+
+    // MARK: Senders
+
+    /// Adds a message, or says why not. Any thread.
+    func offer(
+        _ message: Message,
+        receipt: AnyAsk? = nil,
+        lane: MessageLane = .user,
+        to proc: LightProc
+    ) -> SendOutcome<Message> {
+        let entry = entry(message, receipt, of: proc)
+        let (offer, tokens) = content.withLock { content -> (State.Offer, Int) in
+            switch lane {
+            case .control: return (content.state.offerControl(entry), content.state.tokensToRing())
+            case .user: return add(entry, &content)
+            }
+        }
+        switch offer {
+        case .taken: ring(tokens, lane, proc)
+        case .takenFor(let oldest):
+            ring(tokens, lane, proc)
+            drop([(oldest, .overflow)], proc)
+        case .dropped(let entry): drop([(entry, .overflow)], proc)
+        case .full(let entry): return .full(entry.message)
+        case .closed(let entry): return .closed(entry.message)
+        }
+        return .sent
+    }
+
+    private func add(_ entry: Entry, _ content: inout Content) -> (State.Offer, Int) {
+        let offer = content.state.offer(entry)
+        switch offer {
+        case .takenFor, .dropped: content.counters.count(.overflow)
+        case .taken, .full, .closed: break
+        }
+        content.counters.peakDepth = max(content.counters.peakDepth, content.state.count)
+        return (offer, content.state.tokensToRing())
+    }
+
+    /// Adds a message, or lets it wait for room if the policy says so: then `done` is called once, on any thread.
+    ///
+    /// - Returns: What became of it, or the number under which it waits.
+    func offerOrWait(
+        _ message: Message,
+        receipt: AnyAsk? = nil,
+        to proc: LightProc,
+        _ done: @escaping @Sendable (SendOutcome<Message>) -> Void
+    ) -> (outcome: SendOutcome<Message>?, number: Int) {
+        let entry = entry(message, receipt, of: proc)
+        let (offer, tokens, number) = content.withLock { content -> (State.Offer, Int, Int) in
+            let (offer, tokens) = add(entry, &content)
+            guard policy.overflow == .suspend, case .full(let entry) = offer else { return (offer, tokens, 0) }
+            let number = content.state.wait(with: entry)
+            content.waiters[number] = done
+            return (offer, tokens, number)
+        }
+        if number != 0 { return (nil, number) }
+        switch offer {
+        case .taken: ring(tokens, .user, proc)
+        case .takenFor(let oldest):
+            ring(tokens, .user, proc)
+            drop([(oldest, .overflow)], proc)
+        case .dropped(let entry): drop([(entry, .overflow)], proc)
+        case .full(let entry): return (.full(entry.message), 0)
+        case .closed(let entry): return (.closed(entry.message), 0)
+        }
+        return (.sent, 0)
+    }
+
+    /// Takes back what a sender waits with; nil if it was taken, or refused, meanwhile.
+    func withdraw(_ number: Int) -> Message? {
+        content.withLock { content in
+            content.waiters[number] = nil
+            return content.state.withdraw(number)?.message
+        }
+    }
+
+    private func ring(_ tokens: Int, _ lane: MessageLane, _ proc: LightProc) {
+        for _ in 0..<tokens {
+            // Refused when the process is closed: then `closed` comes, and takes what is left here.
+            if proc.isReactive {
+                let node = MessageNode.make(QueueToken())
+                if !proc.push(node, lane: lane) { node.refuse(as: QueueToken.self) }
+            } else {
+                let node = MessageNode.make(Envelope(message: QueueToken()))
+                if !proc.push(node, lane: lane) { node.refuse(as: Envelope.self) }
+            }
+        }
+    }
+
+    // MARK: The process
+
+    /// The message that a token stands for; nil if it was dropped. By the process.
+    func take(by proc: LightProc) -> Entry? {
+        let now = proc.scheduler.now
+        let (take, tokens, admitted) = content.withLock { content in
+            let take = content.state.take(at: now)
+            if take.entry != nil { content.counters.taken += 1 }
+            for each in take.dropped { content.counters.count(each.cause) }
+            return (
+                take, content.state.tokensToRing(),
+                take.admitted.compactMap { content.waiters.removeValue(forKey: $0) }
+            )
+        }
+        ring(tokens, .user, proc)
+        for done in admitted { done(.sent) }
+        if !take.dropped.isEmpty { drop(take.dropped, proc) }
+        return take.entry
+    }
+
+    // MARK: What is not handled
+
+    func closed(_ proc: LightProc?, _ id: ProcID, reason: ExitReason) {
+        let (left, waiting) = content.withLock { content -> ([Entry], [@Sendable () -> Void]) in
+            let (left, waiting) = content.state.close()
+            return (
+                left,
+                waiting.map { number, entry in
+                    let done = content.waiters.removeValue(forKey: number)
+                    return { done?(.closed(entry.message)) }
+                }
+            )
+        }
+        for refuse in waiting { refuse() }
+        guard let system = system.system, !left.isEmpty else { return }
+        for entry in left {
+            entry.receipt?.processEnded(reason)
+            system.deadLetter(DeadLetter(Message.self, entry.message, to: id, proc?.name, from: entry.sender, .closed))
+        }
+        destroy(left, on: system.executor)
+    }
+
+    private func drop(_ dropped: [(entry: Entry, cause: DropCause)], _ proc: LightProc) {
+        for (entry, cause) in dropped {
+            entry.receipt?.fail(.dropped)
+            guard cause != .lateAsk else { continue }
+            let reason: DeadLetter.Reason =
+                switch cause {
+                case .overflow, .lateAsk: .overflow
+                case .expired: .expired
+                case .shed: .shed
+                }
+            system.system?.deadLetter(
+                DeadLetter(Message.self, entry.message, to: proc.id, proc.name, from: entry.sender, reason)
+            )
+        }
+        destroy(dropped.map(\.entry), on: proc.scheduler)
+    }
+
+    /// Destroys messages in a process of its own, as their `deinit` may trap: many with one.
+    private func destroy(_ entries: [Entry], on scheduler: any ProcScheduler) {
+        if _isPOD(Message.self) { return }
+        let isFirst = content.withLock { content in
+            content.refuse += entries
+            return content.refuse.count == entries.count
+        }
+        guard isFirst else { return }
+        LightProc.runOnce(on: scheduler) { [self] in
+            let all = content.withLock { content in
+                defer { content.refuse = [] }
+                return content.refuse
+            }
+            _ = all
+        }
+    }
+}

@@ -1,0 +1,173 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+
+/// A message in the queue of a managed process.
+struct QueueEntry<Message>: Sendable where Message: Sendable {
+    let message: Message
+    /// Of an ask.
+    let receipt: AnyAsk?
+    /// When it was sent, on the executor's clock.
+    let sent: Duration
+    /// The level of urgency, 0 first.
+    let level: Int
+    /// Who sent it; nil if that was no process.
+    let sender: ProcID?
+}
+
+/// Why a message was not handled.
+enum DropCause: Sendable, Hashable {
+    case overflow
+    case expired
+    case shed
+    /// It was an ask whose asker does not wait any longer.
+    case lateAsk
+}
+
+/// The messages of a managed process, and who waits for room: a pure value. Time comes in as an argument.
+///
+/// The process's own mailbox is the bell: it holds tokens, one for each message that is here, perhaps more. `offer` and `take`
+/// say how often to ring.
+struct QueueState<Message: Sendable>: Sendable {
+    typealias Entry = QueueEntry<Message>
+
+    /// What becomes of a message.
+    enum Offer {
+        case taken
+        /// It was taken, and this one dropped for it.
+        case takenFor(Entry)
+        /// It was dropped itself.
+        case dropped(Entry)
+        /// There is no room; it was not taken.
+        case full(Entry)
+        /// The process has ended for good.
+        case closed(Entry)
+    }
+
+    /// What a token brings.
+    struct Take {
+        /// The message to handle; nil if none is left.
+        var entry: Entry?
+        /// Messages that are not handled.
+        var dropped: [(entry: Entry, cause: DropCause)] = []
+        /// Waiting senders whose message has been taken.
+        var admitted: [Int] = []
+    }
+
+    private let policy: MailboxPolicy
+    private var levels: [Ring<Entry>]
+    private var control = Ring<Entry>()
+    private var waiting = Ring<(number: Int, entry: Entry)>()
+    private var nextNumber = 0
+    private var controller: QueueDelayController?
+    /// Tokens that are in the mailbox, or on their way there; at least as many as there are messages.
+    private var tokens = 0
+    /// Messages in the levels, the control lane aside.
+    private(set) var count = 0
+    private(set) var isClosed = false
+
+    init(_ policy: MailboxPolicy) {
+        self.policy = policy
+        levels = Array(repeating: Ring(), count: policy.levels)
+        if let target = policy.sheddingTarget {
+            controller = QueueDelayController(target: target, interval: policy.sheddingInterval)
+        }
+    }
+
+    /// When the message that has waited longest was sent; nil if none waits.
+    var oldest: Duration? { levels.compactMap { $0.first?.sent }.min() }
+    var waitingSenders: Int { waiting.count }
+
+    /// Adds a message if there is room, or makes room as the policy says.
+    mutating func offer(_ entry: Entry) -> Offer {
+        if isClosed { return .closed(entry) }
+        guard let capacity = policy.capacity, count >= capacity || !waiting.isEmpty else {
+            add(entry)
+            return .taken
+        }
+        switch policy.overflow {
+        case .suspend, .fail: return .full(entry)
+        case .dropNewest: return .dropped(entry)
+        case .dropOldest:
+            // The least urgent level that is not more urgent than the newcomer; otherwise that one has to go.
+            guard let level = levels.indices.last(where: { !levels[$0].isEmpty }), level >= entry.level,
+                let oldest = levels[level].popFirst()
+            else { return .dropped(entry) }
+            count -= 1
+            add(entry)
+            return .takenFor(oldest)
+        }
+    }
+
+    /// Lets a sender wait with its message; returns its number. After `full`, under the same lock.
+    mutating func wait(with entry: Entry) -> Int {
+        nextNumber += 1
+        waiting.append((nextNumber, entry))
+        return nextNumber
+    }
+
+    /// Takes back what a sender waits with; nil if it was taken meanwhile.
+    mutating func withdraw(_ number: Int) -> Entry? { waiting.removeFirst { $0.number == number }?.entry }
+
+    /// Adds a message to the control lane, which has no bound.
+    mutating func offerControl(_ entry: Entry) -> Offer {
+        if isClosed { return .closed(entry) }
+        control.append(entry)
+        return .taken
+    }
+
+    /// How many tokens to put into the mailbox now; they count as put.
+    mutating func tokensToRing() -> Int {
+        let missing = max(0, control.count + count - tokens)
+        tokens += missing
+        return missing
+    }
+
+    /// A token was handled: the next message, past those that are not to be handled any more. The control lane comes first,
+    /// whichever lane the token lay in.
+    mutating func take(at now: Duration) -> Take {
+        tokens -= 1
+        var take = Take()
+        take.entry = control.popFirst()
+        if take.entry != nil { return take }
+        // Ends: each round removes a message.
+        while let level = levels.indices.first(where: { !levels[$0].isEmpty }), let entry = levels[level].popFirst() {
+            count -= 1
+            guard let cause = cause(against: entry, at: now) else {
+                take.entry = entry
+                break
+            }
+            take.dropped.append((entry, cause))
+        }
+        if let capacity = policy.capacity {
+            while count < capacity, let (number, entry) = waiting.popFirst() {
+                add(entry)
+                take.admitted.append(number)
+            }
+        }
+        return take
+    }
+
+    /// Refuses everything from now on, and returns what was left: messages, and those of waiting senders.
+    mutating func close() -> (left: [Entry], waiting: [(number: Int, entry: Entry)]) {
+        isClosed = true
+        let left = control.removeAll() + levels.indices.flatMap { levels[$0].removeAll() }
+        count = 0
+        return (left, waiting.removeAll())
+    }
+
+    private mutating func add(_ entry: Entry) {
+        levels[entry.level].append(entry)
+        count += 1
+    }
+
+    private mutating func cause(against entry: Entry, at now: Duration) -> DropCause? {
+        let age = now - entry.sent
+        if let maximumAge = policy.maximumAge, age > maximumAge { return .expired }
+        if entry.receipt?.isSettled == true { return .lateAsk }
+        if policy.levels > 1, entry.level == 0 { return nil }
+        return controller?.drops(after: age, isLast: count == 0, at: now) == true ? .shed : nil
+    }
+}
