@@ -44,7 +44,10 @@ import Testing
         #expect(ref.tell(1) && ref.tell(2))
         #expect(!ref.tell(3))
         let error = #expect(throws: SendError<Int>.self) { try ref.trySend(4) }
-        guard case .full(4, ref.id) = error else { Issue.record("\(String(describing: error))"); return }
+        guard case .full(4, ref.id) = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
         #expect(ref.mailboxCounters?.depth == 2)
         sim.drain()
         #expect(sim.trace.lines == ["1", "2"])
@@ -215,7 +218,9 @@ import Testing
         let ref: ProcRef<Reply<Int>> = try tree.group("deaf").members[0]
         ref.request(within: .seconds(9)) { $0 }.whenComplete { _ in }
         let asking = sim.executor.spawn {
-            do { _ = try await ref.ask(within: .seconds(1)) { $0 } } catch { trace("\((error as? AskError)?.code.description ?? "")") }
+            do { _ = try await ref.ask(within: .seconds(1)) { $0 } } catch {
+                trace("\((error as? AskError)?.code.description ?? "")")
+            }
         }
         sim.drain()
         #expect(ref.mailboxCounters?.waitingSenders == 1)

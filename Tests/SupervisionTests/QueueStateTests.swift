@@ -54,14 +54,23 @@ import Testing
         }
         for overflow in [MailboxPolicy.Overflow.suspend, .fail] {
             let (state, offer) = fill(overflow)
-            guard case .full(let entry) = offer, entry.message == 2 else { Issue.record("\(offer)"); return }
+            guard case .full(let entry) = offer, entry.message == 2 else {
+                Issue.record("\(offer)")
+                return
+            }
             #expect(state.count == 2)
         }
         let (newest, offer) = fill(.dropNewest)
-        guard case .dropped(let entry) = offer, entry.message == 2 else { Issue.record("\(offer)"); return }
+        guard case .dropped(let entry) = offer, entry.message == 2 else {
+            Issue.record("\(offer)")
+            return
+        }
         #expect(newest.count == 2)
         var (oldest, second) = fill(.dropOldest)
-        guard case .takenFor(let gone) = second, gone.message == 0 else { Issue.record("\(second)"); return }
+        guard case .takenFor(let gone) = second, gone.message == 0 else {
+            Issue.record("\(second)")
+            return
+        }
         #expect(oldest.tokensToRing() == 2)
         #expect(oldest.take(at: .zero).entry?.message == 1)
         #expect(oldest.take(at: .zero).entry?.message == 2)
@@ -72,9 +81,15 @@ import Testing
         var state = QueueState<Int>(policy)
         _ = state.offer(Self.entry(10, level: 1))
         _ = state.offer(Self.entry(11, level: 1))
-        guard case .dropped(let low) = state.offer(Self.entry(20, level: 2)) else { Issue.record("taken"); return }
+        guard case .dropped(let low) = state.offer(Self.entry(20, level: 2)) else {
+            Issue.record("taken")
+            return
+        }
         #expect(low.message == 20)
-        guard case .takenFor(let gone) = state.offer(Self.entry(0, level: 0)) else { Issue.record("not taken"); return }
+        guard case .takenFor(let gone) = state.offer(Self.entry(0, level: 0)) else {
+            Issue.record("not taken")
+            return
+        }
         #expect(gone.message == 10)
         _ = state.tokensToRing()
         #expect(state.take(at: .zero).entry?.message == 0)
@@ -113,7 +128,8 @@ import Testing
     func aQueueKeepsCount(seed: UInt64) {
         var random = SplitMix(seed)
         let overflow = MailboxPolicy.Overflow.allCases[random.next(below: 4)]
-        var policy: MailboxPolicy = random.next(below: 4) == 0 ? .unbounded : .bounded(1 + random.next(below: 8), overflow)
+        var policy: MailboxPolicy =
+            random.next(below: 4) == 0 ? .unbounded : .bounded(1 + random.next(below: 8), overflow)
         if random.next(below: 2) == 0 { policy = policy.expiring(after: .milliseconds(1 + random.next(below: 50))) }
         if random.next(below: 2) == 0 { policy = policy.shedding(above: .milliseconds(5), for: .milliseconds(20)) }
         if random.next(below: 2) == 0 { policy = policy.prioritized(levels: 3) { (n: Int) in n } }
@@ -134,7 +150,11 @@ import Testing
                 case .taken: break
                 case .takenFor(let gone), .dropped(let gone): decide(gone.message)
                 case .full(let entry):
-                    if overflow == .suspend { waiting[state.wait(with: entry)] = entry.message } else { decide(entry.message) }
+                    if overflow == .suspend {
+                        waiting[state.wait(with: entry)] = entry.message
+                    } else {
+                        decide(entry.message)
+                    }
                 case .closed(let entry): decide(entry.message)
                 }
                 tokens += state.tokensToRing()
@@ -163,7 +183,10 @@ import Testing
         for entry in rest.left { decide(entry.message) }
         for (_, entry) in rest.waiting { decide(entry.message) }
         #expect(fates.count == next && fates.values.allSatisfy { $0 == 1 })
-        guard case .closed = state.offer(Self.entry(next)) else { Issue.record("taken by a closed queue"); return }
+        guard case .closed = state.offer(Self.entry(next)) else {
+            Issue.record("taken by a closed queue")
+            return
+        }
     }
 
     // MARK: Shedding

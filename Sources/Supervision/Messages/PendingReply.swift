@@ -98,7 +98,8 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
     /// Settles it, if nobody has. Any thread.
     func settle(_ result: Result<Value, AskError>) {
         let settled = state.withLock {
-            state -> (observers: [@Sendable (Result<Value, AskError>) -> Void], timer: TimerToken?, holder: LightProc?)? in
+            state -> (observers: [@Sendable (Result<Value, AskError>) -> Void], timer: TimerToken?, holder: LightProc?)?
+            in
             guard state.result == nil else { return nil }
             state.result = result
             defer {
