@@ -17,6 +17,8 @@ public final class BastionSystem: Sendable {
     public let log: Logger
     /// What becomes of a trap of a process of the system, unless its group says otherwise.
     public let containment: ContainmentPolicy
+    /// What is done about processes that wait for each other's answers in a circle.
+    public let askCycles: AskCyclePolicy
     @usableFromInline let domain: UInt32
     /// Of the test kit; nil in a system for use.
     package let hooks: (any SystemHooks)?
@@ -41,20 +43,30 @@ public final class BastionSystem: Sendable {
     ///
     /// - Parameters:
     ///   - containment: What becomes of a trap of a process of the system, unless its group says otherwise.
+    ///   - askCycles: What is done about processes that wait for each other's answers in a circle.
     ///   - log: Where ends of children, restarts and dead letters are told; contents of messages never are.
     public convenience init(
         name: String = "bastion",
         executor: any ProcExecutor,
         containment: ContainmentPolicy = .contain,
+        askCycles: AskCyclePolicy = .fail,
         log: Logger? = nil
     ) {
-        self.init(name: name, executor: executor, containment: containment, log: log, hooks: nil)
+        self.init(
+            name: name,
+            executor: executor,
+            containment: containment,
+            askCycles: askCycles,
+            log: log,
+            hooks: nil
+        )
     }
 
     package init(
         name: String,
         executor: any ProcExecutor,
         containment: ContainmentPolicy,
+        askCycles: AskCyclePolicy = .fail,
         log: Logger?,
         hooks: (any SystemHooks)?
     ) {
@@ -64,6 +76,7 @@ public final class BastionSystem: Sendable {
         schedulerWords = SchedulerWords(executor)
         self.log = log
         self.containment = containment
+        self.askCycles = askCycles
         self.hooks = hooks
         hasHooks = hooks != nil
         domains = Dictionary(

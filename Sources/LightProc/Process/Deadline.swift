@@ -41,7 +41,11 @@ package final class DeadlineScope: Sendable {
     /// 1 when the stretch is over: a `Task { }` that was made in it and lives on has no part in its deadline.
     private let isOver = AtomicWord(0)
 
+    /// Whether the first task of the process waits for the end of this stretch.
+    private let holdsUpMainTask: Bool
+
     init(_ instant: Duration, of proc: LightProc, in parent: DeadlineScope?) {
+        holdsUpMainTask = proc.isFirstTaskCalling
         self.instant = instant
         process = proc.id
         scheduler = proc.scheduler
@@ -51,6 +55,13 @@ package final class DeadlineScope: Sendable {
     func end() {
         // ordering: relaxed: whoever reads it concurrently may be told either.
         isOver.store(1, ordering: .relaxed)
+    }
+
+    /// Whether the calling task runs in a stretch that the first task of a process waits for.
+    static func holdsUpMainTask(of process: ProcID) -> Bool {
+        guard let scope = current else { return false }
+        // ordering: relaxed: as in `end`.
+        return scope.process == process && scope.holdsUpMainTask && scope.isOver.load(ordering: .relaxed) == 0
     }
 
     /// What is left until the nearest deadline around the calling task, never negative; nil if there is none.
@@ -97,17 +108,18 @@ extension LightProc {
         try await withTimeout(deadline.instant - scheduler.now, keepingLateResult: false, body)
     }
 
-    /// What is left until the nearest deadline of the calling task in this process, or of its incarnation; never negative.
+    /// What is left until the nearest deadline of the calling task in this process, of its incarnation, or of the ask in its
+    /// hands; never negative.
     ///
     /// Nil if there is none.
     public var remainingTime: Duration? {
-        let left = DeadlineScope.remaining(of: id)
-        guard let end = lifetimeEnd else { return left }
-        let life = max(.zero, end - scheduler.now)
-        return left.map { min($0, life) } ?? life
+        let ends = [lifetimeEnd, deadlineInHand].compactMap { $0 }
+        let left = ends.map { max(.zero, $0 - scheduler.now) } + [DeadlineScope.remaining(of: id)].compactMap { $0 }
+        return left.min()
     }
 
-    /// The nearest deadline of the calling task in this process, or of its incarnation; nil if there is none.
+    /// The nearest deadline of the calling task in this process, of its incarnation, or of the ask in its hands; nil if there
+    /// is none.
     public var deadline: Deadline? { remainingTime.map { Deadline(instant: scheduler.now + $0) } }
 
     /// - Parameter keepingLateResult: Whether what `body` returned is returned also when the time was up by then.

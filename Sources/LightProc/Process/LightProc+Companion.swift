@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
+
 /// What the layer above keeps with a process over all of its incarnations, and what it hears of them.
 ///
 /// It lives as long as the process, and must not hold on to it. None of its functions may block, trap, or run code of the
@@ -55,6 +57,11 @@ extension LightProc {
         }
     }
 
+    /// The receipt of the ask in hand; nil if the message in hand is none, or it was answered. By the process.
+    package final var receiptInHand: MessageReceipt? {
+        existingSide?.content.withLock { content in content.inHand.flatMap { content.receipts[$0]?.receipt } }
+    }
+
     /// Takes the ask in hand from the process, whose end is of no interest to the asker any more; nil if there is none.
     ///
     /// By the process, to set the message aside or hand it on: the receipt goes with it.
@@ -71,4 +78,15 @@ extension LightProc {
     package final func askWasHandled() {
         existingSide?.content.withLock { $0.inHand = nil }
     }
+
+    // MARK: Waiting
+
+    /// Whether the calling task is the first one of this async process, or one that the first one waits for in `withTimeout`.
+    package final var isFirstTaskCalling: Bool {
+        guard let task = crt_currentTask() else { return false }
+        return isMainTask(task) || DeadlineScope.holdsUpMainTask(of: id)
+    }
+
+    /// Whether a task of this async process waits for a message. Any thread; may be out of date when it returns.
+    package final var isReceiving: Bool { existingSide?.content.withLock { !$0.waiters.isEmpty } ?? false }
 }

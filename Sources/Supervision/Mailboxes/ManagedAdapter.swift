@@ -8,13 +8,20 @@ import LightProc
 struct ManagedAdapter<Body: Reactive>: ReactiveBody {
     private var body: Body
     private let queue: MessageQueue<Body.Message>
+    private let middleware: Middleware?
     private let hooks: (any SystemHooks)?
 
     /// In the name of the process, when it starts.
-    init(queue: MessageQueue<Body.Message>, hooks: (any SystemHooks)?, _ make: () throws -> Body) throws {
+    init(
+        queue: MessageQueue<Body.Message>,
+        middleware: Middleware?,
+        hooks: (any SystemHooks)?,
+        _ make: () throws -> Body
+    ) throws {
         if let hooks, let proc = LightProc.current { try hooks.starting(proc) }
         body = try make()
         self.queue = queue
+        self.middleware = middleware
         self.hooks = hooks
     }
 
@@ -23,12 +30,49 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
         guard let entry = queue.take(by: proc) else { return }
         if let receipt = entry.receipt { proc.accept(receipt) }
         switch hooks?.receiving(Body.Message.self, by: proc) {
-        case nil, .delay: try body.receive(entry.message, in: ReactiveContext(proc))
+        case nil, .delay: try handle(entry, on: proc)
         case .error(let error): throw error
         case .trap:
             SimulatedTrap.lose((body, entry))
             throw SimulatedTrap(of: proc)
         }
         if entry.receipt != nil { proc.askWasHandled() }
+    }
+
+    private mutating func handle(_ entry: QueueEntry<Body.Message>, on proc: LightProc) throws {
+        guard let middleware, let system = proc.system else {
+            return try body.receive(entry.message, in: ReactiveContext(proc))
+        }
+        do {
+            try middleware.now(Middleware.Handling(entry, by: proc, in: system)) {
+                try body.receive(entry.message, in: ReactiveContext(proc))
+            }
+        } catch let error as DroppedMessage {
+            queue.drop(entry, for: error.reason, proc)
+        }
+    }
+}
+
+extension Middleware.Handling {
+    init<Message>(_ entry: QueueEntry<Message>, by proc: LightProc, in system: BastionSystem) {
+        self.init(
+            type(of: entry.message as Any),
+            sent: entry.sent,
+            deadline: entry.receipt?.deadline,
+            by: proc,
+            in: system
+        )
+    }
+
+    init(_ messageType: Any.Type, sent: Duration, deadline: Duration?, by proc: LightProc, in system: BastionSystem) {
+        let now = proc.scheduler.now
+        process = proc.id
+        processName = proc.name ?? ""
+        path = proc.path ?? ""
+        self.messageType = messageType
+        queueDelay = max(.zero, now - sent)
+        remainingTime = deadline.map { $0 - now }
+        self.system = system
+        self.proc = proc
     }
 }

@@ -10,6 +10,10 @@ struct QueueToken: Sendable {}
 /// The queue of a managed process, whatever its messages are.
 protocol ManagedQueue: CompanionPart {
     var counters: MailboxCounters { get }
+    /// When the message was sent that was taken last; nil if none was.
+    var lastTaken: Duration? { get }
+    /// Lets messages that were set aside as poisonous be handled after all; returns how many.
+    func releaseParked(of proc: LightProc) -> Int
 }
 
 /// What has become of the messages of a managed mailbox.
@@ -30,6 +34,8 @@ public struct MailboxCounters: Sendable, Hashable {
     public internal(set) var shed = 0
     /// Asks dropped because nobody waited for their answer any longer.
     public internal(set) var lateAsks = 0
+    /// Messages that are set aside as poisonous now.
+    public internal(set) var parked = 0
     /// How long the message has waited that waits longest now.
     public internal(set) var queueDelay: Duration = .zero
 
@@ -52,22 +58,30 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         var state: State
         var counters = MailboxCounters()
         var waiters: [Int: @Sendable (SendOutcome<Message>) -> Void] = [:]
+        var lastTaken: Duration?
+        var poison = PoisonTable()
+        /// Messages that were set aside as poisonous.
+        var parked = Ring<Entry>()
         /// Messages that were dropped, on their way to the process that destroys them.
         var refuse: [Entry] = []
     }
 
     private let policy: MailboxPolicy
+    private let poison: PoisonPolicy?
     private let system: Weak
     private let content: Locked<Content>
 
     /// A system holds its processes' queues by way of its supervisors.
     private struct Weak: Sendable { weak let system: BastionSystem? }
 
-    init(_ policy: MailboxPolicy, in system: BastionSystem) {
+    init(_ policy: MailboxPolicy, poison: PoisonPolicy? = nil, in system: BastionSystem) {
         self.policy = policy
+        self.poison = poison
         self.system = Weak(system: system)
         content = Locked(Content(state: State(policy)))
     }
+
+    var lastTaken: Duration? { content.withLock(\.lastTaken) }
 
     var counters: MailboxCounters {
         let now = system.system?.executor.now
@@ -75,6 +89,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
             var counters = content.counters
             counters.depth = content.state.count
             counters.waitingSenders = content.state.waitingSenders
+            counters.parked = content.parked.count
             if let now, let oldest = content.state.oldest { counters.queueDelay = max(.zero, now - oldest) }
             return counters
         }
@@ -188,7 +203,10 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         let now = proc.scheduler.now
         let (take, tokens, admitted) = content.withLock { content in
             let take = content.state.take(at: now)
-            if take.entry != nil { content.counters.taken += 1 }
+            if let entry = take.entry {
+                content.counters.taken += 1
+                content.lastTaken = entry.sent
+            }
             for each in take.dropped { content.counters.count(each.cause) }
             return (
                 take, content.state.tokensToRing(),
@@ -198,14 +216,78 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         ring(tokens, .user, proc)
         for done in admitted { done(.sent) }
         if !take.dropped.isEmpty { drop(take.dropped, proc) }
-        return take.entry
+        guard let poison, let entry = take.entry else { return take.entry }
+        return examine(entry, poison, proc)
+    }
+
+    // MARK: Poison
+
+    /// The message if it is to be handled; nil if it was dropped or set aside.
+    private func examine(_ entry: Entry, _ poison: PoisonPolicy, _ proc: LightProc) -> Entry? {
+        let type = type(of: entry.message as Any)
+        // The user's code, as the decision: outside the lock.
+        let key = poison.key(entry.message).map { PoisonTable.Key(type: ObjectIdentifier(type), key: $0) }
+        let known = content.withLock { content in
+            content.poison.took(nil)
+            return key.flatMap { content.poison.failures(of: $0) }
+        }
+        var verdict = PoisonPolicy.Verdict.handle
+        if let key, let known, known.failures >= poison.failures {
+            let suspect = PoisonPolicy.Suspect(
+                messageType: type,
+                key: key.key,
+                failures: known.failures,
+                lastReason: known.reason,
+                process: proc.id
+            )
+            verdict = poison.decide(suspect)
+        }
+        switch verdict {
+        case .handle:
+            content.withLock { $0.poison.took(key) }
+            return entry
+        case .park:
+            let isParked = content.withLock { content in
+                guard content.parked.count < PoisonPolicy.parkingSpace else { return false }
+                content.parked.append(entry)
+                return true
+            }
+            if !isParked { drop(entry, for: .poisonous, proc) }
+        case .deadLetter: drop(entry, for: .poisonous, proc)
+        case .stop:
+            drop(entry, for: .poisonous, proc)
+            proc.stop()
+        }
+        return nil
+    }
+
+    func releaseParked(of proc: LightProc) -> Int {
+        let (count, tokens) = content.withLock { content in
+            let parked = content.parked.removeAll()
+            content.poison = PoisonTable()
+            content.state.putBack(parked)
+            return (parked.count, content.state.tokensToRing())
+        }
+        ring(tokens, .user, proc)
+        return count
+    }
+
+    func endDecided(of proc: LightProc, incarnation: UInt32, reason: ExitReason) {
+        guard poison != nil else { return }
+        content.withLock { content in
+            switch reason {
+            case .error, .trap, .deadlineExceeded: content.poison.failed(reason)
+            case .normal, .shutdown, .killed, .linked: content.poison.ended()
+            }
+        }
     }
 
     // MARK: What is not handled
 
     func closed(_ proc: LightProc?, _ id: ProcID, reason: ExitReason) {
         let (left, waiting) = content.withLock { content -> ([Entry], [@Sendable () -> Void]) in
-            let (left, waiting) = content.state.close()
+            var (left, waiting) = content.state.close()
+            left += content.parked.removeAll()
             return (
                 left,
                 waiting.map { number, entry in
@@ -221,6 +303,14 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
             system.deadLetter(DeadLetter(Message.self, entry.message, to: id, proc?.name, from: entry.sender, .closed))
         }
         destroy(left, on: system.executor)
+    }
+
+    /// A message is not handled, for a reason that was found after it was taken. By the process.
+    func drop(_ entry: Entry, for reason: DeadLetter.Reason, _ proc: LightProc) {
+        entry.receipt?.fail(.dropped)
+        system.system?.deadLetter(
+            DeadLetter(Message.self, entry.message, to: proc.id, proc.name, from: entry.sender, reason)
+        )
     }
 
     private func drop(_ dropped: [(entry: Entry, cause: DropCause)], _ proc: LightProc) {

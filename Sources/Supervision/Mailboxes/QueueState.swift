@@ -118,6 +118,14 @@ struct QueueState<Message: Sendable>: Sendable {
         return .taken
     }
 
+    /// Adds messages that were taken before, whatever the bound: they are the next of their levels.
+    mutating func putBack(_ entries: [Entry]) {
+        for entry in entries.reversed() where !isClosed {
+            levels[entry.level].prepend(entry)
+            count += 1
+        }
+    }
+
     /// How many tokens to put into the mailbox now; they count as put.
     mutating func tokensToRing() -> Int {
         let missing = max(0, control.count + count - tokens)

@@ -67,6 +67,10 @@ extension ProcRef {
     /// What has become of the messages of the process's mailbox, and how long they wait; nil for one without a policy.
     public var mailboxCounters: MailboxCounters? { proc.managedQueue?.counters }
 
+    /// Lets messages that were set aside as poisonous be handled after all, before those that wait; returns how many.
+    @discardableResult
+    public func releaseParked() -> Int { proc.managedQueue?.releaseParked(of: proc) ?? 0 }
+
     func offer(_ message: Message) -> SendOutcome<Message> {
         if let queue = proc.managedQueue { return offer(message, receipt: nil, lane: .user, to: queue) }
         if proc.isReactive {

@@ -23,6 +23,8 @@ public struct AskError: Error, Sendable, CustomStringConvertible {
         public static let full = Code(description: "its mailbox is full")
         /// The mailbox dropped the ask, as its policy says: for lack of room, or because it had waited too long.
         public static let dropped = Code(description: "its mailbox dropped the ask")
+        /// The process that was asked waits for the asking one in its turn, perhaps over others: see ``AskError/cycle``.
+        public static let cycle = Code(description: "it waits for the asking process in its turn")
         /// The process dropped the reply without using it.
         public static let unanswered = Code(description: "the process dropped the reply without answering")
     }
@@ -33,16 +35,19 @@ public struct AskError: Error, Sendable, CustomStringConvertible {
     public let reason: ExitReason?
     /// The process that was asked.
     public let process: ProcID
+    /// Processes that wait for each other in a circle, the asking one first; nil if none was found.
+    public let cycle: AskCycle?
 
-    init(_ code: Code, process: ProcID, reason: ExitReason? = nil) {
+    init(_ code: Code, process: ProcID, reason: ExitReason? = nil, cycle: AskCycle? = nil) {
         self.code = code
         self.process = process
         self.reason = reason
+        self.cycle = cycle
     }
 
     /// One line: which process was asked, what kept the answer away, and how the process ended if it did.
     public var description: String {
         let why = reason.map { ": \($0)" } ?? ""
-        return "\(process) was asked: \(code)\(why)"
+        return "\(process) was asked: \(code)\(why)\(cycle.map { " (\($0))" } ?? "")"
     }
 }

@@ -12,7 +12,12 @@ public struct PendingReply<Value: Sendable>: Sendable {
     let ask: Ask<Value>
 
     /// Waits for the answer. Cancelling the calling task gives the ask up.
+    ///
+    /// An async process that waits here while the process that it asked waits, perhaps over others, for an answer of its own
+    /// gets the error `cycle` after 50 ms; see ``AskCyclePolicy``.
     public func value() async throws(AskError) -> Value {
+        let waiting = AskWait(ask)
+        defer { waiting?.end() }
         let result = await withTaskCancellationHandler {
             await withUnsafeContinuation { continuation in
                 ask.whenSettled { continuation.resume(returning: $0) }
@@ -53,6 +58,12 @@ class AnyAsk: MessageReceipt, WaitingAsk, @unchecked Sendable {
     var asked: ProcID { proc.id }
     override var deadline: Duration? { latest }
 
+    /// The process in whose hands the message is.
+    var holder: LightProc { proc }
+
+    /// The ask was found to wait for itself: its error is to say so. Any thread.
+    func isPartOf(_ cycle: AskCycle) {}
+
     /// Settles it with an error, if nobody has. Any thread.
     func fail(_ code: AskError.Code, reason: ExitReason? = nil) {}
 
@@ -68,31 +79,41 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
         var timer: TimerToken?
         /// Who has the message, unless it is the process that was asked.
         var holder: LightProc?
+        /// Processes that wait for each other, this ask's among them.
+        var cycle: AskCycle?
     }
     private let state = Locked(State())
 
     /// - Parameter time: How long the answer may take; less, if a deadline of the calling task comes before.
+    ///   While the asking process handles an ask itself, that one's deadline limits this one's.
     init(_ proc: LightProc, within time: Duration) {
-        let time = DeadlineScope.remaining().map { min($0, time) } ?? time
+        var time = DeadlineScope.remaining().map { min($0, time) } ?? time
+        if let asker = LightProc.current, let end = asker.deadlineInHand {
+            time = min(time, max(.zero, end - asker.scheduler.now))
+        }
         super.init(proc, latest: proc.scheduler.now + time)
         startTimer(time)
     }
 
-    /// The process in whose hands the message is.
-    var holder: LightProc { state.withLock { $0.holder } ?? proc }
+    override var holder: LightProc { state.withLock { $0.holder } ?? proc }
 
-    override func fail(_ code: AskError.Code, reason: ExitReason? = nil) {
-        settle(.failure(AskError(code, process: proc.id, reason: reason)))
+    override func fail(_ code: AskError.Code, reason: ExitReason? = nil) { end(code, reason) }
+
+    override func isPartOf(_ cycle: AskCycle) { state.withLock { $0.cycle = cycle } }
+
+    private func end(_ code: AskError.Code, _ reason: ExitReason? = nil) {
+        let cycle = state.withLock(\.cycle)
+        settle(.failure(AskError(code, process: proc.id, reason: reason, cycle: cycle)))
     }
 
     override var isSettled: Bool { state.withLock { $0.result != nil } }
 
     override func processEnded(_ reason: ExitReason) {
-        settle(.failure(AskError(.processEnded, process: proc.id, reason: reason)))
+        end(.processEnded, reason)
     }
 
     override func unanswered() {
-        settle(.failure(AskError(.unanswered, process: proc.id)))
+        end(.unanswered)
     }
 
     /// Settles it, if nobody has. Any thread.
@@ -125,7 +146,7 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
     private func startTimer(_ time: Duration) {
         let token = proc.scheduler.wake(after: time) { [weak self] in
             guard let self else { return }
-            self.settle(.failure(AskError(.timeout, process: self.proc.id)))
+            self.end(.timeout)
         }
         let isSettled = state.withLock { state -> Bool in
             if state.result == nil { state.timer = token }

@@ -25,7 +25,14 @@ public struct Children: Sendable {
     let messageType: Any.Type?
     /// How the members' mailboxes take messages; nil: any number, at no cost.
     public private(set) var mailbox: MailboxPolicy?
+    /// What happens to messages that members have failed on again and again; nil: nothing.
+    public private(set) var poison: PoisonPolicy?
+    private(set) var middleware: Middleware?
+    private let takesMiddleware: Bool
     let make: @Sendable (BastionSystem, ChildBox, Children) -> LightProc
+
+    /// Whether messages go through a queue of this layer.
+    private var isManaged: Bool { mailbox != nil || poison != nil || middleware != nil }
 
     /// Describes async children: each runs `body` in a task of its own.
     ///
@@ -46,6 +53,67 @@ public struct Children: Sendable {
         deadline: Duration? = nil,
         body: @escaping @Sendable (Context) async throws -> Void
     ) {
+        self.init(
+            name,
+            redundancy: redundancy,
+            restart: restart,
+            backoff: backoff,
+            shutdownTime: shutdownTime,
+            containment: containment,
+            priority: priority,
+            deadline: deadline,
+            messageType: nil
+        ) { context, _ in try await body(context) }
+    }
+
+    /// Describes async children that handle messages of one type, one after the other, until they are asked to stop.
+    ///
+    /// What `handler` throws ends the member. A group like this can have a ``middleware(_:)``.
+    public init<Message: Sendable>(
+        _ name: String,
+        handling type: Message.Type,
+        redundancy: Int = 1,
+        restart: RestartType = .permanent,
+        backoff: Backoff = .none,
+        shutdownTime: Duration = .seconds(5),
+        containment: ContainmentPolicy? = nil,
+        priority: ProcPriority = .normal,
+        deadline: Duration? = nil,
+        handler: @escaping @Sendable (Message, Context) async throws -> Void
+    ) {
+        self.init(
+            name,
+            redundancy: redundancy,
+            restart: restart,
+            backoff: backoff,
+            shutdownTime: shutdownTime,
+            containment: containment,
+            priority: priority,
+            deadline: deadline,
+            messageType: Message.self
+        ) { context, spec in
+            for await message in context.messages(of: Message.self) {
+                guard let middleware = spec.middleware else {
+                    try await handler(message, context)
+                    continue
+                }
+                try await context.handle(message, under: middleware, by: handler)
+            }
+        }
+    }
+
+    private init(
+        _ name: String,
+        redundancy: Int,
+        restart: RestartType,
+        backoff: Backoff,
+        shutdownTime: Duration,
+        containment: ContainmentPolicy?,
+        priority: ProcPriority,
+        deadline: Duration?,
+        messageType: Any.Type?,
+        run: @escaping @Sendable (Context, Children) async throws -> Void
+    ) {
         self.name = name
         self.redundancy = redundancy
         self.restart = restart
@@ -54,16 +122,17 @@ public struct Children: Sendable {
         self.containment = containment
         self.priority = priority
         self.deadline = deadline
-        messageType = nil
+        self.messageType = messageType
+        takesMiddleware = messageType != nil
         make = { system, box, spec in
             let hooks = system.hooks
             let proc = LightProc.async(on: system.executor) { proc in
                 try hooks?.starting(proc)
-                try await body(Context(proc: proc, system: system, box: box))
+                try await run(Context(proc: proc, system: system, box: box), spec)
             }
             proc.declareMessages(of: Envelope.self)
-            if let mailbox = spec.mailbox {
-                let queue = MessageQueue<any Sendable>(mailbox, in: system)
+            if spec.isManaged {
+                let queue = MessageQueue<any Sendable>(spec.mailbox ?? .unbounded, poison: spec.poison, in: system)
                 proc.manageMessages(of: Envelope.self, by: Companion(queue: queue))
             }
             proc.join(system.domain(for: containment))
@@ -93,6 +162,7 @@ public struct Children: Sendable {
         self.priority = priority
         self.deadline = deadline
         messageType = Body.Message.self
+        takesMiddleware = true
         make = { system, _, spec in
             let proc = Self.reactive(behavior, in: system, spec)
             proc.join(system.domain(for: containment))
@@ -108,10 +178,11 @@ public struct Children: Sendable {
         _ spec: Children
     ) -> LightProc {
         let hooks = system.hooks
-        if let mailbox = spec.mailbox {
-            let queue = MessageQueue<Body.Message>(mailbox, in: system)
+        if spec.isManaged {
+            let queue = MessageQueue<Body.Message>(spec.mailbox ?? .unbounded, poison: spec.poison, in: system)
+            let middleware = spec.middleware
             let proc = LightProc.reactive(on: system.executor) {
-                try ManagedAdapter(queue: queue, hooks: hooks, behavior)
+                try ManagedAdapter(queue: queue, middleware: middleware, hooks: hooks, behavior)
             }
             proc.manageMessages(of: Body.Message.self, by: Companion(queue: queue))
             return proc
@@ -124,6 +195,22 @@ public struct Children: Sendable {
     public func mailbox(_ policy: MailboxPolicy) -> Children {
         var children = self
         children.mailbox = policy
+        return children
+    }
+
+    /// Sets aside, drops, or stops at messages on which members have failed again and again.
+    public func poison(_ policy: PoisonPolicy) -> Children {
+        var children = self
+        children.poison = policy
+        return children
+    }
+
+    /// Puts something around the handling of each message: the first outermost, inside of what was put before.
+    ///
+    /// For reactive groups, and those with a `handler`; a body that receives by itself has no handler to put it around.
+    public func middleware(_ middleware: Middleware...) -> Children {
+        var children = self
+        children.middleware = middleware.reduce(children.middleware ?? .none) { $0.then($1) }
         return children
     }
 
@@ -144,6 +231,13 @@ public struct Children: Sendable {
             throw SupervisionError(.badDeadline, "group \(name): the deadline must be positive, got \(deadline)")
         }
         try mailbox?.validate(group: name)
+        try poison?.validate(group: name)
+        if middleware != nil, !takesMiddleware {
+            throw SupervisionError(
+                .noHandler,
+                "group \(name): middleware needs a handler to go around; describe the group with `handling:`"
+            )
+        }
     }
 }
 
@@ -179,6 +273,8 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let badShutdownTime = Code(name: "badShutdownTime")
         /// The policy of the mailbox has a number that makes no sense.
         public static let badMailbox = Code(name: "badMailbox")
+        /// The group has a middleware, but receives its messages by itself.
+        public static let noHandler = Code(name: "noHandler")
         /// The time that an incarnation of a child may live is not positive.
         public static let badDeadline = Code(name: "badDeadline")
         /// The supervisor has no group of this name.

@@ -68,6 +68,7 @@ final class Companion: ProcCompanion {
     }
 
     func endDecided(of proc: LightProc, incarnation: UInt32, reason: ExitReason) {
+        queue?.endDecided(of: proc, incarnation: incarnation, reason: reason)
         for part in content.withLock(\.list) { part.endDecided(of: proc, incarnation: incarnation, reason: reason) }
     }
 
@@ -90,4 +91,7 @@ final class Companion: ProcCompanion {
 extension LightProc {
     /// The system that it lives in, as far as that is known: that of its supervisor.
     var system: BastionSystem? { (observer as? ChildRecord)?.supervisor.system }
+
+    /// The ask in hand; nil if the message in hand is none, or it was answered. By the process.
+    var askInHand: AnyAsk? { receiptInHand as? AnyAsk }
 }
