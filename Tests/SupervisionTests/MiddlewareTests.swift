@@ -26,7 +26,7 @@ import Testing
         _ change: (Children) -> Children
     ) throws -> (reactive: ProcRef<Int>, async: ProcRef<Int>) {
         let trace = sim.trace
-        let tree = try sim.system.supervise(intensity: .unlimited) {
+        let tree = try sim.system.supervise("shop", intensity: .unlimited) {
             change(Children("reactive", Handler(trace: trace, fails: fails)))
             change(
                 Children("async", handling: Int.self) { n, _ in
@@ -84,8 +84,8 @@ import Testing
         for ref in [reactive, async] { _ = lines(ref, [1]) }
         #expect(
             seen.lines == [
-                "reactive-0 /root/reactive-0 Int 0.0 seconds false", "true 0.0 seconds",
-                "async-0 /root/async-0 Int 0.0 seconds false", "true 0.0 seconds",
+                "reactive-0 /shop/reactive-0 Int 0.0 seconds false", "true 0.0 seconds",
+                "async-0 /shop/async-0 Int 0.0 seconds false", "true 0.0 seconds",
             ]
         )
     }
@@ -180,7 +180,8 @@ import Testing
                 trace("end \(isFailure)")
             }
         }
-        let (reactive, async) = try tree(fails: { $0 < 0 }) { $0.middleware(tracing, .logging()) }
+        let fails: @Sendable (Int) -> Bool = { $0 < 0 }
+        let (reactive, async) = try tree(fails: fails) { $0.middleware(tracing, .logging()) }
         for ref in [reactive, async] {
             #expect(lines(ref, [1, -1]) == ["begin Int", "1", "end false", "begin Int", "-1", "end true"])
         }
@@ -214,10 +215,11 @@ import Testing
     ) throws -> (ProcRef<Int>, Trace, SupervisorRef) {
         let trace = sim.trace
         let asked = Trace()
-        let policy = PoisonPolicy.after(failures, key: { (n: Int) in "\(abs(n) % 10)" }) { suspect in
+        let decide: @Sendable (PoisonPolicy.Suspect) -> PoisonPolicy.Verdict = { suspect in
             asked("\(suspect.key) \(suspect.failures) \(suspect.messageType)")
             return verdict
         }
+        let policy = PoisonPolicy.after(failures, key: { (n: Int) in "\(abs(n) % 10)" }, decide: decide)
         let tree = try sim.system.supervise(intensity: .unlimited) {
             if isReactive {
                 Children("child", Handler(trace: trace, fails: { $0 < 0 }), restart: .transient).poison(policy)

@@ -11,7 +11,7 @@ public import LightProc
 /// decides. One success with it, and the count begins anew.
 ///
 /// ```swift
-/// Children("orders", Orders()).poison(.after(3, key: { (order: Order) in order.customer }) { _ in .park })
+/// Children("orders", Orders()).poison(.after(3, key: \Order.customer, decide: { _ in .park }))
 /// ```
 public struct PoisonPolicy: Sendable {
     /// What becomes of a message that is like those that were failed on.
