@@ -54,7 +54,8 @@ import Testing
     // MARK: Least loaded
 
     @Test(arguments: [
-        (ProcLoad.idle, 5, UInt64(0)), (.busy, 5, 1), (.waiting, 0, 2), (.waiting, 1, 2), (.waiting, 5, 6), (.behind, 5, 257),
+        (ProcLoad.idle, 5, UInt64(0)), (.busy, 5, 1), (.waiting, 0, 2), (.waiting, 1, 2), (.waiting, 5, 6),
+        (.behind, 5, 257),
         (.behind, 300, 301), (.down, 0, .max),
     ])
     func loadIsEstimatedFromWhatWasSentAndSeen(seen: ProcLoad, sent: Int, load: UInt64) {
@@ -69,7 +70,9 @@ import Testing
 
     @Test func ofTwoMembersTheLessLoadedIsChosen() {
         for seed in UInt64(0)..<50 {
-            for (mine, others) in [(ProcLoad.idle, ProcLoad.busy), (.busy, .waiting), (.waiting, .behind), (.behind, .down)] {
+            for (mine, others) in [
+                (ProcLoad.idle, ProcLoad.busy), (.busy, .waiting), (.waiting, .behind), (.behind, .down),
+            ] {
                 var loads = LeastLoaded()
                 var random = SplitMix64(seed: seed)
                 loads.add()
@@ -123,6 +126,12 @@ import Testing
         var counts = Array(repeating: 0, count: 10)
         for number in 0..<10_000 { counts[Int(ring.slot(of: DistributionKey("customer \(number)"))!)] += 1 }
         #expect(counts.min()! > 600 && counts.max()! < 1_500, "\(counts)")
+    }
+
+    @Test func smallNumbersSpreadOverTheRing() {
+        var ring = HashRing()
+        for slot in UInt32(0)..<10 { ring.add(slot) }
+        #expect(Set((0..<50).map { ring.slot(of: DistributionKey($0)) }).count == 10)
     }
 
     @Test func keysAreTheSameInEveryRun() {

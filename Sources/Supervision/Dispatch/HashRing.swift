@@ -46,7 +46,9 @@ struct HashRing: Sendable {
         added.reserveCapacity(fresh.count * Int(Self.pointsPerSlot))
         for slot in fresh {
             for number in 0..<Self.pointsPerSlot {
-                added.append(Point(hash: DistributionKey.mixed(UInt64(slot) << 32 | number), slot: slot))
+                // Twice: keys made of small numbers are mixed once, and would all be points of the first slot.
+                let hash = DistributionKey.mixed(~DistributionKey.mixed(UInt64(slot) << 32 | number))
+                added.append(Point(hash: hash, slot: slot))
             }
         }
         // The words that are mixed differ, and mixing is one-to-one: no two points are equal.
