@@ -28,6 +28,14 @@ public final class BastionSystem: Sendable {
     private let domains: [ContainmentPolicy: ContainmentDomain]
     /// Workers that are stuck are told in the log, whoever's process it is.
     private let stalls: StallObservation?
+    /// Names of processes.
+    public let registry: Registry
+    /// Named groups of processes.
+    public let groups: ProcessGroups
+    let departures = Departures()
+    let topics = Interned<TopicName, TopicCell>()
+    let distributors = Interned<String, DistributorCell>()
+    let dispatchers = Interned<DispatcherName, DispatcherCell>()
     private let counters = Locked(Counters())
     private let roots = Locked<[Supervisor]>([])
 
@@ -79,12 +87,14 @@ public final class BastionSystem: Sendable {
         self.askCycles = askCycles
         self.hooks = hooks
         hasHooks = hooks != nil
+        registry = Registry(departures, executor: executor)
         domains = Dictionary(
             uniqueKeysWithValues: ContainmentPolicy.allCases.filter { $0 != .contain }.map { policy in
                 (policy, ContainmentDomain(policy) { report in Self.log(report, to: log, on: executor) })
             }
         )
         domain = domains[containment]?.number ?? 0
+        groups = ProcessGroups(departures, relays: RelayHost(executor: executor, domain: domain, log: log))
         stalls = (executor as? WorkerPool)?.observeStalls { report in
             let metadata: Logger.Metadata = ["worker": "\(report.worker)"]
             switch report.stage {

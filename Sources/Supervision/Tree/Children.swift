@@ -22,6 +22,7 @@ public struct Children: Sendable {
     public let priority: ProcPriority
     /// How long an incarnation of a member may live; nil: as long as it likes. See ``LightProc/ProcStack/deadline``.
     public let deadline: Duration?
+    var dispatch = DispatchSpec()
     let messageType: Any.Type?
     /// How the members' mailboxes take messages; nil: any number, at no cost.
     public private(set) var mailbox: MailboxPolicy?
@@ -281,6 +282,12 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let unknownGroup = Code(name: "unknownGroup")
         /// The group takes messages of another type.
         public static let wrongMessageType = Code(name: "wrongMessageType")
+        /// The name that a member of the group was to have belongs to another process.
+        public static let nameTaken = Code(name: "nameTaken")
+        /// The distributor exists, with another strategy.
+        public static let conflictingStrategy = Code(name: "conflictingStrategy")
+        /// The dispatcher exists, with another handler.
+        public static let conflictingDispatcher = Code(name: "conflictingDispatcher")
     }
     /// What is wrong, for programs.
     public let code: Code

@@ -23,12 +23,23 @@ public struct SupervisorRef: Sendable {
                 throw SupervisionError(.duplicateName, "two groups of one supervisor are called \(spec.name)")
             }
         }
+        let enlistment = try Enlistment(specs, under: supervisor)
         var all: [ChildRecord] = []
-        for spec in specs {
-            let records = (0..<spec.redundancy).map { record(for: spec, number: $0, under: supervisor) }
-            groups[spec.name] = records
-            all += records
+        do throws(SupervisionError) {
+            for spec in specs {
+                let records = (0..<spec.redundancy).map { record(for: spec, number: $0, under: supervisor) }
+                groups[spec.name] = records
+                all += records
+                for (number, record) in records.enumerated() {
+                    try supervisor.memberAdded(record.proc, number: number, of: spec)
+                }
+            }
+        } catch {
+            for record in all { record.proc.close() }
+            enlistment.release()
+            throw error
         }
+        supervisor.whenFinished { enlistment.release() }
         supervisor.send(.add(all))
         return SupervisorRef(supervisor: supervisor, groups: groups)
     }

@@ -1,0 +1,198 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Executor
+import LightProc
+import Testing
+
+@testable import Supervision
+
+/// Many threads at once; what must hold is conservation, and that nobody is found who has ended.
+@Suite struct DispatchStressTests {
+    private struct Tally: Sendable {
+        var registered = 0
+        var ended = 0
+        var stale = 0
+        var found = 0
+        var problems: [String] = []
+    }
+
+    /// Threads give names to processes, end them, and look names up. A process says that it has ended before its end is
+    /// told; who began to look after that must not find it.
+    @Test func noNameIsEverStale() async throws {
+        let seeds = RandomTest.seeds("noNameIsEverStale", count: 4)
+        try await withPool { system in
+            for seed in seeds {
+                let tally = Locked(Tally())
+                let closed = Locked<Set<ProcID>>([])
+                await Task.detached {
+                    onThreads(4) { thread in
+                        var random = SplitMix64(seed: seed &* 31 &+ UInt64(thread))
+                        for _ in 0..<500 {
+                            let name = "name-\(random.next(upperBound: UInt64(3)))"
+                            if random.next(upperBound: UInt64(2)) == 0 {
+                                let proc = LightProc.reactive(on: system.executor) { ReactiveAdapter(NumberTaker()) }
+                                let ref = ProcRef<Int>(proc)
+                                do {
+                                    try system.registry.register(name, ref)
+                                    tally.withLock { $0.registered += 1 }
+                                } catch {
+                                    if (error as? RegistryError)?.code != .nameTaken {
+                                        tally.withLock { $0.problems.append("\(error)") }
+                                    }
+                                }
+                                proc.close()
+                                closed.withLock { _ = $0.insert(proc.id) }
+                                // A name is free as soon as its holder has ended.
+                                if (try? system.registry.whereis(name, of: Int.self))?.id == proc.id {
+                                    tally.withLock { $0.stale += 1 }
+                                }
+                            } else {
+                                let before = closed.withLock { $0 }
+                                let found = try? system.registry.whereis(name, of: Int.self)
+                                if let found {
+                                    tally.withLock { $0.found += 1 }
+                                    if before.contains(found.id) { tally.withLock { $0.stale += 1 } }
+                                }
+                            }
+                        }
+                    }
+                }.value
+                let result = tally.withLock { $0 }
+                #expect(result.stale == 0 && result.problems == [], "seed \(seed)")
+                #expect(result.registered > 0, "seed \(seed)")
+                #expect(system.registry.names == [] && system.departures.count == 0, "seed \(seed)")
+            }
+        }
+    }
+
+    /// Of threads that register one name at once, exactly one has it; and who waits for it gets that one.
+    @Test func aNameHasOneHolderAmongManyThreads() async throws {
+        try await withPool { system in
+            for round in 0..<100 {
+                let winners = Locked<[ProcID]>([])
+                let takers = (0..<4).map { _ in system.spawn(NumberTaker()) }
+                async let found = system.registry.whereis("n", of: Int.self, within: .seconds(60))
+                await Task.detached {
+                    onThreads(4) { thread in
+                        if (try? system.registry.register("n", takers[thread])) != nil {
+                            winners.withLock { $0.append(takers[thread].id) }
+                        }
+                    }
+                }.value
+                #expect(winners.withLock { $0.count } == 1, "round \(round)")
+                let who = try await found.id
+                #expect(winners.withLock { $0.first } == who, "round \(round)")
+                #expect(system.registry.unregister("n") && system.registry.waiterCount == 0)
+            }
+        }
+    }
+
+    /// Waiters that are cancelled and timed out while names come and go: each ends once, and none is left.
+    @Test func waitersEndOnceWhateverHappens() async throws {
+        try await withPool { system in
+            let ends = Trace()
+            let registry = system.registry
+            let waits = (0..<200).map { number in
+                let time = Duration.milliseconds(number % 7)
+                return Task {
+                    let found = try? await registry.whereis("w\(number % 5)", of: Int.self, within: time)
+                    ends(found == nil ? "nobody" : "found")
+                }
+            }
+            for (number, wait) in waits.enumerated() {
+                let taker = system.spawn(NumberTaker())
+                try? registry.register("w\(number % 5)", taker)
+                if number % 3 == 0 { wait.cancel() }
+                registry.unregister("w\(number % 5)", of: taker)
+            }
+            for wait in waits { await wait.value }
+            #expect(ends.lines.count == 200 && registry.waiterCount == 0)
+        }
+    }
+
+    /// Threads send through a distributor while others make members come and go: every message that was taken is handled or
+    /// left to one that has ended, and none twice.
+    @Test(arguments: [0, 1, 2, 3, 4])
+    func messagesAreTakenOnceWhileMembersComeAndGo(way: Int) async throws {
+        let seeds = RandomTest.seeds("messagesAreTakenOnceWhileMembersComeAndGo", count: 2)
+        try await withPool { system in
+            for seed in seeds {
+                let numbers = Distributor<Int>("numbers", in: system)
+                let handled = Locked<[Int: Int]>([:])
+                struct Counting: Reactive {
+                    let handled: @Sendable (Int) -> Void
+                    mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {
+                        handled(message)
+                    }
+                }
+                let count: @Sendable (Int) -> Void = { n in handled.withLock { $0[n, default: 0] += 1 } }
+                // One that stays.
+                let last = system.spawn(Counting(handled: count))
+                try numbers.subscribe(last, DispatchStrategyTests.ways[way])
+                let taken = Locked(0)
+                let members = Locked<[ProcRef<Int>]>([last])
+                await Task.detached {
+                    onThreads(4) { thread in
+                        var random = SplitMix64(seed: seed &+ UInt64(thread))
+                        for n in 0..<500 {
+                            if thread < 2 {
+                                let number = thread * 1_000 + n
+                                if (try? numbers.tellOne(number, key: DistributionKey(n % 7))) != nil {
+                                    taken.withLock { $0 += 1 }
+                                }
+                            } else if random.next(upperBound: UInt64(2)) == 0 {
+                                let member = system.spawn(Counting(handled: count))
+                                _ = try? numbers.subscribe(member)
+                                members.withLock { $0.append(member) }
+                            } else {
+                                let member = members.withLock { $0.count > 1 ? $0.removeLast() : nil }
+                                if let member { numbers.unsubscribe(member) }
+                            }
+                        }
+                    }
+                }.value
+                // All that is left is handled once everybody has answered: asks go behind the messages.
+                #expect(taken.withLock { $0 } == 1_000, "seed \(seed)")
+                while handled.withLock({ $0.count }) < 1_000 { await Task.yield() }
+                #expect(handled.withLock { $0.values.allSatisfy { $0 == 1 } }, "seed \(seed)")
+                for member in numbers.members { numbers.unsubscribe(member.ref(as: Int.self)!) }
+                #expect(numbers.members.isEmpty)
+            }
+        }
+    }
+
+    /// Threads join and leave; what a monitor saw adds up to who is there.
+    @Test func whatMonitorsSeeAddsUp() async throws {
+        try await withPool { system in
+            let groups = system.groups
+            var changes = groups.changes(of: "g").makeAsyncIterator()
+            let counts = Locked((joined: 0, left: 0))
+            await Task.detached {
+                onThreads(4) { thread in
+                    let takers = (0..<5).map { _ in system.spawn(NumberTaker()) }
+                    var random = SplitMix64(seed: UInt64(thread))
+                    for _ in 0..<300 {
+                        let taker = takers[Int(random.next(upperBound: UInt64(5)))]
+                        if random.next(upperBound: UInt64(2)) == 0 {
+                            if groups.join("g", taker) { counts.withLock { $0.joined += 1 } }
+                        } else if groups.leave("g", taker) {
+                            counts.withLock { $0.left += 1 }
+                        }
+                    }
+                }
+            }.value
+            var present: Set<ProcID> = []
+            let (joined, left) = counts.withLock { $0 }
+            for _ in 0..<joined + left {
+                switch await changes.next() {
+                case .joined(let member): #expect(present.insert(member.id).inserted)
+                case .left(let member): #expect(present.remove(member.id) != nil)
+                case nil: Issue.record("the changes ended")
+                }
+            }
+            #expect(present == Set(groups.members(of: "g").map(\.id)))
+        }
+    }
+}
