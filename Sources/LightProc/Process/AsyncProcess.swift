@@ -19,9 +19,9 @@ extension LightProc {
             isReactive: false,
             isBusy: false,
             isAlive: false,
-            step: { try asyncStep($0, $1) }
+            step: { try LightProc.asyncStep($0, $1) }
         )
-        proc.side.content.withLock { $0.main = main }
+        proc.side.content.withLock { $0.main = AsyncBody(call: main) }
         return proc
     }
 
@@ -30,37 +30,35 @@ extension LightProc {
         case .start:
             proc.startTask()
         case .discard(let node):
-            proc.side.content.withLock { $0.open }?(node).destroy()
+            proc.side.content.withLock { $0.opener }?.open(node).destroy()
         case .bequeath(let node):
-            guard let last = proc.side.content.withLock({ $0.open })?(node) else { return }
+            guard let last = proc.side.content.withLock({ $0.opener })?.open(node) else { return }
             LightProc.runOnce(on: proc.scheduler) { last.destroy() }
         case .describe(let type):
-            if let known = proc.side.content.withLock({ $0.messageType }) { type.pointee = known }
+            if let known = proc.side.content.withLock({ $0.opener })?.messageType { type.pointee = known }
         case .run, .handle, .destroy, .abandon, .measure, .release:
             break
         }
     }
 
     private func startTask() {
-        let incarnation = state.incarnation
-        let executor = ProcTaskExecutor(self, incarnation: incarnation)
-        // ordering: relaxed: see `messageType`.
-        side.receivedType.store(0, ordering: .relaxed)
-        guard let main = side.content.withLock({ $0.main }) else { return }
+        let executor = ProcTaskExecutor(self, incarnation: state.incarnation)
+        received(0)
+        // One object is all that the closure captures: it needs no context of its own.
         let task = Task.detached(executorPreference: executor) {
-            // ordering: relaxed: the task itself, and child tasks that it makes later, read it.
-            self.side.mainTask.store(UInt(bitPattern: crt_currentTask()), ordering: .relaxed)
+            let proc = executor.proc
+            proc.mainTask = UInt(bitPattern: crt_currentTask())
             let reason: ExitReason
             do {
-                try await main(self)
-                reason = self.state.isStopRequested ? .shutdown : .normal
-            } catch is CancellationError where self.state.isStopRequested {
+                try await proc.side.content.withLock { $0.main }?.call(proc)
+                reason = proc.state.isStopRequested ? .shutdown : .normal
+            } catch is CancellationError where proc.state.isStopRequested {
                 reason = .shutdown
             } catch {
                 reason = .error(error)
             }
             // This job is still counted: the incarnation is sealed when it has returned.
-            self.decideEnd(incarnation, reason, cancelling: false)
+            proc.decideEnd(executor.incarnation, reason, cancelling: false)
             executor.mainReturned()
         }
         side.content.withLock { content in
@@ -130,8 +128,7 @@ extension LightProc {
 
     /// Whether a task is the one in which the body of the present incarnation runs.
     func isMainTask(_ task: UnsafeMutableRawPointer) -> Bool {
-        // ordering: relaxed: see where it is stored.
-        existingSide?.mainTask.load(ordering: .relaxed) == UInt(bitPattern: task)
+        mainTask == UInt(bitPattern: task)
     }
 
     /// The tasks, over all incarnations, that never went on because another one trapped, the actor that they called was
@@ -214,8 +211,7 @@ extension LightProc {
     @usableFromInline
     package func beginReceive() -> Receive {
         guard let task = crt_currentTask() else { return .taken(takeNode()) }
-        // ordering: relaxed: see where it is stored.
-        let isMain = side.mainTask.load(ordering: .relaxed) == UInt(bitPattern: task)
+        let isMain = isMainTask(task)
         // First: a process that always has messages must notice that it is to stop.
         if isMain ? state.isStopRequested : crt_isCancelled(task) { return .taken(nil) }
         if let nodes = crt_nodes(), NodePool.budget(nodes) <= 0 { return .yield }
@@ -313,9 +309,6 @@ extension LightProc {
 
     /// Says how to get rid of messages of this process's type. Async processes only: the others know by themselves.
     package func declareMessages<Message: Sendable>(of type: Message.Type) {
-        side.content.withLock { content in
-            content.messageType = type
-            content.open = { LastBody<Message>($0.open(as: Message.self).message) }
-        }
+        side.content.withLock { $0.opener = Opener<Message>.self }
     }
 }

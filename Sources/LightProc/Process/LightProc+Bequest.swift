@@ -92,9 +92,9 @@ extension ProcSide.Content {
         remains.name = name
         remains.hooks = swap(&exitHooks, with: [])
         if !isPlain {
-            let (step, open) = (step, open)
+            let (step, opener) = (step, opener)
             remains.rest = LastBody(swap(&self, with: Self()))
-            (self.step, self.open) = (step, open)
+            (self.step, self.opener) = (step, opener)
         }
         return remains
     }
@@ -104,7 +104,7 @@ extension ProcSide.Content {
     /// Takes the closures out of which incarnations are made.
     mutating func takeClosures() -> Closures { (swap(&main, with: nil), swap(&factory, with: nil)) }
 
-    typealias Closures = (main: (@Sendable (LightProc) async throws -> Void)?, factory: (any AnyObject & Sendable)?)
+    typealias Closures = (main: AsyncBody?, factory: (any AnyObject & Sendable)?)
 
     /// Whether destroying this runs no code of the user's, hooks and messages aside.
     private var isPlain: Bool {

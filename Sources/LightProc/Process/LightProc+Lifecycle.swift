@@ -115,7 +115,7 @@ extension LightProc {
         guard ending != .tooLate else { return false }
         // The former reason may hold an error of the user's: it does not die on the thread that happens to decide.
         let before = side.content.withLock { content -> LastBody<ExitReason?>? in
-            content.callbacksPending = content.stack?.hasCallbacks ?? false
+            content.callbacksPending = content.hasCallbacks
             if !content.hasPlainExit { return LastBody(swap(&content.lastExit, with: reason)) }
             content.lastExit = reason
             return nil
@@ -143,7 +143,7 @@ extension LightProc {
         if !isAny { return }
         while let receipt = side.content.withLock({ $0.farewells.popLast() }) { receipt.processEnded(reason) }
         guard awaiters else { return }
-        while let awaiter = side.content.withLock({ $0.awaiters.popLast() }) { awaiter(reason) }
+        while let awaiter = side.content.withLock({ $0.awaiters.popLast() }) { awaiter.tell(reason) }
     }
 
     /// A job of an incarnation has returned from the worker, or is lost with it; or a child task has completed, or never
@@ -367,7 +367,7 @@ extension LightProc {
         guard state.phase == .active else { return }
         startLifetime(state.incarnation)
         do {
-            (existingSide?.content.withLock { $0.stack?.beforeStart })?()
+            (existingSide?.content.withLock { $0.beforeStart })?()
             try step(.start)
         } catch {
             decideEnd(state.incarnation, .error(error), cancelling: false)
@@ -378,8 +378,7 @@ extension LightProc {
     /// Calls what was registered for the end, last registered first; each is forgotten before it is called.
     private func runHooks() {
         guard let side = existingSide else { return }
-        // ordering: relaxed: who reads it belongs to the task.
-        side.mainTask.store(0, ordering: .relaxed)
+        if !isReactive { mainTask = 0 }
         let (reason, waiters, task, executor, dropped, outside) = side.content.withLock { content in
             content.deadline?.cancel()
             content.deadline = nil
@@ -398,7 +397,7 @@ extension LightProc {
         callExitHooks(reason)
         let stack = side.content.withLock { content in
             defer { content.callbacksPending = false }
-            return content.callbacksPending ? content.stack : nil
+            return content.callbacksPending ? content.stack(of: id) : nil
         }
         if let stack {
             if reason.isFailure { stack.afterPanic?(reason) } else { stack.afterComplete?() }

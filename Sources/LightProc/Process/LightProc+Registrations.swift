@@ -27,7 +27,8 @@ extension ProcSide {
 /// A hold on something that was registered for the end of an incarnation.
 ///
 /// It holds on to the list, not to the process: a body may keep it.
-package struct ExitRegistration: Sendable {
+package struct ExitRegistration: @unchecked Sendable {
+    // Sendable: all there is of a `ProcSide` is behind its lock; its superclass is declared not to be.
     private let side: ProcSide
     private let number: UInt64
 
@@ -46,8 +47,7 @@ extension LightProc {
     package func prepare(name: String?, stack: ProcStack?, observer: (any ProcObserver)?, shutdownTime: Duration) {
         side.content.withLock { content in
             content.name = name ?? stack?.name
-            content.stack = stack
-            content.stack?.pid = id
+            content.setStack(stack)
             content.observer = observer
             content.shutdownTime = shutdownTime
             if let deadline = stack?.deadline { content.lifetime = Lifetime(limit: deadline) }
@@ -121,15 +121,18 @@ extension LightProc {
     /// Calls `action` with the reason once the process has ended for good; at once if it has.
     ///
     /// On any thread; must not block.
-    package func whenEnded(_ action: @escaping @Sendable (ExitReason) -> Void) {
+    package func whenEnded(_ action: @escaping @Sendable (ExitReason) -> Void) { whenEnded(.call(action)) }
+
+    /// As above, for whoever that is.
+    func whenEnded(_ awaiter: Awaiter) {
         let known = side.content.withLock { content -> ExitReason? in
             let phase = state.phase
             if phase == .closed || (content.observer == nil && content.lastExit != nil) {
                 return content.lastExit ?? .shutdown
             }
-            content.awaiters.append(action)
+            content.awaiters.append(awaiter)
             return nil
         }
-        if let known { action(known) }
+        if let known { awaiter.tell(known) }
     }
 }

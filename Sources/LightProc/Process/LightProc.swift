@@ -33,7 +33,7 @@ public class LightProc: @unchecked Sendable {
     @usableFromInline final let schedulerWords: SchedulerWords
     /// A ``ProcTag``.
     @usableFromInline final let tagWord: AtomicWord
-    /// The body of a reactive process. The last of all: it may go on in a subclass.
+    /// The body of a reactive process; two words of an async one. The last of all: it may go on in a subclass.
     @usableFromInline final let slot = BodySlot()
 
     /// - Parameter isAlive: Whether the first incarnation lives already. Otherwise the process is down.
@@ -54,7 +54,7 @@ public class LightProc: @unchecked Sendable {
         // safety: a closure is these two words; one that captures nothing has no context. See `StepClosure`.
         let (function, context) = unsafeBitCast(StepClosure(call: step), to: (UInt, UInt).self)
         stepWord = context == 0 ? function : 0
-        if context != 0 { side.content.withLock { $0.step = step } }
+        if context != 0 { side.content.withLock { $0.step = StepClosure(call: step) } }
         if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
             nodes.pointee.held &+= 1
         } else {
@@ -115,7 +115,7 @@ public class LightProc: @unchecked Sendable {
     /// The generic part was not specialised, as in a debug build: the closure has a context, and is kept beside.
     @inline(never) @usableFromInline
     final func stepBySide(_ operation: ProcOperation) throws {
-        try side.content.withLock { $0.step }?(self, operation)
+        try side.content.withLock { $0.step }?.call(self, operation)
     }
 
     deinit {
@@ -155,7 +155,7 @@ public class LightProc: @unchecked Sendable {
         if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
             return Unmanaged<ProcSide>.fromOpaque(pointer).takeUnretainedValue()
         }
-        let fresh = Unmanaged.passRetained(ProcSide())
+        let fresh = Unmanaged.passRetained(ProcSide.make())
         let (done, original) = sideWord.compareExchange(
             expected: 0,
             desired: UInt(bitPattern: fresh.toOpaque()),
@@ -171,6 +171,20 @@ public class LightProc: @unchecked Sendable {
         // ordering: acquiring: as above.
         UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring))
             .map { Unmanaged<ProcSide>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    /// The first task of an async incarnation, in which its body runs; 0 before that and after. Written by that task.
+    final var mainTask: UInt {
+        // ordering: relaxed: of interest to the task itself, and to child tasks that it makes later.
+        get { slot.word0.load(ordering: .relaxed) }
+        set { slot.word0.store(newValue, ordering: .relaxed) }
+    }
+
+    /// The type of the message that an async incarnation received last, as a word; 0 if none. Written by its tasks.
+    private final var receivedType: UInt {
+        // ordering: relaxed: a metatype is valid for ever, and which one is of interest for reports only.
+        get { slot.word1.load(ordering: .relaxed) }
+        set { slot.word1.store(newValue, ordering: .relaxed) }
     }
 
     // MARK: State
@@ -202,7 +216,7 @@ public class LightProc: @unchecked Sendable {
     public final var lastExit: ExitReason? { existingSide?.content.withLock { $0.lastExit } }
 
     /// What accompanies the process, with its id and state as they are now; nil if it was given none.
-    public final var stack: ProcStack? { existingSide?.content.withLock { $0.stack } }
+    public final var stack: ProcStack? { existingSide?.content.withLock { $0.stack(of: id) } }
 
     /// What supervisors, logs and trap reports call the process; nil if nobody named it.
     public final var name: String? { existingSide?.content.withLock { $0.name } }
@@ -214,22 +228,13 @@ public class LightProc: @unchecked Sendable {
     /// incarnation received last, nil if none. Any thread.
     package final var messageType: Any.Type? {
         if isReactive { return nodeType }
-        // ordering: relaxed: a metatype is valid for ever, and which one is of interest for reports only.
-        let word = existingSide?.receivedType.load(ordering: .relaxed) ?? 0
         // safety: a metatype is one word, the address of the metadata; 0 is no address, and so the nil of the optional.
-        return unsafeBitCast(word, to: Any.Type?.self)
+        return unsafeBitCast(receivedType, to: Any.Type?.self)
     }
 
     /// Remembers the type of the message that a task of the process has received: a metatype, as a word.
     @usableFromInline
-    package final func received(_ type: UInt) {
-        // ordering: acquiring: as in `side`.
-        guard let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) else { return }
-        Unmanaged<ProcSide>.fromOpaque(pointer)._withUnsafeGuaranteedRef {
-            // ordering: relaxed: as above.
-            $0.receivedType.store(type, ordering: .relaxed)
-        }
-    }
+    package final func received(_ type: UInt) { receivedType = type }
 
     /// ``messageType``, for people.
     package final var messageTypeName: String? { messageType.map { "\($0)" } }
@@ -377,91 +382,4 @@ enum ProcOperation {
     case release
     /// Say what the type of the messages is.
     case describe(UnsafeMutablePointer<Any.Type>)
-}
-
-/// A value in a block of its own.
-private final class Boxed<Value: Sendable>: Sendable {
-    let value: Value
-    init(_ value: Value) { self.value = value }
-}
-
-/// The part of a process that most do without: behind a lock, made on demand.
-final class ProcSide: Sendable {
-    /// The first task of an async incarnation, in which its body runs; 0 before that and after. Written by that task.
-    let mainTask = AtomicWord(0)
-    /// The type of the message that an async incarnation received last, as a word; 0 if none. Written by its tasks.
-    let receivedType = AtomicWord(0)
-
-    struct Content {
-        /// The generic part, where it has a context.
-        var step: ((LightProc, ProcOperation) throws -> Void)?
-        /// The number of its ``ContainmentDomain``; 0: none.
-        var domain: UInt32 = 0
-        var name: String?
-        /// Boxed, as the reason: they are large, and most processes have none.
-        private var stackBox: Boxed<ProcStack>?
-        var stack: ProcStack? {
-            get { stackBox?.value }
-            set { stackBox = newValue.map(Boxed.init) }
-        }
-        /// Weak: the supervisor owns its children, not the other way round.
-        weak var observer: (any ProcObserver)?
-        /// Held while left messages are reported to it.
-        var lastObserver: (any ProcObserver)?
-        /// A ``BodyFactory``.
-        var factory: (any AnyObject & Sendable)?
-        /// How an ended incarnation ended; set when the end is decided.
-        private var exitBox: Boxed<ExitReason>?
-        var hasPlainExit: Bool { exitBox?.value.isPlain ?? true }
-        var hasPlainStack: Bool { stackBox?.value.isPlain ?? true }
-        var lastExit: ExitReason? {
-            get { exitBox?.value }
-            set { exitBox = newValue.map(Boxed.init) }
-        }
-        /// Asks whose message this process has in its hands, by the order in which it took them.
-        var receipts: [ObjectIdentifier: (number: UInt64, receipt: MessageReceipt)] = [:]
-        var nextReceipt: UInt64 = 0
-        /// Asks that are being told of the end, the next one last.
-        var farewells: [MessageReceipt] = []
-        /// Asks whose reply was dropped without an answer by code of this process.
-        var dropped: [MessageReceipt] = []
-        /// Messages of the control lane that wait.
-        var control = ControlLane()
-        /// Called at the end of the incarnation, last registered first; their numbers grow.
-        var exitHooks: [ExitHook] = []
-        var nextExitHook: UInt64 = 0
-        /// The last incarnation whose hooks have all been called: what comes late for it finds nobody.
-        var lastHooked: UInt32 = 0
-        /// Of a process whose incarnations may not live longer than a time, or that is ended for a reason from outside.
-        var lifetime: Lifetime?
-        var callbacksPending = false
-        var awaiters: [@Sendable (ExitReason) -> Void] = []
-        /// Messages that were left when the mailbox closed; a chain.
-        var leftovers: UInt = 0
-        // Async processes only.
-        var main: (@Sendable (LightProc) async throws -> Void)?
-        var executor: ProcTaskExecutor?
-        var task: Task<Void, Never>?
-        var shutdownTime: Duration = .seconds(5)
-        var deadline: TimerToken?
-        var lostTasks = 0
-        /// Whether the task is being cancelled at this moment.
-        var isCancelling = false
-        var waiters = ReceiveWaiters()
-        var nextWaiter = 0
-        /// Waiters of child tasks that were cancelled before they began to wait.
-        var cancelledWaiters: Set<Int> = []
-        var messageType: Any.Type?
-        /// Takes the message out of a node.
-        var open: (@Sendable (MessageNode) -> any Bequest)?
-
-        /// An ask is in hand. One that was settled before is not kept: nobody would take it out again.
-        mutating func register(_ receipt: MessageReceipt) {
-            nextReceipt += 1
-            receipts[ObjectIdentifier(receipt)] = (nextReceipt, receipt)
-            // `settle` sets its result before it asks to be forgotten: one of the two sees the other.
-            if receipt.isSettled { receipts[ObjectIdentifier(receipt)] = nil }
-        }
-    }
-    let content = Locked(Content())
 }

@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+public import Synchronization
+
 /// A hold on a process: learn how it ended, or end it. Dropping the handle detaches; the process goes on.
 public struct ProcHandle: Sendable {
     /// The process that is held on to.
@@ -21,7 +23,7 @@ public struct ProcHandle: Sendable {
     /// Returns at once when it has, and as soon as the end is decided when it has not: also when it trapped.
     public func exit() async -> ExitReason {
         await withUnsafeContinuation { continuation in
-            proc.whenEnded { continuation.resume(returning: $0) }
+            proc.whenEnded(.continuation(continuation))
         }
     }
 
@@ -69,7 +71,7 @@ public struct RecoverableHandle<Output: Sendable>: Sendable {
     @inlinable
     public func outcome() async -> Outcome {
         let reason = await handle.exit()
-        return box.output.withLock { $0 }.map(Outcome.finished) ?? .failed(reason)
+        return box.output.map(Outcome.finished) ?? .failed(reason)
     }
 
     /// Asks the process to end; see ``LightProc/stop()``.
@@ -89,12 +91,30 @@ public struct ProcFailure: Error, CustomStringConvertible {
     public var description: String { "the process ended without a value: \(reason)" }
 }
 
-/// Where the value is put.
+/// Where the value is put, once.
 @usableFromInline
-final class OutputBox<Output: Sendable>: Sendable {
-    @usableFromInline let output = Locked<Output?>(nil)
+final class OutputBox<Output: Sendable>: @unchecked Sendable {
+    // Sendable: written once, and read only after `isSet` says so.
+    @usableFromInline var value: Output?
+    @usableFromInline let isSet = AtomicWord(0)
+
     @inlinable
     init() {}
+
+    /// By the process, once.
+    @inlinable
+    func set(_ output: Output) {
+        value = output
+        // ordering: releasing: pairs with the load below; publishes the value.
+        isSet.store(1, ordering: .releasing)
+    }
+
+    /// The value; nil while there is none. Any thread.
+    @inlinable
+    var output: Output? {
+        // ordering: acquiring: pairs with the store above.
+        isSet.load(ordering: .acquiring) != 0 ? value : nil
+    }
 }
 
 extension LightProc {
@@ -108,7 +128,7 @@ extension LightProc {
         let box = OutputBox<Output>()
         let proc = LightProc.async(on: scheduler) { _ in
             let output = try await main()
-            box.output.withLock { $0 = output }
+            box.set(output)
         }
         proc.prepare(name: nil, stack: stack, observer: nil, shutdownTime: .seconds(5))
         return (proc, RecoverableHandle(handle: ProcHandle(proc), box: box))
@@ -126,7 +146,7 @@ extension LightProc {
         let proc = LightProc.reactive(on: scheduler) {
             OneShot {
                 let output = try main()
-                box.output.withLock { $0 = output }
+                box.set(output)
             }
         }
         proc.prepare(name: nil, stack: stack, observer: nil, shutdownTime: .seconds(5))
@@ -214,7 +234,7 @@ private struct OneShot: ReactiveBody {
 extension RecoverableHandle {
     /// The outcome of a process that has ended.
     public var knownOutcome: Outcome {
-        if let output = box.output.withLock({ $0 }) { return .finished(output) }
+        if let output = box.output { return .finished(output) }
         return .failed(handle.proc.lastExit ?? .shutdown)
     }
 }
