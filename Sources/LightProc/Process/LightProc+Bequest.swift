@@ -47,7 +47,7 @@ extension LightProc {
     /// - Parameter messages: What was in the mailbox, a chain.
     @inline(never)
     final func bequeath(_ messages: UInt) {
-        let left = existingSide?.content.withLock { $0.takeRemains(before: messages) }
+        let left = existingSide == nil ? nil : withSide { $0.takeRemains(before: messages) }
         var node = MessageNode(bits: left?.messages ?? messages)
         while let current = node {
             node = MessageNode(bits: current.next)
@@ -63,7 +63,7 @@ extension LightProc {
     private func bequeath(_ hooks: [ExitHook], of name: String?) {
         let heir = LightProc.reactive(Heir(), on: scheduler)
         heir.prepare(name: name, stack: nil, observer: nil, shutdownTime: .zero)
-        heir.side.content.withLock { $0.exitHooks = hooks }
+        heir.withSide { $0.exitHooks = hooks }
         heir.stop()
     }
 }
@@ -85,9 +85,10 @@ extension ProcSide.Content {
     }
 
     /// Takes everything out, except what the process still needs to destroy messages and body. Once, when the process goes.
-    mutating func takeRemains(before messages: UInt) -> Remains {
+    /// Nil if there is nothing.
+    mutating func takeRemains(before messages: UInt) -> Remains? {
+        if isPlain, exitHooks.isEmpty, messages == 0, control.isEmpty { return nil }
         var remains = Remains(messages: control.takeAll(before: messages))
-        if isPlain, exitHooks.isEmpty, remains.messages == 0 { return remains }
         remains.reason = lastExit
         remains.name = name
         remains.hooks = swap(&exitHooks, with: [])

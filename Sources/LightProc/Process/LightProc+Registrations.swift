@@ -45,12 +45,11 @@ extension LightProc {
     /// Gives the process a name, callbacks and an observer. Before its first start.
     @usableFromInline
     package func prepare(name: String?, stack: ProcStack?, observer: (any ProcObserver)?, shutdownTime: Duration) {
-        side.content.withLock { content in
-            content.name = name ?? stack?.name
-            content.setStack(stack)
+        withSide { content in
+            if let stack { content.setStack(stack) }
+            if let name { content.name = name }
             content.observer = observer
             content.shutdownTime = shutdownTime
-            if let deadline = stack?.deadline { content.lifetime = Lifetime(limit: deadline) }
         }
         if let priority = stack?.priority, priority != .normal { self.priority = priority }
     }
@@ -88,7 +87,7 @@ extension LightProc {
     /// Registers with an incarnation, nil for the present or next one. Nil when that is over: nothing was registered.
     func register(for incarnation: UInt32?, _ run: @escaping @Sendable (ExitReason) -> Void) -> ExitRegistration? {
         let side = self.side
-        return side.content.withLock { content in
+        return withSide { content in
             let state = self.state
             switch state.phase {
             case .closed:
@@ -107,8 +106,8 @@ extension LightProc {
 
     /// Calls what was registered for the end, last registered first; each is forgotten before it is called.
     func callExitHooks(_ reason: ExitReason) {
-        guard let side = existingSide else { return }
-        while let hook = side.content.withLock({ content -> ExitHook? in
+        if existingSide == nil { return }
+        while let hook = withSide({ content -> ExitHook? in
             let hook = content.exitHooks.popLast()
             // With the last one: who comes between that and the end of the incarnation is told so.
             if hook == nil { content.lastHooked = state.incarnation }
@@ -125,7 +124,7 @@ extension LightProc {
 
     /// As above, for whoever that is.
     func whenEnded(_ awaiter: Awaiter) {
-        let known = side.content.withLock { content -> ExitReason? in
+        let known = withSide { content -> ExitReason? in
             let phase = state.phase
             if phase == .closed || (content.observer == nil && content.lastExit != nil) {
                 return content.lastExit ?? .shutdown

@@ -54,7 +54,7 @@ public class LightProc: @unchecked Sendable {
         // safety: a closure is these two words; one that captures nothing has no context. See `StepClosure`.
         let (function, context) = unsafeBitCast(StepClosure(call: step), to: (UInt, UInt).self)
         stepWord = context == 0 ? function : 0
-        if context != 0 { side.content.withLock { $0.step = StepClosure(call: step) } }
+        if context != 0 { withSide { $0.step = StepClosure(call: step) } }
         if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
             nodes.pointee.held &+= 1
         } else {
@@ -115,7 +115,7 @@ public class LightProc: @unchecked Sendable {
     /// The generic part was not specialised, as in a debug build: the closure has a context, and is kept beside.
     @inline(never) @usableFromInline
     final func stepBySide(_ operation: ProcOperation) throws {
-        try side.content.withLock { $0.step }?.call(self, operation)
+        try withSide { $0.step }?.call(self, operation)
     }
 
     deinit {
@@ -150,11 +150,16 @@ public class LightProc: @unchecked Sendable {
     // MARK: Side
 
     /// What few processes need: made when first asked for.
-    final var side: ProcSide {
-        // ordering: acquiring: pairs with the exchange below; publishes the object.
-        if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
-            return Unmanaged<ProcSide>.fromOpaque(pointer).takeUnretainedValue()
-        }
+    final var side: ProcSide { heldSide.takeUnretainedValue() }
+
+    private final var heldSide: Unmanaged<ProcSide> {
+        // ordering: acquiring: pairs with the exchange in `makeSide`; publishes the object.
+        guard let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) else { return makeSide() }
+        return .fromOpaque(pointer)
+    }
+
+    @inline(never)
+    private final func makeSide() -> Unmanaged<ProcSide> {
         let fresh = Unmanaged.passRetained(ProcSide.make())
         let (done, original) = sideWord.compareExchange(
             expected: 0,
@@ -162,9 +167,18 @@ public class LightProc: @unchecked Sendable {
             successOrdering: .acquiringAndReleasing,
             failureOrdering: .acquiring
         )
-        if done { return fresh.takeUnretainedValue() }
+        if done { return fresh }
         fresh.release()
-        return Unmanaged<ProcSide>.fromOpaque(UnsafeRawPointer(bitPattern: original)!).takeUnretainedValue()
+        return .fromOpaque(UnsafeRawPointer(bitPattern: original)!)
+    }
+
+    /// Calls `body` with what is behind the lock of the side, which the process holds: so nothing is counted here.
+    @inline(__always)
+    final func withSide<Result, Failure: Error>(
+        _ body: (inout ProcSide.Content) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { extendLifetime(self) }
+        return try Locked.withLock(heldSide._withUnsafeGuaranteedRef { $0.place }, body)
     }
 
     final var existingSide: ProcSide? {
@@ -289,7 +303,7 @@ public class LightProc: @unchecked Sendable {
     /// Remembers that the message in hand is an ask, so that the asker learns of this process's end.
     @usableFromInline
     package final func accept(_ receipt: MessageReceipt) {
-        side.content.withLock { $0.register(receipt) }
+        withSide { $0.register(receipt) }
     }
 
     /// As `accept`, of a receipt as it stands in the node, retained.
@@ -304,7 +318,7 @@ public class LightProc: @unchecked Sendable {
     /// Whether that was all there was to it, or the process is unwinding because it failed, shows when that code returns:
     /// only then the asker is told, in the latter case with the failure.
     package final func settleDropped(_ receipt: MessageReceipt) {
-        side.content.withLock { $0.dropped.append(receipt) }
+        withSide { $0.dropped.append(receipt) }
         order(.settleDropped)
     }
 

@@ -5,11 +5,13 @@
 public import Synchronization
 
 /// A hold on a process: learn how it ended, or end it. Dropping the handle detaches; the process goes on.
+@frozen
 public struct ProcHandle: Sendable {
     /// The process that is held on to.
     public let proc: LightProc
 
     /// Creates a hold on a process, in whatever state that is.
+    @inlinable
     public init(_ proc: LightProc) { self.proc = proc }
 
     /// The identity of the process.
@@ -21,10 +23,11 @@ public struct ProcHandle: Sendable {
     /// Waits until the process has ended for good and returns how.
     ///
     /// Returns at once when it has, and as soon as the end is decided when it has not: also when it trapped.
-    public func exit() async -> ExitReason {
-        await withUnsafeContinuation { continuation in
-            proc.whenEnded(.continuation(continuation))
-        }
+    ///
+    /// Inlined, as each async function that is called costs a switch of executors when it returns.
+    @inlinable @inline(__always)
+    nonisolated(nonsending) public func exit() async -> ExitReason {
+        await withUnsafeContinuation { proc.resumeWhenEnded($0) }
     }
 
     /// Asks the process to end; see ``LightProc/stop()``.
@@ -68,8 +71,8 @@ public struct RecoverableHandle<Output: Sendable>: Sendable {
     public var id: ProcID { handle.id }
 
     /// Waits until the process has ended and returns its value, or why there is none.
-    @inlinable
-    public func outcome() async -> Outcome {
+    @inlinable @inline(__always)
+    nonisolated(nonsending) public func outcome() async -> Outcome {
         let reason = await handle.exit()
         return box.output.map(Outcome.finished) ?? .failed(reason)
     }
@@ -123,16 +126,16 @@ extension LightProc {
     public static func recoverable<Output: Sendable>(
         on scheduler: any ProcScheduler,
         stack: ProcStack = ProcStack(),
-        _ main: @escaping @Sendable () async throws -> Output
+        _ main: nonisolated(nonsending) @escaping @Sendable () async throws -> Output
     ) -> (LightProc, RecoverableHandle<Output>) {
+        defer { extendLifetime(scheduler) }
         let box = OutputBox<Output>()
-        let proc = LightProc.async(on: scheduler) { _ in
-            let output = try await main()
-            box.set(output)
-        }
-        proc.prepare(name: nil, stack: stack, observer: nil, shutdownTime: .seconds(5))
+        let proc = once(on: SchedulerWords(scheduler), stack) { _ in box.set(try await main()) }
         return (proc, RecoverableHandle(handle: ProcHandle(proc), box: box))
     }
+
+    @usableFromInline
+    func resumeWhenEnded(_ continuation: UnsafeContinuation<ExitReason, Never>) { whenEnded(.continuation(continuation)) }
 }
 
 extension LightProc {

@@ -26,8 +26,13 @@ final class ProcSide: ManagedBuffer<Void, Locked<ProcSideContent>.Storage> {
             _ body: (inout Content) throws(Failure) -> Result
         ) throws(Failure) -> Result {
             defer { extendLifetime(side) }
-            return try Locked.withLock(side.withUnsafeMutablePointerToElements { $0 }, body)
+            return try Locked.withLock(side.place, body)
         }
+    }
+
+    /// Where the lock and the content lie; valid as long as the object.
+    var place: UnsafeMutablePointer<Locked<Content>.Storage> {
+        @inline(__always) get { withUnsafeMutablePointerToElements { $0 } }
     }
 }
 
@@ -103,9 +108,34 @@ struct ProcSideContent {
     var hasCallbacks: Bool { stackBox?.value.hasCallbacks ?? false }
     var beforeStart: ProcStack.Callback? { stackBox?.value.beforeStart }
 
-    mutating func setStack(_ stack: ProcStack?) {
-        hasStack = stack != nil
-        stackBox = stack.flatMap { $0.isEmpty ? nil : Boxed($0) }
+    /// Takes a stack in, before the first start, with the name and the deadline that it gives the process.
+    mutating func setStack(_ stack: ProcStack) {
+        hasStack = true
+        if stack.isEmpty { return }
+        stackBox = Boxed(stack)
+        name = stack.name
+        if let deadline = stack.deadline { lifetime = Lifetime(limit: deadline) }
+    }
+
+    /// An end was decided, or the process is closed. Collects who is to be told; returns the first of them.
+    ///
+    /// - Parameter awaiters: Whether those who await a handle are.
+    mutating func beginFarewell(awaiters: Bool) -> Mourner? {
+        if !receipts.isEmpty {
+            // In the order in which they were taken; the first is the last of the list.
+            farewells += receipts.values.sorted { $0.number > $1.number }.map(\.receipt)
+            receipts = [:]
+        }
+        return nextMourner(awaiters: awaiters)
+    }
+
+    /// Takes out who is to be told next.
+    mutating func nextMourner(awaiters: Bool) -> Mourner? {
+        if let receipt = farewells.popLast() {
+            return Mourner(who: .receipt(receipt), isLast: farewells.isEmpty && (!awaiters || self.awaiters.isEmpty))
+        }
+        guard awaiters, let awaiter = self.awaiters.popLast() else { return nil }
+        return Mourner(who: .awaiter(awaiter), isLast: self.awaiters.isEmpty)
     }
 
     /// An ask is in hand. One that was settled before is not kept: nobody would take it out again.
@@ -119,7 +149,7 @@ struct ProcSideContent {
 
 /// The closure that an async process runs, in a struct: taken out of an optional by itself it would be wrapped into another.
 struct AsyncBody: Sendable {
-    let call: @Sendable (LightProc) async throws -> Void
+    let call: nonisolated(nonsending) @Sendable (LightProc) async throws -> Void
 }
 
 /// A value in a block of its own.
@@ -151,6 +181,23 @@ enum Awaiter: Sendable {
         switch self {
         case .continuation(let continuation): continuation.resume(returning: reason)
         case .call(let action): action(reason)
+        }
+    }
+}
+
+/// Somebody who is to be told of an end, and whether nobody else is.
+struct Mourner {
+    enum Who {
+        case receipt(MessageReceipt)
+        case awaiter(Awaiter)
+    }
+    let who: Who
+    let isLast: Bool
+
+    func tell(_ reason: ExitReason) {
+        switch who {
+        case .receipt(let receipt): receipt.processEnded(reason)
+        case .awaiter(let awaiter): awaiter.tell(reason)
         }
     }
 }

@@ -42,7 +42,7 @@ public struct Children: Sendable {
         containment: ContainmentPolicy? = nil,
         priority: ProcPriority = .normal,
         deadline: Duration? = nil,
-        body: @escaping @Sendable (Context) async throws -> Void
+        body: nonisolated(nonsending) @escaping @Sendable (Context) async throws -> Void
     ) {
         self.name = name
         self.redundancy = redundancy

@@ -242,7 +242,7 @@ public struct Context: Sendable {
         backoff: Backoff = .none,
         intensity: RestartIntensity = .default,
         shutdownTime: Duration = .seconds(5),
-        body: @escaping @Sendable (Context) async throws -> Void
+        body: nonisolated(nonsending) @escaping @Sendable (Context) async throws -> Void
     ) throws -> Group<Message> {
         try supervise(name, intensity: intensity) {
             Children(
