@@ -26,13 +26,13 @@ extension LightProc {
     /// Tells the process to do something besides its messages. Any thread.
     func order(_ order: Orders) {
         let mustSchedule = isReactive ? orders.give(order, claiming: mailbox) : orders.give(order)
-        if mustSchedule { scheduler.schedule(self) }
+        if mustSchedule { enqueue() }
     }
 
     /// As `order`, by the consumer of a process that is down or whose worker trapped.
     private func orderAsConsumer(_ order: Orders) {
         let isFirst = orders.give(order)
-        if isReactive || isFirst { scheduler.schedule(self) }
+        if isReactive || isFirst { enqueue() }
     }
 
     // MARK: Start
@@ -378,8 +378,10 @@ extension LightProc {
         if existingSide == nil { return (nil, .shutdown) }
         if !isReactive { mainTask = 0 }
         let last = withSide { content -> LastOfIncarnation in
-            content.deadline?.cancel()
-            content.deadline = nil
+            if let deadline = content.deadline {
+                deadline.cancel()
+                content.deadline = nil
+            }
             return LastOfIncarnation(&content)
         }
         let reason = last.reason
@@ -402,7 +404,7 @@ extension LightProc {
         let (late, closures, observer) = withSide { content in
             let observer = content.observer
             let isLast = content.hasClosures && observer == nil
-            return (swap(&content.dropped, with: []), isLast ? content.takeClosures() : nil, observer)
+            return (content.takeDropped(), isLast ? content.takeClosures() : nil, observer)
         }
         for receipt in late { receipt.processEnded(reason) }
         // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.
@@ -432,7 +434,7 @@ extension LightProc {
             try? step(.discard(node))
         }
         let (last, dropped) = withSide { content in
-            (swap(&content.lastObserver, with: nil), swap(&content.dropped, with: []))
+            (swap(&content.lastObserver, with: nil), content.takeDropped())
         }
         _ = last
         for receipt in dropped { receipt.unanswered() }
@@ -455,7 +457,7 @@ private struct LastOfIncarnation {
         waiters = content.waiters.removeAll()
         task = swap(&content.task, with: nil)
         executor = swap(&content.executor, with: nil)
-        dropped = swap(&content.dropped, with: [])
+        dropped = content.takeDropped()
         outside = content.lifetime?.incarnationEnded()
         hasCallbacks = content.callbacksPending
         mourner = content.beginFarewell(awaiters: false)

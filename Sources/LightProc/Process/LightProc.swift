@@ -238,6 +238,15 @@ public class LightProc: @unchecked Sendable {
     /// Where it stands in the tree of supervisors, as in `/shop/orders-3`; nil if nobody supervises it.
     public final var path: String? { existingSide?.content.withLock { $0.observer }?.path(of: self) }
 
+    /// Who is told of its end; nil if nobody, or nobody any more.
+    package final var observer: (any ProcObserver)? { existingSide?.content.withLock { $0.observer } }
+
+    /// Whether an incarnation has ended: all of its hooks have run, and its observer was told, or is about to be.
+    package final func isOver(_ incarnation: UInt32) -> Bool {
+        let state = self.state
+        return state.incarnation != incarnation || state.phase != .active && state.phase != .ending
+    }
+
     /// The one type of messages that it takes; of an async process, which may take several, that of the message that this
     /// incarnation received last, nil if none. Any thread.
     package final var messageType: Any.Type? {
@@ -293,10 +302,25 @@ public class LightProc: @unchecked Sendable {
     /// elsewhere.
     @inlinable @inline(__always)
     final func enqueue() {
-        guard let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object,
-            (tag.rawValue ^ nodes.pointee.home) & nodes.pointee.homeMask == 0
-        else { return scheduler.schedule(self) }
-        let before = crt_exchangeNext(nodes, UInt(bitPattern: Unmanaged.passRetained(self).toOpaque()))
+        guard let nodes = ownNodes else { return scheduler.schedule(self) }
+        Self.setNext(UInt(bitPattern: Unmanaged.passRetained(self).toOpaque()), nodes)
+    }
+
+    /// The node pool of the calling worker, if the process may be queued there without asking.
+    @inlinable
+    final var ownNodes: UnsafeMutablePointer<crt_nodePool>? {
+        @inline(__always) get {
+            guard let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object,
+                (tag.rawValue ^ nodes.pointee.home) & nodes.pointee.homeMask == 0
+            else { return nil }
+            return nodes
+        }
+    }
+
+    /// Makes an item, as `RunItem` has it, the next that the calling worker runs.
+    @inlinable @inline(__always)
+    static func setNext(_ item: UInt, _ nodes: UnsafeMutablePointer<crt_nodePool>) {
+        let before = crt_exchangeNext(nodes, item)
         if before != 0 { nodes.pointee.displaced(nodes, before) }
     }
 
@@ -349,11 +373,14 @@ package struct SchedulerWords: Sendable {
     @usableFromInline let witness: UInt
 
     /// As a generic argument by itself an existential would be opened.
-    private struct Box {
-        let scheduler: any ProcScheduler
+    @frozen @usableFromInline
+    struct Box {
+        @usableFromInline let scheduler: any ProcScheduler
+        @inlinable
+        init(scheduler: any ProcScheduler) { self.scheduler = scheduler }
     }
 
-    @usableFromInline
+    @inlinable @inline(__always)
     package init(_ scheduler: any ProcScheduler) {
         // safety: an existential of a class-bound protocol is these two words.
         (object, witness) = unsafeBitCast(Box(scheduler: scheduler), to: (UInt, UInt).self)

@@ -8,11 +8,11 @@ final class ProcSide: ManagedBuffer<Void, Locked<ProcSideContent>.Storage> {
 
     static func make() -> ProcSide {
         let side = unsafeDowncast(create(minimumCapacity: 1) { _ in }, to: ProcSide.self)
-        side.withUnsafeMutablePointerToElements { Locked.initialize($0, to: Content()) }
+        Locked.initialize(side.place, to: Content())
         return side
     }
 
-    deinit { withUnsafeMutablePointerToElements { Locked.deinitialize($0) } }
+    deinit { Locked.deinitialize(place) }
 
     /// What is behind the lock.
     var content: Guarded { @inline(__always) get { Guarded(side: self) } }
@@ -37,8 +37,6 @@ final class ProcSide: ManagedBuffer<Void, Locked<ProcSideContent>.Storage> {
 }
 
 struct ProcSideContent {
-    /// The generic part, where it has a context.
-    var step: StepClosure?
     /// The number of its ``ContainmentDomain``; 0: none.
     var domain: UInt32 = 0
     var callbacksPending = false
@@ -52,8 +50,6 @@ struct ProcSideContent {
     private var stackBox: Boxed<ProcStack>?
     /// Weak: the supervisor owns its children, not the other way round.
     weak var observer: (any ProcObserver)?
-    /// Held while left messages are reported to it.
-    var lastObserver: (any ProcObserver)?
     /// A ``BodyFactory``.
     var factory: (any AnyObject & Sendable)?
     /// How an ended incarnation ended; set when the end is decided.
@@ -61,10 +57,6 @@ struct ProcSideContent {
     /// Asks whose message this process has in its hands, by the order in which it took them.
     var receipts: [ObjectIdentifier: (number: UInt64, receipt: MessageReceipt)] = [:]
     var nextReceipt: UInt64 = 0
-    /// Asks that are being told of the end, the next one last.
-    var farewells: [MessageReceipt] = []
-    /// Asks whose reply was dropped without an answer by code of this process.
-    var dropped: [MessageReceipt] = []
     /// Messages of the control lane that wait.
     var control = ControlLane()
     /// Called at the end of the incarnation, last registered first; their numbers grow.
@@ -73,21 +65,16 @@ struct ProcSideContent {
     /// Of a process whose incarnations may not live longer than a time, or that is ended for a reason from outside.
     var lifetime: Lifetime?
     var awaiters = Awaiters()
-    /// Messages that were left when the mailbox closed; a chain.
-    var leftovers: UInt = 0
     // Async processes only.
     var main: AsyncBody?
     var executor: ProcTaskExecutor?
     var task: Task<Void, Never>?
     var shutdownTime: Duration = .seconds(5)
-    var deadline: TimerToken?
-    var lostTasks = 0
     var waiters = ReceiveWaiters()
-    var nextWaiter = 0
-    /// Waiters of child tasks that were cancelled before they began to wait.
-    var cancelledWaiters: Set<Int> = []
     /// What its messages are; nil if nobody said so.
     var opener: (any MessageOpener.Type)?
+
+    private var rare: ProcRarity?
 
     var hasPlainExit: Bool { exitBox?.value.isPlain ?? true }
     var hasPlainStack: Bool { stackBox?.value.isPlain ?? true }
@@ -131,7 +118,7 @@ struct ProcSideContent {
 
     /// Takes out who is to be told next.
     mutating func nextMourner(awaiters: Bool) -> Mourner? {
-        if let receipt = farewells.popLast() {
+        if rare != nil, let receipt = farewells.popLast() {
             return Mourner(who: .receipt(receipt), isLast: farewells.isEmpty && (!awaiters || self.awaiters.isEmpty))
         }
         guard awaiters, let awaiter = self.awaiters.popLast() else { return nil }
@@ -144,6 +131,102 @@ struct ProcSideContent {
         receipts[ObjectIdentifier(receipt)] = (nextReceipt, receipt)
         // `settle` sets its result before it asks to be forgotten: one of the two sees the other.
         if receipt.isSettled { receipts[ObjectIdentifier(receipt)] = nil }
+    }
+}
+
+/// The part of the side that is seldom there: in a block of its own, from when something of it is first needed.
+private final class ProcRarity {
+    var step: StepClosure?
+    var lastObserver: (any ProcObserver)?
+    var farewells: [MessageReceipt] = []
+    var dropped: [MessageReceipt] = []
+    var leftovers: UInt = 0
+    var deadline: TimerToken?
+    var lostTasks = 0
+    var nextWaiter = 0
+    var cancelledWaiters: Set<Int> = []
+}
+
+extension ProcSideContent {
+    private mutating func makeRare() -> ProcRarity {
+        if let rare { return rare }
+        let fresh = ProcRarity()
+        rare = fresh
+        return fresh
+    }
+
+    /// The generic part, where it has a context.
+    var step: StepClosure? {
+        get { rare?.step }
+        set { makeRare().step = newValue }
+    }
+
+    /// Held while left messages are reported to it.
+    var lastObserver: (any ProcObserver)? {
+        get { rare?.lastObserver }
+        set { if rare != nil || newValue != nil { makeRare().lastObserver = newValue } }
+    }
+
+    /// Asks that are being told of the end, the next one last.
+    var farewells: [MessageReceipt] {
+        get { rare?.farewells ?? [] }
+        _modify {
+            if let rare { yield &rare.farewells } else {
+                var new: [MessageReceipt] = []
+                yield &new
+                if !new.isEmpty { makeRare().farewells = new }
+            }
+        }
+    }
+
+    /// Asks whose reply was dropped without an answer by code of this process.
+    var dropped: [MessageReceipt] {
+        get { rare?.dropped ?? [] }
+        _modify {
+            if let rare { yield &rare.dropped } else {
+                var new: [MessageReceipt] = []
+                yield &new
+                if !new.isEmpty { makeRare().dropped = new }
+            }
+        }
+    }
+
+    mutating func takeDropped() -> [MessageReceipt] { rare == nil ? [] : swap(&dropped, with: []) }
+
+    /// Messages that were left when the mailbox closed; a chain.
+    var leftovers: UInt {
+        get { rare?.leftovers ?? 0 }
+        set { if rare != nil || newValue != 0 { makeRare().leftovers = newValue } }
+    }
+
+    /// Until when what is left of an async incarnation that ends may run on.
+    var deadline: TimerToken? {
+        get { rare?.deadline }
+        set { if rare != nil || newValue != nil { makeRare().deadline = newValue } }
+    }
+
+    /// See the property of `LightProc`.
+    var lostTasks: Int {
+        get { rare?.lostTasks ?? 0 }
+        set { if rare != nil || newValue != 0 { makeRare().lostTasks = newValue } }
+    }
+
+    /// The number of the child task that began to wait for a message last.
+    var nextWaiter: Int {
+        get { rare?.nextWaiter ?? 0 }
+        set { makeRare().nextWaiter = newValue }
+    }
+
+    /// Waiters of child tasks that were cancelled before they began to wait.
+    var cancelledWaiters: Set<Int> {
+        get { rare?.cancelledWaiters ?? [] }
+        _modify {
+            if let rare { yield &rare.cancelledWaiters } else {
+                var new: Set<Int> = []
+                yield &new
+                if !new.isEmpty { makeRare().cancelledWaiters = new }
+            }
+        }
     }
 }
 

@@ -23,7 +23,7 @@ public struct Children: Sendable {
     /// How long an incarnation of a member may live; nil: as long as it likes. See ``LightProc/ProcStack/deadline``.
     public let deadline: Duration?
     let messageType: Any.Type?
-    let make: @Sendable (BastionSystem, ChildBox) -> LightProc
+    let make: @Sendable (BastionSystem) -> LightProc
 
     /// Describes async children: each runs `body` in a task of its own.
     ///
@@ -53,11 +53,11 @@ public struct Children: Sendable {
         self.priority = priority
         self.deadline = deadline
         messageType = nil
-        make = { system, box in
+        make = { system in
             let hooks = system.hooks
             let proc = LightProc.async(on: system.executor) { proc in
                 try hooks?.starting(proc)
-                try await body(Context(proc: proc, system: system, box: box))
+                try await body(Context(proc: proc, system: system))
             }
             proc.declareMessages(of: Envelope.self)
             proc.join(system.domain(for: containment))
@@ -87,7 +87,7 @@ public struct Children: Sendable {
         self.priority = priority
         self.deadline = deadline
         messageType = Body.Message.self
-        make = { system, _ in
+        make = { system in
             let proc =
                 if let hooks = system.hooks {
                     LightProc.reactive(on: system.executor) { try HookedAdapter(hooks, behavior) }
@@ -165,15 +165,5 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
     init(_ code: Code, _ description: String) {
         self.code = code
         self.description = description
-    }
-}
-
-/// Where a child finds its own record, which is made after the child.
-final class ChildBox: Sendable {
-    private let cell = Locked<Weak>(Weak())
-    private struct Weak { weak var record: ChildRecord? }
-    var record: ChildRecord? {
-        get { cell.withLock { $0.record } }
-        set { cell.withLock { $0.record = newValue } }
     }
 }

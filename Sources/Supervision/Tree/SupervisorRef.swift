@@ -34,8 +34,7 @@ public struct SupervisorRef: Sendable {
     }
 
     private static func record(for spec: Children, number: Int, under supervisor: Supervisor) -> ChildRecord {
-        let box = ChildBox()
-        let proc = spec.make(supervisor.system, box)
+        let proc = spec.make(supervisor.system)
         let record = ChildRecord(
             proc: proc,
             name: "\(spec.name)-\(number)",
@@ -44,7 +43,6 @@ public struct SupervisorRef: Sendable {
             supervisor: supervisor
         )
         proc.prepare(name: record.name, stack: nil, observer: record, shutdownTime: spec.shutdownTime)
-        box.record = record
         supervisor.system.hooks?.made(proc)
         return record
     }
