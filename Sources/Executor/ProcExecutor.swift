@@ -12,10 +12,10 @@ extension ProcExecutor {
     /// Starts an async process that computes a value.
     ///
     /// Costs a task; runs on the executor's workers. Dropping the handle detaches.
-    @inlinable @discardableResult
+    @inlinable @inline(__always) @discardableResult
     public func spawn<Output: Sendable>(
         _ stack: ProcStack = ProcStack(),
-        _ body: @escaping @Sendable () async throws -> Output
+        _ body: nonisolated(nonsending) @escaping @Sendable () async throws -> Output
     ) -> RecoverableHandle<Output> {
         let (proc, handle) = LightProc.recoverable(on: self, stack: stack, body)
         proc.restart()
@@ -58,7 +58,7 @@ extension ProcExecutor {
     /// - Precondition: Not called on a worker, which would then wait for itself. The seeded executor has its own.
     public func run<Output: Sendable>(
         _ stack: ProcStack = ProcStack(),
-        _ body: @escaping @Sendable () async throws -> Output
+        _ body: nonisolated(nonsending) @escaping @Sendable () async throws -> Output
     ) -> RecoverableHandle<Output>.Outcome {
         precondition(
             crt_currentProcess() == nil,

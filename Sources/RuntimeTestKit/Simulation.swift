@@ -88,7 +88,7 @@ public final class Simulation: Sendable {
     /// - Throws: What the closure throws; ``SimulationError`` if it does not end.
     public func run<Output: Sendable>(
         within limit: Duration = .seconds(86_400),
-        _ body: @escaping @Sendable () async throws -> Output
+        _ body: nonisolated(nonsending) @escaping @Sendable () async throws -> Output
     ) throws -> Output {
         let (proc, handle) = LightProc.recoverable(on: executor, stack: ProcStack(name: "test"), body)
         director.made(proc)

@@ -194,6 +194,12 @@ extension Scenario {
         Scenario(name: "spawn_async", unit: "async process to its value", operations: 20_000) { system, count in
             for i in 0..<count { _ = await system.executor.spawn { i }.outcome() }
         },
+        // Without threads that wake each other, as the one above has them.
+        Scenario(name: "spawn_async_inside", unit: "async process to its value, from a process", operations: 20_000) {
+            system, count in
+            let executor = system.executor
+            _ = await executor.spawn { for i in 0..<count { _ = await executor.spawn { i }.outcome() } }.outcome()
+        },
         Scenario(name: "trap", unit: "trap to next answer, async", operations: 500) { system, count in
             let tree = try system.supervise(intensity: .unlimited) {
                 Children("trapping") { context in

@@ -280,7 +280,7 @@ public final class SeededExecutor: ProcExecutor {
     /// - Precondition: It ends without anything from outside: no time has to pass, no other thread has to act.
     public func run<Output: Sendable>(
         _ stack: ProcStack = ProcStack(),
-        _ body: @escaping @Sendable () async throws -> Output
+        _ body: nonisolated(nonsending) @escaping @Sendable () async throws -> Output
     ) -> RecoverableHandle<Output>.Outcome {
         let handle = spawn(stack, body)
         drain()

@@ -174,6 +174,6 @@ extension LightProc {
 
     /// Puts the process into a ``ContainmentDomain``. Before anybody else knows it.
     package func join(_ domain: UInt32) {
-        if domain != 0 { side.content.withLock { $0.domain = domain } }
+        if domain != 0 { withSide { $0.domain = domain } }
     }
 }

@@ -39,16 +39,12 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
         let size = (MemoryLayout<Storage>.size + alignment - 1) / alignment * alignment
         storage = (place ?? UnsafeMutableRawPointer.allocate(byteCount: size, alignment: alignment))
             .bindMemory(to: Storage.self, capacity: 1)
-        storage.initialize(to: Storage(value: value))
-        let status = pthread_mutex_init(&storage.pointee.mutex, nil)
-        // Default attributes can only fail for lack of memory, and then malloc above failed first.
-        precondition(status == 0, "pthread_mutex_init failed with \(status)")
+        Self.initialize(storage, to: value)
     }
 
     @inlinable
     deinit {
-        pthread_mutex_destroy(&storage.pointee.mutex)
-        storage.deinitialize(count: 1)
+        Self.deinitialize(storage)
         if ownsStorage { UnsafeMutableRawPointer(storage).deallocate() }
     }
 
@@ -58,6 +54,30 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
     /// Calls `body` with the value while the lock is held.
     @inlinable @inline(__always)
     package func withLock<Result, Failure: Error>(
+        _ body: (inout Value) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try Self.withLock(storage, body)
+    }
+
+    // MARK: In a place of the caller's
+
+    @inlinable @inline(__always)
+    static func initialize(_ storage: UnsafeMutablePointer<Storage>, to value: consuming sending Value) {
+        storage.initialize(to: Storage(value: value))
+        let status = pthread_mutex_init(&storage.pointee.mutex, nil)
+        // Default attributes can only fail for lack of memory, and then the allocation before failed first.
+        precondition(status == 0, "pthread_mutex_init failed with \(status)")
+    }
+
+    @inlinable @inline(__always)
+    static func deinitialize(_ storage: UnsafeMutablePointer<Storage>) {
+        pthread_mutex_destroy(&storage.pointee.mutex)
+        storage.deinitialize(count: 1)
+    }
+
+    @inlinable @inline(__always)
+    static func withLock<Result, Failure: Error>(
+        _ storage: UnsafeMutablePointer<Storage>,
         _ body: (inout Value) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         crt_enterCritical()

@@ -12,16 +12,41 @@ extension LightProc {
     /// process. Returning ends the process normally; throwing ends it with the error.
     public static func async(
         on scheduler: any ProcScheduler,
-        _ main: @escaping @Sendable (LightProc) async throws -> Void
+        _ main: nonisolated(nonsending) @escaping @Sendable (LightProc) async throws -> Void
+    ) -> LightProc {
+        defer { extendLifetime(scheduler) }
+        return async(on: SchedulerWords(scheduler), AsyncBody(call: main)) { _ in }
+    }
+
+    /// Makes one that runs once, for a caller who holds the scheduler.
+    @usableFromInline
+    static func once(
+        on scheduler: SchedulerWords,
+        _ stack: ProcStack,
+        _ main: nonisolated(nonsending) @escaping @Sendable (LightProc) async throws -> Void
+    ) -> LightProc {
+        let proc = async(on: scheduler, AsyncBody(call: main)) { $0.setStack(stack) }
+        if stack.priority != .normal { proc.priority = stack.priority }
+        return proc
+    }
+
+    @inline(__always)
+    private static func async(
+        on scheduler: SchedulerWords,
+        _ main: AsyncBody,
+        _ prepare: (inout ProcSide.Content) -> Void
     ) -> LightProc {
         let proc = LightProc(
-            scheduler: SchedulerWords(scheduler),
+            scheduler: scheduler,
             isReactive: false,
             isBusy: false,
             isAlive: false,
-            step: { try asyncStep($0, $1) }
+            step: { try LightProc.asyncStep($0, $1) }
         )
-        proc.side.content.withLock { $0.main = main }
+        proc.withSide { content in
+            content.main = main
+            prepare(&content)
+        }
         return proc
     }
 
@@ -30,40 +55,38 @@ extension LightProc {
         case .start:
             proc.startTask()
         case .discard(let node):
-            proc.side.content.withLock { $0.open }?(node).destroy()
+            proc.withSide { $0.opener }?.open(node).destroy()
         case .bequeath(let node):
-            guard let last = proc.side.content.withLock({ $0.open })?(node) else { return }
+            guard let last = proc.withSide({ $0.opener })?.open(node) else { return }
             LightProc.runOnce(on: proc.scheduler) { last.destroy() }
         case .describe(let type):
-            if let known = proc.side.content.withLock({ $0.messageType }) { type.pointee = known }
+            if let known = proc.withSide({ $0.opener })?.messageType { type.pointee = known }
         case .run, .handle, .destroy, .abandon, .measure, .release:
             break
         }
     }
 
     private func startTask() {
-        let incarnation = state.incarnation
-        let executor = ProcTaskExecutor(self, incarnation: incarnation)
-        // ordering: relaxed: see `messageType`.
-        side.receivedType.store(0, ordering: .relaxed)
-        guard let main = side.content.withLock({ $0.main }) else { return }
+        let executor = ProcTaskExecutor(self, incarnation: state.incarnation)
+        received(0)
+        // One object is all that the closure captures: it needs no context of its own.
         let task = Task.detached(executorPreference: executor) {
-            // ordering: relaxed: the task itself, and child tasks that it makes later, read it.
-            self.side.mainTask.store(UInt(bitPattern: crt_currentTask()), ordering: .relaxed)
+            let proc = executor.proc
+            proc.mainTask = UInt(bitPattern: crt_currentTask())
             let reason: ExitReason
             do {
-                try await main(self)
-                reason = self.state.isStopRequested ? .shutdown : .normal
-            } catch is CancellationError where self.state.isStopRequested {
+                try await proc.withSide { $0.main }?.call(proc)
+                reason = proc.state.isStopRequested ? .shutdown : .normal
+            } catch is CancellationError where proc.state.isStopRequested {
                 reason = .shutdown
             } catch {
                 reason = .error(error)
             }
             // This job is still counted: the incarnation is sealed when it has returned.
-            self.decideEnd(incarnation, reason, cancelling: false)
+            proc.decideEnd(executor.incarnation, reason, cancelling: false)
             executor.mainReturned()
         }
-        side.content.withLock { content in
+        withSide { content in
             content.executor = executor
             content.task = task
         }
@@ -72,14 +95,14 @@ extension LightProc {
     /// Cancels the task, and with it all of its child tasks. On a worker, in the name of the process: cancellation
     /// handlers are its code.
     func cancelTask() {
-        let task = side.content.withLock { content in
+        let task = withSide { content in
             content.isCancelling = content.task != nil
             return content.task
         }
         guard let task else { return }
         task.cancel()
         // Nobody else cancels this task: it needs no handler of its own for each message that it waits for.
-        let waiter = side.content.withLock { content in
+        let waiter = withSide { content in
             content.isCancelling = false
             return content.waiters.remove(ReceiveWaiters.main)
         }
@@ -93,10 +116,10 @@ extension LightProc {
 
     /// Gives what is left of an incarnation its shutdown time.
     func startDeadline(_ incarnation: UInt32, unlessRunning: Bool = false) {
-        let (time, isRunning) = side.content.withLock { ($0.shutdownTime, $0.deadline != nil) }
+        let (time, isRunning) = withSide { ($0.shutdownTime, $0.deadline != nil) }
         if isRunning, unlessRunning { return }
         let token = scheduler.wake(after: time) { [weak self] in self?.deadlinePassed(incarnation) }
-        let superfluous: TimerToken? = side.content.withLock { content in
+        let superfluous: TimerToken? = withSide { content in
             // Sealed meanwhile: whoever cleans up takes back what he finds here, and must not find it too late.
             let state = self.state
             guard state.incarnation == incarnation, !state.isSealed else { return token }
@@ -116,7 +139,7 @@ extension LightProc {
     /// - Parameter trapped: How many of them trapped themselves.
     func tasksLost(_ count: Int, trapped: Int = 0) {
         if count == 0 { return }
-        side.content.withLock { $0.lostTasks += max(count - trapped, 0) }
+        withSide { $0.lostTasks += max(count - trapped, 0) }
         ContainmentLedger.shared.addLeak(count * TrapContainment.bytesOfTask)
     }
 
@@ -130,8 +153,7 @@ extension LightProc {
 
     /// Whether a task is the one in which the body of the present incarnation runs.
     func isMainTask(_ task: UnsafeMutableRawPointer) -> Bool {
-        // ordering: relaxed: see where it is stored.
-        existingSide?.mainTask.load(ordering: .relaxed) == UInt(bitPattern: task)
+        mainTask == UInt(bitPattern: task)
     }
 
     /// The tasks, over all incarnations, that never went on because another one trapped, the actor that they called was
@@ -214,8 +236,7 @@ extension LightProc {
     @usableFromInline
     package func beginReceive() -> Receive {
         guard let task = crt_currentTask() else { return .taken(takeNode()) }
-        // ordering: relaxed: see where it is stored.
-        let isMain = side.mainTask.load(ordering: .relaxed) == UInt(bitPattern: task)
+        let isMain = isMainTask(task)
         // First: a process that always has messages must notice that it is to stop.
         if isMain ? state.isStopRequested : crt_isCancelled(task) { return .taken(nil) }
         if let nodes = crt_nodes(), NodePool.budget(nodes) <= 0 { return .yield }
@@ -223,7 +244,7 @@ extension LightProc {
         if !mailbox.isEmpty, let node = takeNode() { return .taken(node) }
         if isMain { return .wait }
         return .waitInChild(
-            side.content.withLock { content in
+            withSide { content in
                 content.nextWaiter += 1
                 return content.nextWaiter
             }
@@ -235,7 +256,7 @@ extension LightProc {
         let node = await withTaskCancellationHandler {
             await withUnsafeContinuation { wait(number, $0) }
         } onCancel: {
-            let waiter = side.content.withLock { content -> ReceiveWaiter? in
+            let waiter = withSide { content -> ReceiveWaiter? in
                 if let waiter = content.waiters.remove(number) { return waiter }
                 content.cancelledWaiters.insert(number)
                 return nil
@@ -243,14 +264,14 @@ extension LightProc {
             waiter?.continuation.resume(returning: nil)
         }
         // A cancellation that came after the waiter was served left its number behind.
-        if Task.isCancelled { _ = side.content.withLock { $0.cancelledWaiters.remove(number) } }
+        if Task.isCancelled { _ = withSide { $0.cancelledWaiters.remove(number) } }
         return node
     }
 
     /// Waits for a message, or finds that there is one, or that there will be none.
     @usableFromInline
     package func wait(_ number: Int, _ continuation: UnsafeContinuation<MessageNode?, Never>) {
-        let answer: MessageNode?? = side.content.withLock { content in
+        let answer: MessageNode?? = withSide { content in
             if number == ReceiveWaiters.main {
                 // Who cancels comes to the lock after that.
                 if let task = crt_currentTask(), crt_isCancelled(task) { return .some(nil) }
@@ -275,7 +296,7 @@ extension LightProc {
 
     /// Removes the oldest message if there is one, without waiting. By the process.
     package func takeNode() -> MessageNode? {
-        guard let node = side.content.withLock({ takeForReceiver(&$0) }) else { return nil }
+        guard let node = withSide({ takeForReceiver(&$0) }) else { return nil }
         Self.spendReduction()
         return node
     }
@@ -285,7 +306,7 @@ extension LightProc {
     func wakeReceiver() {
         // Ends: each round hands a message to a waiter, or leaves the mailbox idle, or leaves no waiter.
         while true {
-            let (served, hasMore) = side.content.withLock { content -> ((ReceiveWaiter, MessageNode)?, Bool) in
+            let (served, hasMore) = withSide { content -> ((ReceiveWaiter, MessageNode)?, Bool) in
                 while !content.waiters.isEmpty {
                     if let node = takeForReceiver(&content) {
                         return (content.waiters.removeFirst().map { ($0, node) }, !content.waiters.isEmpty)
@@ -314,9 +335,6 @@ extension LightProc {
 
     /// Says how to get rid of messages of this process's type. Async processes only: the others know by themselves.
     package func declareMessages<Message: Sendable>(of type: Message.Type) {
-        side.content.withLock { content in
-            content.messageType = type
-            content.open = { LastBody<Message>($0.open(as: Message.self).message) }
-        }
+        withSide { $0.opener = Opener<Message>.self }
     }
 }

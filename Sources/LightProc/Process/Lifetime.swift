@@ -30,21 +30,20 @@ final class Lifetime {
 }
 
 extension LightProc {
-    /// An incarnation begins: its time runs, if it has one. By the consumer, before anything of it runs.
-    func startLifetime(_ incarnation: UInt32) {
-        guard let side = existingSide, let limit = side.content.withLock({ $0.lifetime?.limit }) else { return }
+    /// An incarnation begins: its time runs. By the consumer, before anything of it runs.
+    func startLifetime(_ incarnation: UInt32, _ limit: Duration) {
         let end = scheduler.now + limit
         let timer = scheduler.wake(after: limit) { [weak self] in
             self?.end(incarnation, for: .deadlineExceeded(limit))
         }
-        side.content.withLock { $0.lifetime?.began(until: end, timer: timer) }
+        withSide { $0.lifetime?.began(until: end, timer: timer) }
     }
 
     /// Limits how long each incarnation may live; see ``ProcStack/deadline``. Of one that lives already: from now on.
     package func limitLifetime(to limit: Duration) {
-        side.content.withLock { $0.lifetime = Lifetime(limit: limit) }
+        withSide { $0.lifetime = Lifetime(limit: limit) }
         let state = self.state
-        if state.phase == .active { startLifetime(state.incarnation) }
+        if state.phase == .active { startLifetime(state.incarnation, limit) }
     }
 
     /// When the present incarnation's time is up, on the clock of the scheduler; nil if it has no limit.

@@ -47,7 +47,7 @@ extension LightProc {
     /// - Parameter messages: What was in the mailbox, a chain.
     @inline(never)
     final func bequeath(_ messages: UInt) {
-        let left = existingSide?.content.withLock { $0.takeRemains(before: messages) }
+        let left = existingSide == nil ? nil : withSide { $0.takeRemains(before: messages) }
         var node = MessageNode(bits: left?.messages ?? messages)
         while let current = node {
             node = MessageNode(bits: current.next)
@@ -64,7 +64,7 @@ extension LightProc {
     private func bequeath(_ hooks: [ExitHook], of name: String?) {
         let heir = LightProc.reactive(Heir(), on: scheduler)
         heir.prepare(name: name, stack: nil, observer: nil, shutdownTime: .zero)
-        heir.side.content.withLock { $0.exitHooks = hooks }
+        heir.withSide { $0.exitHooks = hooks }
         heir.stop()
     }
 }
@@ -88,17 +88,18 @@ extension ProcSide.Content {
     }
 
     /// Takes everything out, except what the process still needs to destroy messages and body. Once, when the process goes.
-    mutating func takeRemains(before messages: UInt) -> Remains {
+    /// Nil if there is nothing.
+    mutating func takeRemains(before messages: UInt) -> Remains? {
+        if isPlain, exitHooks.isEmpty, companion == nil, messages == 0, control.isEmpty { return nil }
         var remains = Remains(messages: control.takeAll(before: messages))
-        if isPlain, exitHooks.isEmpty, companion == nil, remains.messages == 0 { return remains }
         remains.reason = lastExit
         remains.name = name
         remains.hooks = swap(&exitHooks, with: [])
         remains.companion = swap(&companion, with: nil)
         if !isPlain {
-            let (step, open) = (step, open)
+            let (step, opener) = (step, opener)
             remains.rest = LastBody(swap(&self, with: Self()))
-            (self.step, self.open) = (step, open)
+            (self.step, self.opener) = (step, opener)
         }
         return remains
     }
@@ -108,7 +109,7 @@ extension ProcSide.Content {
     /// Takes the closures out of which incarnations are made.
     mutating func takeClosures() -> Closures { (swap(&main, with: nil), swap(&factory, with: nil)) }
 
-    typealias Closures = (main: (@Sendable (LightProc) async throws -> Void)?, factory: (any AnyObject & Sendable)?)
+    typealias Closures = (main: AsyncBody?, factory: (any AnyObject & Sendable)?)
 
     /// Whether destroying this runs no code of the user's, hooks and messages aside.
     private var isPlain: Bool {

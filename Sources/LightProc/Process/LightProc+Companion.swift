@@ -36,30 +36,25 @@ extension LightProc {
 
     /// Declares that messages go through a queue of the layer above, and of which type they are. Before anybody else knows
     /// the process.
-    package final func manageMessages(of type: Any.Type, by companion: any ProcCompanion) {
+    package final func manageMessages<Message: Sendable>(of type: Message.Type, by companion: any ProcCompanion) {
         side.content.withLock { content in
             content.companion = companion
-            content.messageType = type
+            content.opener = Opener<Message>.self
         }
         tagWord.update { $0 |= ProcTag.managedBit }
     }
-
-    /// Who decides what happens after its end; nil if nobody supervises it, or no longer.
-    package final var observer: (any ProcObserver)? { existingSide?.content.withLock { $0.observer } }
 
     // MARK: The ask in hand
 
     /// When the answer to the ask in hand is too late, on the scheduler's clock; nil if the message in hand is no ask, or
     /// that has no deadline. By the process.
     package final var deadlineInHand: Duration? {
-        existingSide?.content.withLock { content in
-            content.inHand.flatMap { content.receipts[$0]?.receipt.deadline }
-        }
+        existingSide?.content.withLock { $0.receiptInHand?.deadline }
     }
 
     /// The receipt of the ask in hand; nil if the message in hand is none, or it was answered. By the process.
     package final var receiptInHand: MessageReceipt? {
-        existingSide?.content.withLock { content in content.inHand.flatMap { content.receipts[$0]?.receipt } }
+        existingSide?.content.withLock { $0.receiptInHand }
     }
 
     /// Takes the ask in hand from the process, whose end is of no interest to the asker any more; nil if there is none.
@@ -67,9 +62,9 @@ extension LightProc {
     /// By the process, to set the message aside or hand it on: the receipt goes with it.
     package final func releaseAskInHand() -> MessageReceipt? {
         existingSide?.content.withLock { content in
-            guard let number = content.inHand else { return nil }
+            guard let receipt = content.receiptInHand else { return nil }
             content.inHand = nil
-            return content.receipts.removeValue(forKey: number)?.receipt
+            return content.receipts.removeValue(forKey: ObjectIdentifier(receipt))?.receipt
         }
     }
 

@@ -56,7 +56,7 @@ extension LightProc {
         case .user: return push(node)
         case .control: break
         }
-        let isTaken = side.content.withLock { content in
+        let isTaken = withSide { content in
             // Closing takes what is in the lane under this lock, after it has changed the phase.
             if state.phase == .closed { return false }
             content.control.append(node)
@@ -69,7 +69,7 @@ extension LightProc {
 
     /// Handles the oldest message of the control lane. By the consumer of a reactive process.
     func handleControlMessage() {
-        let node = side.content.withLock { content in
+        let node = withSide { content in
             let node = content.control.takeFirst()
             // Under the lock: who adds a message orders after that, so that this does not take its order away.
             if content.control.isEmpty { orders.withdraw(.control) }

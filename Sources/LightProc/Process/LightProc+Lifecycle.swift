@@ -26,13 +26,13 @@ extension LightProc {
     /// Tells the process to do something besides its messages. Any thread.
     func order(_ order: Orders) {
         let mustSchedule = isReactive ? orders.give(order, claiming: mailbox) : orders.give(order)
-        if mustSchedule { scheduler.schedule(self) }
+        if mustSchedule { enqueue() }
     }
 
     /// As `order`, by the consumer of a process that is down or whose worker trapped.
     private func orderAsConsumer(_ order: Orders) {
         let isFirst = orders.give(order)
-        if isReactive || isFirst { scheduler.schedule(self) }
+        if isReactive || isFirst { enqueue() }
     }
 
     // MARK: Start
@@ -89,7 +89,7 @@ extension LightProc {
             return
         }
         // Under the lock: who obeys the request finds the reason.
-        let isRequested = side.content.withLock { content in
+        let isRequested = withSide { content in
             let request = transition { state -> ProcState.StopRequest in
                 state.incarnation == incarnation ? state.requestStop(kill: true) : .nothing
             }
@@ -114,14 +114,15 @@ extension LightProc {
         let ending = transition { $0.end(incarnation, admitting: cancelling) }
         guard ending != .tooLate else { return false }
         // The former reason may hold an error of the user's: it does not die on the thread that happens to decide.
-        let (before, companion) = side.content.withLock { content -> (LastBody<ExitReason?>?, (any ProcCompanion)?) in
-            content.callbacksPending = content.stack?.hasCallbacks ?? false
+        let (before, companion, mourner, awaiters) = withSide { content in
+            content.callbacksPending = content.hasCallbacks
             let before = content.hasPlainExit ? nil : LastBody(content.lastExit)
             content.lastExit = reason
-            return (before, content.companion)
+            let awaiters = content.observer == nil
+            return (before, content.companion, content.beginFarewell(awaiters: awaiters), awaiters)
         }
         if let before { Self.bequeath(before, on: scheduler) }
-        notifyOfEnd(reason, awaiters: side.content.withLock { $0.observer == nil })
+        tell(mourner, reason, awaiters: awaiters)
         companion?.endDecided(of: self, incarnation: incarnation, reason: reason)
         if cancelling {
             order(.cancel)
@@ -131,20 +132,14 @@ extension LightProc {
         return true
     }
 
-    /// Tells those who wait for the end. Each is forgotten before it is told, so that none is told twice.
-    private func notifyOfEnd(_ reason: ExitReason, awaiters: Bool) {
-        let isAny = side.content.withLock { content in
-            if !content.receipts.isEmpty {
-                // In the order in which they were taken; the first is the last of the list.
-                content.farewells += content.receipts.values.sorted { $0.number > $1.number }.map(\.receipt)
-                content.receipts = [:]
-            }
-            return !content.farewells.isEmpty || awaiters && !content.awaiters.isEmpty
+    /// Tells those who wait for the end, from `first` on. Each is forgotten before it is told, so that none is told twice.
+    private func tell(_ first: Mourner?, _ reason: ExitReason, awaiters: Bool) {
+        var next = first
+        // Ends: each round takes one out, and who comes now is told at once.
+        while let mourner = next {
+            mourner.tell(reason)
+            next = mourner.isLast ? nil : withSide { $0.nextMourner(awaiters: awaiters) }
         }
-        if !isAny { return }
-        while let receipt = side.content.withLock({ $0.farewells.popLast() }) { receipt.processEnded(reason) }
-        guard awaiters else { return }
-        while let awaiter = side.content.withLock({ $0.awaiters.popLast() }) { awaiter(reason) }
     }
 
     /// A job of an incarnation has returned from the worker, or is lost with it; or a child task has completed, or never
@@ -207,14 +202,14 @@ extension LightProc {
     public func close() {
         guard transition({ $0.close() }) == .closed else { return }
         // An async process's receivers consume under the lock; a reactive one that is down has no consumer but us.
-        let userMessages = isReactive ? mailbox.close() : side.content.withLock { _ in mailbox.close() }
-        let (reason, leftovers, hasHooks, closures) = side.content.withLock { content in
+        let taken = isReactive ? mailbox.close() : nil
+        let (reason, leftovers, hasHooks, closures, mourner) = withSide { content in
             // The control lane comes first here, too.
-            content.leftovers = content.control.takeAll(before: userMessages)
+            content.leftovers = content.control.takeAll(before: taken ?? mailbox.close())
             if content.leftovers != 0 { content.lastObserver = content.observer }
             return (
                 content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty,
-                content.hasClosures ? LastBody(content.takeClosures()) : nil
+                content.hasClosures ? LastBody(content.takeClosures()) : nil, content.beginFarewell(awaiters: true)
             )
         }
         var node = MessageNode(bits: leftovers)
@@ -222,7 +217,7 @@ extension LightProc {
             current.takeReceipt()?.processEnded(reason)
             node = MessageNode(bits: current.next)
         }
-        notifyOfEnd(reason, awaiters: true)
+        tell(mourner, reason, awaiters: true)
         // Left in place: what looks at it later finds it closed.
         companion?.closed(self, id, reason: reason)
         if leftovers != 0 || hasHooks { orderAsConsumer(.discard) }
@@ -303,16 +298,16 @@ extension LightProc {
             if current.contains(.cleanUp) {
                 // Of an async process also late jobs drop replies: what comes from here on is looked at afterwards.
                 if !isReactive { orders.withdraw(.settleDropped) }
-                runHooks()
+                let end = runHooks()
                 if isReactive {
                     // Nothing of the process may be touched once the observer knows: it may run elsewhere already.
                     orders.withdraw([.cleanUp, .start, .stop, .finish, .settleDropped])
-                    reportEnd()
+                    report(end)
                     return .nothing
                 }
                 // The order itself stays until the observer knows: a restart then goes on here, not elsewhere.
                 orders.withdraw([.start, .stop, .finish, .cancel])
-                reportEnd()
+                report(end)
                 if orders.withdraw(.cleanUp) { return .nothing }
                 continue
             }
@@ -324,7 +319,7 @@ extension LightProc {
             if current.contains(.settleDropped) {
                 // Withdrawn first: one that is dropped from now on orders anew.
                 let isEmpty = orders.withdraw(.settleDropped, adding: isReactive ? [] : .held)
-                while let receipt = side.content.withLock({ $0.dropped.popLast() }) { receipt.unanswered() }
+                while let receipt = withSide({ $0.dropped.popLast() }) { receipt.unanswered() }
                 if isReactive ? isEmpty : orders.withdraw(.held) { return afterOrders }
                 continue
             }
@@ -368,9 +363,10 @@ extension LightProc {
         // Ending already: `beforeStart` trapped.
         let state = self.state
         guard state.phase == .active else { return }
-        startLifetime(state.incarnation)
+        let (limit, beforeStart) = existingSide?.content.withLock { ($0.lifetime?.limit, $0.beforeStart) } ?? (nil, nil)
+        if let limit { startLifetime(state.incarnation, limit) }
         do {
-            (existingSide?.content.withLock { $0.stack?.beforeStart })?()
+            beforeStart?()
             try step(.start)
         } catch {
             decideEnd(state.incarnation, .error(error), cancelling: false)
@@ -379,64 +375,61 @@ extension LightProc {
     }
 
     /// Calls what was registered for the end, last registered first; each is forgotten before it is called.
-    private func runHooks() {
-        guard let side = existingSide else { return }
-        // ordering: relaxed: who reads it belongs to the task.
-        side.mainTask.store(0, ordering: .relaxed)
-        let (reason, waiters, task, executor, dropped, outside) = side.content.withLock { content in
-            content.deadline?.cancel()
-            content.deadline = nil
-            content.inHand = nil
-            return (
-                content.lastExit ?? .shutdown, content.waiters.removeAll(), swap(&content.task, with: nil),
-                swap(&content.executor, with: nil), swap(&content.dropped, with: []),
-                content.lifetime?.incarnationEnded()
-            )
+    ///
+    /// - Returns: Who is to be told next, and how the incarnation ended.
+    private func runHooks() -> (observer: (any ProcObserver)?, reason: ExitReason) {
+        if existingSide == nil { return (nil, .shutdown) }
+        if !isReactive { mainTask = 0 }
+        let last = withSide { content -> LastOfIncarnation in
+            if let deadline = content.deadline {
+                deadline.cancel()
+                content.deadline = nil
+            }
+            return LastOfIncarnation(&content)
         }
-        if let executor { tasksLost(executor.loseTasks()) }
-        _ = (task, outside)
+        let reason = last.reason
+        if let executor = last.executor { tasksLost(executor.loseTasks()) }
         // Asks that were taken, or whose reply was dropped, while the task was unwinding; and receivers outside of it.
-        notifyOfEnd(reason, awaiters: false)
-        for receipt in dropped { receipt.processEnded(reason) }
-        for waiter in waiters { waiter.continuation.resume(returning: nil) }
+        tell(last.mourner, reason, awaiters: false)
+        for receipt in last.dropped { receipt.processEnded(reason) }
+        for waiter in last.waiters { waiter.continuation.resume(returning: nil) }
         callExitHooks(reason)
-        let stack = side.content.withLock { content in
-            defer { content.callbacksPending = false }
-            return content.callbacksPending ? content.stack : nil
-        }
-        if let stack {
-            if reason.isFailure { stack.afterPanic?(reason) } else { stack.afterComplete?() }
+        if last.hasCallbacks {
+            let stack = withSide { content in
+                content.callbacksPending = false
+                return content.stack(of: id)
+            }
+            if reason.isFailure { stack?.afterPanic?(reason) } else { stack?.afterComplete?() }
         }
         // Only `run` and `start` can throw.
         try? step(.destroy)
         // Replies that the hooks or the body still held died with them.
-        let (late, closures) = side.content.withLock { content in
-            let isLast = content.hasClosures && content.observer == nil
-            return (swap(&content.dropped, with: []), isLast ? content.takeClosures() : (nil, nil))
+        let (late, closures, observer) = withSide { content in
+            let observer = content.observer
+            let isLast = content.hasClosures && observer == nil
+            return (content.takeDropped(), isLast ? content.takeClosures() : nil, observer)
         }
         for receipt in late { receipt.processEnded(reason) }
         // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.
-        destroyLast(closures)
+        if let closures { destroyLast(closures) }
+        return (observer, reason)
     }
 
-    private func reportEnd() {
+    private func report(_ end: (observer: (any ProcObserver)?, reason: ExitReason)) {
         switch transition({ $0.finish() }) {
         case .ended:
-            let (observer, companion, reason) = side.content.withLock {
-                ($0.observer, $0.companion, $0.lastExit ?? .shutdown)
-            }
-            companion?.incarnationEnded(of: self, incarnation: state.incarnation, reason: reason)
-            if let observer { observer.procEnded(self, reason: reason) } else { close() }
+            if let companion { companion.incarnationEnded(of: self, incarnation: state.incarnation, reason: end.reason) }
+            if let observer = end.observer { observer.procEnded(self, reason: end.reason) } else { close() }
         }
     }
 
     private func discardLeftovers() {
-        guard let side = existingSide else { return }
+        if existingSide == nil { return }
         // Registered while the process was down, for an incarnation that did not come.
-        callExitHooks(side.content.withLock { $0.lastExit } ?? .shutdown)
-        let observer = side.content.withLock { $0.lastObserver }
+        callExitHooks(withSide { $0.lastExit } ?? .shutdown)
+        let observer = withSide { $0.lastObserver }
         let type: Any.Type = nodeType
-        while let node = side.content.withLock({ content -> MessageNode? in
+        while let node = withSide({ content -> MessageNode? in
             guard let node = MessageNode(bits: content.leftovers) else { return nil }
             content.leftovers = node.next
             return node
@@ -444,11 +437,35 @@ extension LightProc {
             observer?.procDiscarded(messageOf: type, by: self)
             try? step(.discard(node))
         }
-        let (last, dropped) = side.content.withLock { content in
-            (swap(&content.lastObserver, with: nil), swap(&content.dropped, with: []))
+        let (last, dropped) = withSide { content in
+            (swap(&content.lastObserver, with: nil), content.takeDropped())
         }
         _ = last
         for receipt in dropped { receipt.unanswered() }
+    }
+}
+
+/// What an incarnation that is over leaves to whoever calls its hooks.
+private struct LastOfIncarnation {
+    let reason: ExitReason
+    let waiters: [ReceiveWaiter]
+    let task: Task<Void, Never>?
+    let executor: ProcTaskExecutor?
+    let dropped: [MessageReceipt]
+    let outside: ExitReason?
+    let hasCallbacks: Bool
+    let mourner: Mourner?
+
+    init(_ content: inout ProcSide.Content) {
+        content.inHand = nil
+        reason = content.lastExit ?? .shutdown
+        waiters = content.waiters.removeAll()
+        task = swap(&content.task, with: nil)
+        executor = swap(&content.executor, with: nil)
+        dropped = content.takeDropped()
+        outside = content.lifetime?.incarnationEnded()
+        hasCallbacks = content.callbacksPending
+        mourner = content.beginFarewell(awaiters: false)
     }
 }
 

@@ -27,7 +27,8 @@ extension ProcSide {
 /// A hold on something that was registered for the end of an incarnation.
 ///
 /// It holds on to the list, not to the process: a body may keep it.
-package struct ExitRegistration: Sendable {
+package struct ExitRegistration: @unchecked Sendable {
+    // Sendable: all there is of a `ProcSide` is behind its lock; its superclass is declared not to be.
     private let side: ProcSide
     private let number: UInt64
 
@@ -44,13 +45,11 @@ extension LightProc {
     /// Gives the process a name, callbacks and an observer. Before its first start.
     @usableFromInline
     package func prepare(name: String?, stack: ProcStack?, observer: (any ProcObserver)?, shutdownTime: Duration) {
-        side.content.withLock { content in
-            content.name = name ?? stack?.name
-            content.stack = stack
-            content.stack?.pid = id
+        withSide { content in
+            if let stack { content.setStack(stack) }
+            if let name { content.name = name }
             content.observer = observer
             content.shutdownTime = shutdownTime
-            if let deadline = stack?.deadline { content.lifetime = Lifetime(limit: deadline) }
         }
         if let priority = stack?.priority, priority != .normal { self.priority = priority }
     }
@@ -88,7 +87,7 @@ extension LightProc {
     /// Registers with an incarnation, nil for the present or next one. Nil when that is over: nothing was registered.
     func register(for incarnation: UInt32?, _ run: @escaping @Sendable (ExitReason) -> Void) -> ExitRegistration? {
         let side = self.side
-        return side.content.withLock { content in
+        return withSide { content in
             let state = self.state
             switch state.phase {
             case .closed:
@@ -107,8 +106,8 @@ extension LightProc {
 
     /// Calls what was registered for the end, last registered first; each is forgotten before it is called.
     func callExitHooks(_ reason: ExitReason) {
-        guard let side = existingSide else { return }
-        while let hook = side.content.withLock({ content -> ExitHook? in
+        if existingSide == nil { return }
+        while let hook = withSide({ content -> ExitHook? in
             let hook = content.exitHooks.popLast()
             // With the last one: who comes between that and the end of the incarnation is told so.
             if hook == nil { content.lastHooked = state.incarnation }
@@ -121,15 +120,18 @@ extension LightProc {
     /// Calls `action` with the reason once the process has ended for good; at once if it has.
     ///
     /// On any thread; must not block.
-    package func whenEnded(_ action: @escaping @Sendable (ExitReason) -> Void) {
-        let known = side.content.withLock { content -> ExitReason? in
+    package func whenEnded(_ action: @escaping @Sendable (ExitReason) -> Void) { whenEnded(.call(action)) }
+
+    /// As above, for whoever that is.
+    func whenEnded(_ awaiter: Awaiter) {
+        let known = withSide { content -> ExitReason? in
             let phase = state.phase
             if phase == .closed || (content.observer == nil && content.lastExit != nil) {
                 return content.lastExit ?? .shutdown
             }
-            content.awaiters.append(action)
+            content.awaiters.append(awaiter)
             return nil
         }
-        if let known { action(known) }
+        if let known { awaiter.tell(known) }
     }
 }

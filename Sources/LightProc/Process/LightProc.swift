@@ -33,7 +33,7 @@ public class LightProc: @unchecked Sendable {
     @usableFromInline final let schedulerWords: SchedulerWords
     /// A ``ProcTag``.
     @usableFromInline final let tagWord: AtomicWord
-    /// The body of a reactive process. The last of all: it may go on in a subclass.
+    /// The body of a reactive process; two words of an async one. The last of all: it may go on in a subclass.
     @usableFromInline final let slot = BodySlot()
 
     /// - Parameter isAlive: Whether the first incarnation lives already. Otherwise the process is down.
@@ -54,7 +54,7 @@ public class LightProc: @unchecked Sendable {
         // safety: a closure is these two words; one that captures nothing has no context. See `StepClosure`.
         let (function, context) = unsafeBitCast(StepClosure(call: step), to: (UInt, UInt).self)
         stepWord = context == 0 ? function : 0
-        if context != 0 { side.content.withLock { $0.step = step } }
+        if context != 0 { withSide { $0.step = StepClosure(call: step) } }
         if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
             nodes.pointee.held &+= 1
         } else {
@@ -115,7 +115,7 @@ public class LightProc: @unchecked Sendable {
     /// The generic part was not specialised, as in a debug build: the closure has a context, and is kept beside.
     @inline(never) @usableFromInline
     final func stepBySide(_ operation: ProcOperation) throws {
-        try side.content.withLock { $0.step }?(self, operation)
+        try withSide { $0.step }?.call(self, operation)
     }
 
     deinit {
@@ -150,27 +150,55 @@ public class LightProc: @unchecked Sendable {
     // MARK: Side
 
     /// What few processes need: made when first asked for.
-    final var side: ProcSide {
-        // ordering: acquiring: pairs with the exchange below; publishes the object.
-        if let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) {
-            return Unmanaged<ProcSide>.fromOpaque(pointer).takeUnretainedValue()
-        }
-        let fresh = Unmanaged.passRetained(ProcSide())
+    final var side: ProcSide { heldSide.takeUnretainedValue() }
+
+    private final var heldSide: Unmanaged<ProcSide> {
+        // ordering: acquiring: pairs with the exchange in `makeSide`; publishes the object.
+        guard let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) else { return makeSide() }
+        return .fromOpaque(pointer)
+    }
+
+    @inline(never)
+    private final func makeSide() -> Unmanaged<ProcSide> {
+        let fresh = Unmanaged.passRetained(ProcSide.make())
         let (done, original) = sideWord.compareExchange(
             expected: 0,
             desired: UInt(bitPattern: fresh.toOpaque()),
             successOrdering: .acquiringAndReleasing,
             failureOrdering: .acquiring
         )
-        if done { return fresh.takeUnretainedValue() }
+        if done { return fresh }
         fresh.release()
-        return Unmanaged<ProcSide>.fromOpaque(UnsafeRawPointer(bitPattern: original)!).takeUnretainedValue()
+        return .fromOpaque(UnsafeRawPointer(bitPattern: original)!)
+    }
+
+    /// Calls `body` with what is behind the lock of the side, which the process holds: so nothing is counted here.
+    @inline(__always)
+    final func withSide<Result, Failure: Error>(
+        _ body: (inout ProcSide.Content) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { extendLifetime(self) }
+        return try Locked.withLock(heldSide._withUnsafeGuaranteedRef { $0.place }, body)
     }
 
     final var existingSide: ProcSide? {
         // ordering: acquiring: as above.
         UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring))
             .map { Unmanaged<ProcSide>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    /// The first task of an async incarnation, in which its body runs; 0 before that and after. Written by that task.
+    final var mainTask: UInt {
+        // ordering: relaxed: of interest to the task itself, and to child tasks that it makes later.
+        get { slot.word0.load(ordering: .relaxed) }
+        set { slot.word0.store(newValue, ordering: .relaxed) }
+    }
+
+    /// The type of the message that an async incarnation received last, as a word; 0 if none. Written by its tasks.
+    private final var receivedType: UInt {
+        // ordering: relaxed: a metatype is valid for ever, and which one is of interest for reports only.
+        get { slot.word1.load(ordering: .relaxed) }
+        set { slot.word1.store(newValue, ordering: .relaxed) }
     }
 
     // MARK: State
@@ -202,7 +230,7 @@ public class LightProc: @unchecked Sendable {
     public final var lastExit: ExitReason? { existingSide?.content.withLock { $0.lastExit } }
 
     /// What accompanies the process, with its id and state as they are now; nil if it was given none.
-    public final var stack: ProcStack? { existingSide?.content.withLock { $0.stack } }
+    public final var stack: ProcStack? { existingSide?.content.withLock { $0.stack(of: id) } }
 
     /// What supervisors, logs and trap reports call the process; nil if nobody named it.
     public final var name: String? { existingSide?.content.withLock { $0.name } }
@@ -210,29 +238,26 @@ public class LightProc: @unchecked Sendable {
     /// Where it stands in the tree of supervisors, as in `/shop/orders-3`; nil if nobody supervises it.
     public final var path: String? { existingSide?.content.withLock { $0.observer }?.path(of: self) }
 
+    /// Who is told of its end; nil if nobody, or nobody any more.
+    package final var observer: (any ProcObserver)? { existingSide?.content.withLock { $0.observer } }
+
+    /// Whether an incarnation has ended: all of its hooks have run, and its observer was told, or is about to be.
+    package final func isOver(_ incarnation: UInt32) -> Bool {
+        let state = self.state
+        return state.incarnation != incarnation || state.phase != .active && state.phase != .ending
+    }
+
     /// The one type of messages that it takes; of an async process, which may take several, that of the message that this
     /// incarnation received last, nil if none. Any thread.
     package final var messageType: Any.Type? {
-        if isReactive {
-            if !tag.isManaged { return nodeType }
-            return existingSide?.content.withLock { $0.messageType }
-        }
-        // ordering: relaxed: a metatype is valid for ever, and which one is of interest for reports only.
-        let word = existingSide?.receivedType.load(ordering: .relaxed) ?? 0
+        if isReactive { return tag.isManaged ? withSide { $0.opener?.messageType } : nodeType }
         // safety: a metatype is one word, the address of the metadata; 0 is no address, and so the nil of the optional.
-        return unsafeBitCast(word, to: Any.Type?.self)
+        return unsafeBitCast(receivedType, to: Any.Type?.self)
     }
 
     /// Remembers the type of the message that a task of the process has received: a metatype, as a word.
     @usableFromInline
-    package final func received(_ type: UInt) {
-        // ordering: acquiring: as in `side`.
-        guard let pointer = UnsafeRawPointer(bitPattern: sideWord.load(ordering: .acquiring)) else { return }
-        Unmanaged<ProcSide>.fromOpaque(pointer)._withUnsafeGuaranteedRef {
-            // ordering: relaxed: as above.
-            $0.receivedType.store(type, ordering: .relaxed)
-        }
-    }
+    package final func received(_ type: UInt) { receivedType = type }
 
     /// ``messageType``, for people.
     package final var messageTypeName: String? { messageType.map { "\($0)" } }
@@ -277,17 +302,32 @@ public class LightProc: @unchecked Sendable {
     /// elsewhere.
     @inlinable @inline(__always)
     final func enqueue() {
-        guard let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object,
-            (tag.rawValue ^ nodes.pointee.home) & nodes.pointee.homeMask == 0
-        else { return scheduler.schedule(self) }
-        let before = crt_exchangeNext(nodes, UInt(bitPattern: Unmanaged.passRetained(self).toOpaque()))
+        guard let nodes = ownNodes else { return scheduler.schedule(self) }
+        Self.setNext(UInt(bitPattern: Unmanaged.passRetained(self).toOpaque()), nodes)
+    }
+
+    /// The node pool of the calling worker, if the process may be queued there without asking.
+    @inlinable
+    final var ownNodes: UnsafeMutablePointer<crt_nodePool>? {
+        @inline(__always) get {
+            guard let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object,
+                (tag.rawValue ^ nodes.pointee.home) & nodes.pointee.homeMask == 0
+            else { return nil }
+            return nodes
+        }
+    }
+
+    /// Makes an item, as `RunItem` has it, the next that the calling worker runs.
+    @inlinable @inline(__always)
+    static func setNext(_ item: UInt, _ nodes: UnsafeMutablePointer<crt_nodePool>) {
+        let before = crt_exchangeNext(nodes, item)
         if before != 0 { nodes.pointee.displaced(nodes, before) }
     }
 
     /// Remembers that the message in hand is an ask, so that the asker learns of this process's end.
     @usableFromInline
     package final func accept(_ receipt: MessageReceipt) {
-        side.content.withLock { $0.register(receipt) }
+        withSide { $0.register(receipt) }
     }
 
     /// As `accept`, of a receipt as it stands in the node, retained.
@@ -302,7 +342,7 @@ public class LightProc: @unchecked Sendable {
     /// Whether that was all there was to it, or the process is unwinding because it failed, shows when that code returns:
     /// only then the asker is told, in the latter case with the failure.
     package final func settleDropped(_ receipt: MessageReceipt) {
-        side.content.withLock { $0.dropped.append(receipt) }
+        withSide { $0.dropped.append(receipt) }
         order(.settleDropped)
     }
 
@@ -333,11 +373,14 @@ package struct SchedulerWords: Sendable {
     @usableFromInline let witness: UInt
 
     /// As a generic argument by itself an existential would be opened.
-    private struct Box {
-        let scheduler: any ProcScheduler
+    @frozen @usableFromInline
+    struct Box {
+        @usableFromInline let scheduler: any ProcScheduler
+        @inlinable
+        init(scheduler: any ProcScheduler) { self.scheduler = scheduler }
     }
 
-    @usableFromInline
+    @inlinable @inline(__always)
     package init(_ scheduler: any ProcScheduler) {
         // safety: an existential of a class-bound protocol is these two words.
         (object, witness) = unsafeBitCast(Box(scheduler: scheduler), to: (UInt, UInt).self)
@@ -380,96 +423,4 @@ enum ProcOperation {
     case release
     /// Say what the type of the messages is.
     case describe(UnsafeMutablePointer<Any.Type>)
-}
-
-/// A value in a block of its own.
-private final class Boxed<Value: Sendable>: Sendable {
-    let value: Value
-    init(_ value: Value) { self.value = value }
-}
-
-/// The part of a process that most do without: behind a lock, made on demand.
-final class ProcSide: Sendable {
-    /// The first task of an async incarnation, in which its body runs; 0 before that and after. Written by that task.
-    let mainTask = AtomicWord(0)
-    /// The type of the message that an async incarnation received last, as a word; 0 if none. Written by its tasks.
-    let receivedType = AtomicWord(0)
-
-    struct Content {
-        /// The generic part, where it has a context.
-        var step: ((LightProc, ProcOperation) throws -> Void)?
-        /// The number of its ``ContainmentDomain``; 0: none.
-        var domain: UInt32 = 0
-        var name: String?
-        /// Boxed, as the reason: they are large, and most processes have none.
-        private var stackBox: Boxed<ProcStack>?
-        var stack: ProcStack? {
-            get { stackBox?.value }
-            set { stackBox = newValue.map(Boxed.init) }
-        }
-        /// Weak: the supervisor owns its children, not the other way round.
-        weak var observer: (any ProcObserver)?
-        /// Held while left messages are reported to it.
-        var lastObserver: (any ProcObserver)?
-        /// A ``BodyFactory``.
-        var factory: (any AnyObject & Sendable)?
-        /// How an ended incarnation ended; set when the end is decided.
-        private var exitBox: Boxed<ExitReason>?
-        var hasPlainExit: Bool { exitBox?.value.isPlain ?? true }
-        var hasPlainStack: Bool { stackBox?.value.isPlain ?? true }
-        var lastExit: ExitReason? {
-            get { exitBox?.value }
-            set { exitBox = newValue.map(Boxed.init) }
-        }
-        /// Asks whose message this process has in its hands, by the order in which it took them.
-        var receipts: [ObjectIdentifier: (number: UInt64, receipt: MessageReceipt)] = [:]
-        var nextReceipt: UInt64 = 0
-        /// The ask that is being handled, if the message in hand is one and nobody has taken it from the process.
-        var inHand: ObjectIdentifier?
-        /// What the layer above keeps here.
-        var companion: (any ProcCompanion)?
-        /// Asks that are being told of the end, the next one last.
-        var farewells: [MessageReceipt] = []
-        /// Asks whose reply was dropped without an answer by code of this process.
-        var dropped: [MessageReceipt] = []
-        /// Messages of the control lane that wait.
-        var control = ControlLane()
-        /// Called at the end of the incarnation, last registered first; their numbers grow.
-        var exitHooks: [ExitHook] = []
-        var nextExitHook: UInt64 = 0
-        /// The last incarnation whose hooks have all been called: what comes late for it finds nobody.
-        var lastHooked: UInt32 = 0
-        /// Of a process whose incarnations may not live longer than a time, or that is ended for a reason from outside.
-        var lifetime: Lifetime?
-        var callbacksPending = false
-        var awaiters: [@Sendable (ExitReason) -> Void] = []
-        /// Messages that were left when the mailbox closed; a chain.
-        var leftovers: UInt = 0
-        // Async processes only.
-        var main: (@Sendable (LightProc) async throws -> Void)?
-        var executor: ProcTaskExecutor?
-        var task: Task<Void, Never>?
-        var shutdownTime: Duration = .seconds(5)
-        var deadline: TimerToken?
-        var lostTasks = 0
-        /// Whether the task is being cancelled at this moment.
-        var isCancelling = false
-        var waiters = ReceiveWaiters()
-        var nextWaiter = 0
-        /// Waiters of child tasks that were cancelled before they began to wait.
-        var cancelledWaiters: Set<Int> = []
-        var messageType: Any.Type?
-        /// Takes the message out of a node.
-        var open: (@Sendable (MessageNode) -> any Bequest)?
-
-        /// An ask is in hand. One that was settled before is not kept: nobody would take it out again.
-        mutating func register(_ receipt: MessageReceipt) {
-            nextReceipt += 1
-            receipts[ObjectIdentifier(receipt)] = (nextReceipt, receipt)
-            inHand = ObjectIdentifier(receipt)
-            // `settle` sets its result before it asks to be forgotten: one of the two sees the other.
-            if receipt.isSettled { receipts[ObjectIdentifier(receipt)] = nil }
-        }
-    }
-    let content = Locked(Content())
 }

@@ -2,12 +2,16 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+public import Synchronization
+
 /// A hold on a process: learn how it ended, or end it. Dropping the handle detaches; the process goes on.
+@frozen
 public struct ProcHandle: Sendable {
     /// The process that is held on to.
     public let proc: LightProc
 
     /// Creates a hold on a process, in whatever state that is.
+    @inlinable
     public init(_ proc: LightProc) { self.proc = proc }
 
     /// The identity of the process.
@@ -19,10 +23,11 @@ public struct ProcHandle: Sendable {
     /// Waits until the process has ended for good and returns how.
     ///
     /// Returns at once when it has, and as soon as the end is decided when it has not: also when it trapped.
-    public func exit() async -> ExitReason {
-        await withUnsafeContinuation { continuation in
-            proc.whenEnded { continuation.resume(returning: $0) }
-        }
+    ///
+    /// Inlined, as each async function that is called costs a switch of executors when it returns.
+    @inlinable @inline(__always)
+    nonisolated(nonsending) public func exit() async -> ExitReason {
+        await withUnsafeContinuation { proc.resumeWhenEnded($0) }
     }
 
     /// Asks the process to end; see ``LightProc/stop()``.
@@ -66,10 +71,10 @@ public struct RecoverableHandle<Output: Sendable>: Sendable {
     public var id: ProcID { handle.id }
 
     /// Waits until the process has ended and returns its value, or why there is none.
-    @inlinable
-    public func outcome() async -> Outcome {
+    @inlinable @inline(__always)
+    nonisolated(nonsending) public func outcome() async -> Outcome {
         let reason = await handle.exit()
-        return box.output.withLock { $0 }.map(Outcome.finished) ?? .failed(reason)
+        return box.output.map(Outcome.finished) ?? .failed(reason)
     }
 
     /// Asks the process to end; see ``LightProc/stop()``.
@@ -89,12 +94,30 @@ public struct ProcFailure: Error, CustomStringConvertible {
     public var description: String { "the process ended without a value: \(reason)" }
 }
 
-/// Where the value is put.
+/// Where the value is put, once.
 @usableFromInline
-final class OutputBox<Output: Sendable>: Sendable {
-    @usableFromInline let output = Locked<Output?>(nil)
+final class OutputBox<Output: Sendable>: @unchecked Sendable {
+    // Sendable: written once, and read only after `isSet` says so.
+    @usableFromInline var value: Output?
+    @usableFromInline let isSet = AtomicWord(0)
+
     @inlinable
     init() {}
+
+    /// By the process, once.
+    @inlinable
+    func set(_ output: Output) {
+        value = output
+        // ordering: releasing: pairs with the load below; publishes the value.
+        isSet.store(1, ordering: .releasing)
+    }
+
+    /// The value; nil while there is none. Any thread.
+    @inlinable
+    var output: Output? {
+        // ordering: acquiring: pairs with the store above.
+        isSet.load(ordering: .acquiring) != 0 ? value : nil
+    }
 }
 
 extension LightProc {
@@ -103,16 +126,16 @@ extension LightProc {
     public static func recoverable<Output: Sendable>(
         on scheduler: any ProcScheduler,
         stack: ProcStack = ProcStack(),
-        _ main: @escaping @Sendable () async throws -> Output
+        _ main: nonisolated(nonsending) @escaping @Sendable () async throws -> Output
     ) -> (LightProc, RecoverableHandle<Output>) {
+        defer { extendLifetime(scheduler) }
         let box = OutputBox<Output>()
-        let proc = LightProc.async(on: scheduler) { _ in
-            let output = try await main()
-            box.output.withLock { $0 = output }
-        }
-        proc.prepare(name: nil, stack: stack, observer: nil, shutdownTime: .seconds(5))
+        let proc = once(on: SchedulerWords(scheduler), stack) { _ in box.set(try await main()) }
         return (proc, RecoverableHandle(handle: ProcHandle(proc), box: box))
     }
+
+    @usableFromInline
+    func resumeWhenEnded(_ continuation: UnsafeContinuation<ExitReason, Never>) { whenEnded(.continuation(continuation)) }
 }
 
 extension LightProc {
@@ -126,7 +149,7 @@ extension LightProc {
         let proc = LightProc.reactive(on: scheduler) {
             OneShot {
                 let output = try main()
-                box.output.withLock { $0 = output }
+                box.set(output)
             }
         }
         proc.prepare(name: nil, stack: stack, observer: nil, shutdownTime: .seconds(5))
@@ -214,7 +237,7 @@ private struct OneShot: ReactiveBody {
 extension RecoverableHandle {
     /// The outcome of a process that has ended.
     public var knownOutcome: Outcome {
-        if let output = box.output.withLock({ $0 }) { return .finished(output) }
+        if let output = box.output { return .finished(output) }
         return .failed(handle.proc.lastExit ?? .shutdown)
     }
 }

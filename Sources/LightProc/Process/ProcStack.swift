@@ -74,6 +74,9 @@ public struct ProcStack: Sendable {
         (state as? TypedStateBox<State>)?.value
     }
 
+    /// Whether it says nothing.
+    var isEmpty: Bool { name == nil && deadline == nil && priority == .normal && isPlain }
+
     /// Whether destroying it runs no code of the user's.
     var isPlain: Bool { state == nil && !hasCallbacks }
 

@@ -74,7 +74,17 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         schedule(job)
     }
 
+    /// As `enqueue` of a process: on a worker of its own scheduler it is the next to run there, unless it yields.
     private func schedule(_ job: UnownedJob) {
+        if !blocks, let nodes = proc.ownNodes, !crt_isYield(job.address) {
+            // safety: a job begins with the object header of two words, then come the scheduler's two. See `RunItem`.
+            job.address.storeBytes(
+                of: UInt(bitPattern: Unmanaged.passRetained(self).toOpaque()),
+                toByteOffset: 16,
+                as: UInt.self
+            )
+            return LightProc.setNext(UInt(bitPattern: job.address) | 1, nodes)
+        }
         let scheduler = proc.scheduler
         (blocks ? scheduler.blockingScheduler : scheduler).schedule(job, of: self)
     }

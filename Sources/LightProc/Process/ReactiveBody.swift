@@ -188,7 +188,7 @@ extension LightProc {
     @usableFromInline
     var factory: (any AnyObject & Sendable)? {
         get { existingSide?.content.withLock { $0.factory } }
-        set { side.content.withLock { $0.factory = newValue } }
+        set { withSide { $0.factory = newValue } }
     }
 
     @inlinable

@@ -33,7 +33,7 @@ extension LightProc {
     /// goes on, and what it holds leaks.
     package func trapHere() async -> Never {
         let report = SimulatedTrap(of: self).report
-        let executor = side.content.withLock { $0.executor }
+        let executor = withSide { $0.executor }
         while true {
             await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
                 SimulatedTrap.lose(continuation)

@@ -122,7 +122,7 @@ extension Distributor {
     ) throws(DistributorProblem) -> Message {
         // It may have left since it was to be chosen.
         guard let member = members.first else { throw .emptyRecipients }
-        let ask = Ask<Value>(member.proc)
+        let ask = Ask<Value>(member.proc, within: .seconds(1))
         // Settled before the reply is dropped: that is nobody's failure.
         PendingReply(ask: ask).cancel()
         return make(Reply(ask))
@@ -130,13 +130,12 @@ extension Distributor {
 }
 
 extension ProcRef {
-    /// As `request`; nil when the process has ended for good.
+    /// As `request`; nil when the process has ended for good, or its mailbox is full.
     func requestUnlessEnded<Value: Sendable>(
         within time: Duration,
         _ make: (Reply<Value>) -> Message
     ) -> PendingReply<Value>? {
-        let ask = Ask<Value>(proc)
-        ask.startTimer(DeadlineScope.remaining().map { min($0, time) } ?? time)
+        let ask = Ask<Value>(proc, within: time)
         return deliver(make(Reply(ask)), receipt: ask, lane: .user) ? PendingReply(ask: ask) : nil
     }
 }

@@ -12,16 +12,8 @@ final class ChildRecord: ProcObserver {
     let settings: SupervisorMachine.Settings
     /// The type of its messages; nil for an async child, which takes any.
     let messageType: Any.Type?
-    /// Supervisors that the child's present incarnation started: they end before the child counts as ended.
-    private let owned = Locked(Owned())
     /// A cycle, through the supervisor's process, which is broken when the child is forgotten.
     let supervisor: Supervisor
-
-    private struct Owned {
-        var supervisors: [Supervisor] = []
-        /// The last incarnation that has ended.
-        var lastEnded: UInt32 = 0
-    }
 
     init(
         proc: LightProc,
@@ -43,9 +35,11 @@ final class ChildRecord: ProcObserver {
     ///
     /// - Returns: False when that incarnation is over; the supervisor is then stopped.
     func own(_ supervisor: Supervisor, incarnation: UInt32) -> Bool {
-        let isOver = owned.withLock { owned in
-            if incarnation > owned.lastEnded { owned.supervisors.append(supervisor) }
-            return incarnation <= owned.lastEnded
+        let isOver = self.supervisor.owned.withLock { owned in
+            // Who comes to the lock before `procEnded` is found there, who comes after it finds the incarnation ended.
+            if proc.isOver(incarnation) { return true }
+            owned[id, default: []].append(supervisor)
+            return false
         }
         if isOver { supervisor.stop {} }
         return !isOver
@@ -53,11 +47,7 @@ final class ChildRecord: ProcObserver {
 
     func procEnded(_ proc: LightProc, reason: ExitReason) {
         supervisor.system.hooks?.ended(proc, reason)
-        let below = owned.withLock { owned in
-            defer { owned.supervisors = [] }
-            owned.lastEnded = proc.incarnation
-            return owned.supervisors
-        }
+        let below = supervisor.owned.withLock { $0.removeValue(forKey: id) } ?? []
         stop(below[...]) { [self] in supervisor.send(.ended(id, reason)) }
     }
 

@@ -30,7 +30,7 @@ public struct Children: Sendable {
     public private(set) var poison: PoisonPolicy?
     private(set) var middleware: Middleware?
     private let takesMiddleware: Bool
-    let make: @Sendable (BastionSystem, ChildBox, Children) -> LightProc
+    let make: @Sendable (BastionSystem, Children) -> LightProc
 
     /// Whether messages go through a queue of this layer.
     private var isManaged: Bool { mailbox != nil || poison != nil || middleware != nil }
@@ -52,7 +52,7 @@ public struct Children: Sendable {
         containment: ContainmentPolicy? = nil,
         priority: ProcPriority = .normal,
         deadline: Duration? = nil,
-        body: @escaping @Sendable (Context) async throws -> Void
+        body: nonisolated(nonsending) @escaping @Sendable (Context) async throws -> Void
     ) {
         self.init(
             name,
@@ -80,7 +80,7 @@ public struct Children: Sendable {
         containment: ContainmentPolicy? = nil,
         priority: ProcPriority = .normal,
         deadline: Duration? = nil,
-        handler: @escaping @Sendable (Message, Context) async throws -> Void
+        handler: nonisolated(nonsending) @escaping @Sendable (Message, Context) async throws -> Void
     ) {
         self.init(
             name,
@@ -113,7 +113,7 @@ public struct Children: Sendable {
         priority: ProcPriority,
         deadline: Duration?,
         messageType: Any.Type?,
-        run: @escaping @Sendable (Context, Children) async throws -> Void
+        run: nonisolated(nonsending) @escaping @Sendable (Context, Children) async throws -> Void
     ) {
         self.name = name
         self.redundancy = redundancy
@@ -125,11 +125,11 @@ public struct Children: Sendable {
         self.deadline = deadline
         self.messageType = messageType
         takesMiddleware = messageType != nil
-        make = { system, box, spec in
+        make = { system, spec in
             let hooks = system.hooks
             let proc = LightProc.async(on: system.executor) { proc in
                 try hooks?.starting(proc)
-                try await run(Context(proc: proc, system: system, box: box), spec)
+                try await run(Context(proc: proc, system: system), spec)
             }
             proc.declareMessages(of: Envelope.self)
             if spec.isManaged {
@@ -164,7 +164,7 @@ public struct Children: Sendable {
         self.deadline = deadline
         messageType = Body.Message.self
         takesMiddleware = true
-        make = { system, _, spec in
+        make = { system, spec in
             let proc = Self.reactive(behavior, in: system, spec)
             proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
@@ -297,15 +297,5 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
     init(_ code: Code, _ description: String) {
         self.code = code
         self.description = description
-    }
-}
-
-/// Where a child finds its own record, which is made after the child.
-final class ChildBox: Sendable {
-    private let cell = Locked<Weak>(Weak())
-    private struct Weak { weak var record: ChildRecord? }
-    var record: ChildRecord? {
-        get { cell.withLock { $0.record } }
-        set { cell.withLock { $0.record = newValue } }
     }
 }

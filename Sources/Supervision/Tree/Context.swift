@@ -11,13 +11,11 @@ public struct Context: Sendable {
     @usableFromInline let proc: LightProc
     /// The system that this process lives in.
     public let system: BastionSystem
-    private let box: ChildBox
     private let incarnation: UInt32
 
-    init(proc: LightProc, system: BastionSystem, box: ChildBox) {
+    init(proc: LightProc, system: BastionSystem) {
         self.proc = proc
         self.system = system
-        self.box = box
         incarnation = proc.incarnation
     }
 
@@ -247,7 +245,7 @@ public struct Context: Sendable {
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
         let ref = try SupervisorRef.start(specs, under: supervisor)
-        guard box.record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
+        guard (proc.observer as? ChildRecord)?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
         return ref
     }
 
@@ -260,7 +258,7 @@ public struct Context: Sendable {
         backoff: Backoff = .none,
         intensity: RestartIntensity = .default,
         shutdownTime: Duration = .seconds(5),
-        body: @escaping @Sendable (Context) async throws -> Void
+        body: nonisolated(nonsending) @escaping @Sendable (Context) async throws -> Void
     ) throws -> Group<Message> {
         try supervise(name, intensity: intensity) {
             Children(

@@ -17,6 +17,8 @@ final class Supervisor: Sendable {
     let system: BastionSystem
     private let proc: LightProc
     private let finish = Locked(Finish())
+    /// Supervisors that the present incarnations of children started: they end before the child counts as ended.
+    let owned = Locked<[SupervisorMachine.ChildID: [Supervisor]]>([:])
 
     private struct Finish {
         var outcome: SupervisorMachine.Outcome?

@@ -45,8 +45,7 @@ public struct SupervisorRef: Sendable {
     }
 
     private static func record(for spec: Children, number: Int, under supervisor: Supervisor) -> ChildRecord {
-        let box = ChildBox()
-        let proc = spec.make(supervisor.system, box, spec)
+        let proc = spec.make(supervisor.system, spec)
         let record = ChildRecord(
             proc: proc,
             name: "\(spec.name)-\(number)",
@@ -55,7 +54,6 @@ public struct SupervisorRef: Sendable {
             supervisor: supervisor
         )
         proc.prepare(name: record.name, stack: nil, observer: record, shutdownTime: spec.shutdownTime)
-        box.record = record
         supervisor.system.hooks?.made(proc)
         return record
     }
