@@ -319,3 +319,11 @@ bool crt_deliverVerdict(crt_thread *thread, uint32_t verdict) {
 void crt_nameThread(const char *name) {
     pthread_setname_np(pthread_self(), name);   // ERANGE for a longer name: then it has none
 }
+
+void crt_useAllProcessors(void) {
+    unsigned long mask[1024];                      // 65,536 processors, more than any kernel is built for
+    long bytes = syscall(SYS_sched_getaffinity, getpid(), sizeof mask, mask);
+    // Where a sandbox refuses either (EPERM), it stays where it is: slower at worst.
+    if (bytes > 0) syscall(SYS_sched_setaffinity, 0, bytes, mask);
+    syscall(SYS_set_mempolicy, 0, NULL, 0);        // MPOL_DEFAULT; ENOSYS, EPERM: likewise
+}

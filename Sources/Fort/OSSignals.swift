@@ -4,6 +4,7 @@
 
 import Executor
 import Glibc
+import LightProc
 
 /// SIGTERM and SIGINT, taken by a thread that waits for nothing else.
 enum OSSignals {

@@ -90,7 +90,12 @@ public final class BastionSystem: Sendable {
         registry = Registry(departures, executor: executor)
         domains = Dictionary(
             uniqueKeysWithValues: ContainmentPolicy.allCases.filter { $0 != .contain }.map { policy in
-                (policy, ContainmentDomain(policy) { report in Self.log(report, to: log, on: executor) })
+                let domain = ContainmentDomain(
+                    policy,
+                    report: { report in Self.log(report, to: log, on: executor) },
+                    untold: { count in Self.log(untold: count, to: log, on: executor) }
+                )
+                return (policy, domain)
             }
         )
         domain = domains[containment]?.number ?? 0
@@ -110,6 +115,12 @@ public final class BastionSystem: Sendable {
     private static func log(_ report: TrapReport, to log: Logger, on executor: any ProcExecutor) {
         LightProc.runOnce(on: executor) {
             log.error("\(report.text())", metadata: ["process": "\(report.process)", "kind": "\(report.kind)"])
+        }
+    }
+
+    private static func log(untold count: Int, to log: Logger, on executor: any ProcExecutor) {
+        LightProc.runOnce(on: executor) {
+            log.error("reports of traps left out, as there were too many at a time", metadata: ["count": "\(count)"])
         }
     }
 

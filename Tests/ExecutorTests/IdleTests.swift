@@ -20,7 +20,7 @@ import Testing
             let idle = LightProc.reactive(Doer(), on: pool)
             let far = pool.schedule(after: .seconds(3600)) {}
             while !pool.counters.allSatisfy(\.isParked) { sched_yield() }
-            // The reaper and the reporter finish after that, and the stall watch looks some times more. Who is at work, on a
+            // The reaper and the report thread finish after that, and the stall watch looks some times more. Who is at work, on a
             // machine that is busy, falls asleep seldom, but uses processor time.
             var last = Usage()
             while true {

@@ -26,6 +26,18 @@ enum OurThreads {
         return counts
     }
 
+    /// A line of the status of the first thread of a name, without the blanks; nil if there is none.
+    static func status(of name: String, _ field: String) -> String? {
+        all().first { line("/proc/self/task/\($0)/comm", prefix: name) != nil }
+            .flatMap { status(ofThread: $0, field) }
+    }
+
+    /// Likewise, of a thread by its number.
+    static func status(ofThread thread: String, _ field: String) -> String? {
+        line("/proc/self/task/\(thread)/status", prefix: field + ":")?
+            .dropFirst(field.count + 1).filter { $0 != "\t" && $0 != " " }
+    }
+
     /// The numbers of all threads.
     private static func all() -> [String] {
         guard let stream = opendir("/proc/self/task") else { return [] }
@@ -54,10 +66,11 @@ enum OurThreads {
         return nil
     }
 
-    static var count: Int { names().count }
+    /// Without the thread of the reports, which comes with the first trap.
+    static var count: Int { names().count { $0 != "bastion-reports" } }
 
-    /// How many a pool has that is at rest: its workers with their heirs, the timer's, the stall watch's, the reaper's and the reporter's.
-    static func atRest(_ pool: WorkerPool) -> Int { 2 * pool.workerCount + 4 }
+    /// How many a pool has that is at rest: its workers with their heirs, the timer's, the stall watch's and the reaper's.
+    static func atRest(_ pool: WorkerPool) -> Int { 2 * pool.workerCount + 3 }
 
     /// Waits until there are as many: threads name themselves when they start, and end after they were replaced.
     /// Ends with false after ten seconds, far more than a thread needs to end.

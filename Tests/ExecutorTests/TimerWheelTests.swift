@@ -163,6 +163,48 @@ import Testing
         #expect(due(&wheel, at: 5 << 30) == [1])
     }
 
+    /// Looked at once a millisecond, and only when the wheel says that something may be due: over all levels each timer fires at the
+    /// first look that is not before its deadline. Some are set on the way, some cancelled.
+    @Test func noTimerIsEarlyNorAMillisecondLate() {
+        print("SEED=\(RandomRun.seed) SCALE=\(RandomRun.scale)")
+        var random = SeededGenerator(seed: RandomRun.seed)
+        let millisecond: UInt64 = 1_000_000
+        for _ in 0..<20 * RandomRun.scale {
+            var wheel = TimerWheel<Int>()
+            var pending: [Int: (handle: TimerHandle, level: UInt64)] = [:]
+            var now = random.next() >> (2 + random.next() % 60)
+            var (number, fired) = (0, [UInt64](repeating: 0, count: 8))
+            func set() {
+                let level = random.next() % 8
+                // The last level reaches to the end of time after half of its slots.
+                let span = (Self.tick << (6 * level)) &* (level == 7 ? 16 : 64)
+                let deadline = min(now + random.next() % span, UInt64(Int64.max) - millisecond)
+                pending[number] = (wheel.insert(number, at: deadline), level)
+                number += 1
+            }
+            for _ in 0..<200 { set() }
+            // Ends: 400 timers are set altogether, and each is fired or cancelled.
+            while let next = wheel.nextExpiry {
+                now = max(now, (next + millisecond - 1) / millisecond * millisecond)
+                while let (payload, deadline) = wheel.popDue(at: now) {
+                    #expect(deadline <= now && now - deadline < millisecond, "SEED=\(RandomRun.seed)")
+                    guard let timer = pending.removeValue(forKey: payload) else {
+                        Issue.record("SEED=\(RandomRun.seed): \(payload) was fired twice, or was cancelled")
+                        continue
+                    }
+                    fired[Int(timer.level)] += 1
+                }
+                if number < 400 { set() }
+                if random.next() % 16 == 0, let (number, timer) = pending.randomElement(using: &random) {
+                    #expect(wheel.cancel(timer.handle) == number, "SEED=\(RandomRun.seed)")
+                    pending[number] = nil
+                }
+            }
+            #expect(pending.isEmpty, "SEED=\(RandomRun.seed)")
+            #expect(!fired.contains(0), "SEED=\(RandomRun.seed): \(fired) by level")
+        }
+    }
+
     /// The reference: a list that is searched.
     @Test(arguments: [8, 20, 30, 45, 62])
     func randomSequencesAgreeWithTheModel(bits: UInt64) {

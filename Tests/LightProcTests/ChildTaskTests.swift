@@ -273,6 +273,81 @@ import Testing
         }
     }
 
+    /// The sibling awaits a child of its own, of every kind, which is suspended: both have the time. The one that traps is
+    /// of every kind, too.
+    @Test(arguments: Kind.allCases)
+    func theChildrenOfASiblingHaveTheShutdownTimeToo(kind: Kind) throws {
+        for returnsInTime in [true, false] {
+            let latch = Latch()
+            let (task, record) = (Record<UInt>(), Record<String>())
+            let observer = NotingObserver(record)
+            let proc = LightProc.async(on: scheduler) { _ in
+                async let trapping: Void = kind.run {
+                    task.note(Self.currentTask())
+                    await Latch().wait()
+                }
+                async let sibling: Void = {
+                    await kind.run {
+                        await latch.wait()
+                        record.note("nephew, cancelled: \(Task.isCancelled)")
+                    }
+                    record.note("sibling")
+                }()
+                _ = await (trapping, sibling)
+                record.note("main")
+            }
+            proc.prepare(name: nil, stack: nil, observer: observer, shutdownTime: .seconds(1))
+            proc.restart()
+            scheduler.drain()
+            #expect(proc.state.activations == 4, "two children, a child of each")
+            try trap(task.events[0], of: proc)
+            scheduler.drain()
+            scheduler.advance(by: .milliseconds(999))
+            scheduler.drain()
+            #expect(record.events == [])
+            if returnsInTime { latch.open() } else { scheduler.advance(by: .milliseconds(1)) }
+            scheduler.drain()
+            latch.open()
+            scheduler.drain()
+            let end = "observer: trap: index out of range"
+            #expect(record.events == (returnsInTime ? ["nephew, cancelled: true", "sibling"] : []) + [end])
+            #expect(
+                proc.lostTasks == (returnsInTime ? 2 : 4),
+                "who awaited the trapped one; who did not return in time"
+            )
+        }
+    }
+
+    /// Without a shutdown time nobody is waited for, and nothing of the process runs again.
+    @Test(arguments: Kind.allCases)
+    func withoutShutdownTimeSiblingsAreSealedAtOnce(kind: Kind) throws {
+        let latch = Latch()
+        let (task, record) = (Record<UInt>(), Record<String>())
+        let observer = NotingObserver(record)
+        let proc = LightProc.async(on: scheduler) { _ in
+            async let trapping: Void = {
+                task.note(Self.currentTask())
+                await Latch().wait()
+            }()
+            await kind.run {
+                await latch.wait()
+                record.note("sibling")
+            }
+            await trapping
+        }
+        proc.prepare(name: nil, stack: nil, observer: observer, shutdownTime: .zero)
+        proc.restart()
+        scheduler.drain()
+        try trap(task.events[0], of: proc)
+        scheduler.drain()
+        scheduler.advance(by: .zero)
+        scheduler.drain()
+        #expect(record.events == ["observer: trap: index out of range"])
+        latch.open()
+        scheduler.drain()
+        #expect(record.events.count == 1, "\(record.events)")
+    }
+
     /// main awaits a child that awaits a grandchild, which traps; then the child traps as well, on its other branch.
     @Test func whoAwaitsATrappedTaskIsNotWaitedForAndCountedOnce() throws {
         let latch = Latch()
@@ -353,6 +428,73 @@ import Testing
         latch.open()
         scheduler.drain()
         #expect(record.events == ["main", "immediate", "observer: normal"])
+    }
+
+    /// An immediate task is not seen, but its children are, and so are the siblings of one that traps.
+    @Test func whatIsCountedBesideAnImmediateTaskHasTheShutdownTime() throws {
+        let latches = [Latch(), Latch()]
+        let task = Record<UInt>()
+        let proc = process { [record] _ in
+            await withTaskGroup(of: Void.self) { group in
+                group.addImmediateTask {
+                    task.note(Self.currentTask())
+                    await Latch().wait()
+                }
+                group.addTask {
+                    await latches[0].wait()
+                    record.note("sibling, cancelled: \(Task.isCancelled)")
+                }
+                group.addImmediateTask {
+                    async let nephew: Void = {
+                        await latches[1].wait()
+                        record.note("nephew, cancelled: \(Task.isCancelled)")
+                    }()
+                    await nephew
+                    record.note("immediate sibling")
+                }
+            }
+        }
+        proc.restart()
+        scheduler.drain()
+        try trap(task.events[0], of: proc)
+        scheduler.drain()
+        for latch in latches {
+            #expect(!record.events.contains { $0.hasPrefix("observer") })
+            latch.open()
+            scheduler.drain()
+        }
+        #expect(
+            record.events == [
+                "sibling, cancelled: true", "nephew, cancelled: true", "immediate sibling",
+                "observer: trap: index out of range",
+            ]
+        )
+    }
+
+    /// As docs/SEMANTICS.md says: alone with what is not seen, an incarnation is sealed at once.
+    @Test func aSuspendedImmediateSiblingIsNotWaitedFor() throws {
+        let latch = Latch()
+        let task = Record<UInt>()
+        let proc = process { [record] _ in
+            await withTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    task.note(Self.currentTask())
+                    await Latch().wait()
+                }
+                group.addImmediateTask {
+                    await latch.wait()
+                    record.note("immediate sibling")
+                }
+            }
+        }
+        proc.restart()
+        scheduler.drain()
+        try trap(task.events[0], of: proc)
+        scheduler.drain()
+        #expect(record.events == ["observer: trap: index out of range"])
+        latch.open()
+        scheduler.drain()
+        #expect(record.events.count == 1, "a sealed incarnation runs nothing: \(record.events)")
     }
 
     @Test func childTasksHaveTheTaskLocalsAndTheExecutorOfTheirProcess() {

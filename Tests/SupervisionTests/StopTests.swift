@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import LightProc
 import Supervision
 import Testing
@@ -68,6 +69,42 @@ import Testing
         tree.stop {}
         sim.advance(by: .seconds(5))
         #expect(sim.trace.lines == ["1000: tidy: shutdown"])
+    }
+
+    /// When a child task traps, its siblings have the shutdown time of the group, and the next incarnation waits for it.
+    @Test(arguments: [(0, false), (300, false), (301, true)])
+    func theSiblingsOfAChildTaskThatTrapsHaveTheShutdownTime(milliseconds: Int, isEnough: Bool) async {
+        await #expect(processExitsWith: .success) { [milliseconds, isEnough] in
+            let executor = SeededExecutor(seed: 1, containsTraps: true)
+            let system = BastionSystem(name: "traps", executor: executor, log: .silent)
+            let trace = Trace()
+            let note = { @Sendable (line: String) in trace("\(Int(executor.now / .milliseconds(1))): \(line)") }
+            let tree = try system.supervise {
+                Children("parent", shutdownTime: .milliseconds(milliseconds)) { context in
+                    note("incarnation \(context.restarts)")
+                    guard context.restarts == 0 else { return await context.untilStopped() }
+                    await withTaskGroup(of: Void.self) { group in
+                        group.addTask {
+                            // Cleans up, which takes a while, whether cancelled or not.
+                            await withUnsafeContinuation { continuation in
+                                executor.schedule(after: .milliseconds(300)) { continuation.resume() }
+                            }
+                            note("cleaned up, cancelled: \(Task.isCancelled)")
+                        }
+                        group.addTask { _ = opaque([1])[opaque(9)] }
+                    }
+                }
+            }
+            executor.drain()
+            executor.advance(by: .seconds(1))
+            #expect(
+                trace.lines == ["0: incarnation 0"]
+                    + (isEnough ? ["300: cleaned up, cancelled: true"] : [])
+                    + ["\(min(milliseconds, 300)): incarnation 1"]
+            )
+            tree.stop {}
+            executor.drain()
+        }
     }
 
     @Test func aStopEndsChildrenThatWaitInBackoff() throws {

@@ -8,7 +8,8 @@ import Glibc
 /// Prints a machine and the plan of workers on it: as a picture, or with `--json` for programs.
 ///
 /// Exit status: 0, or as in `<sysexits.h>` 64 for a wrong option or synthetic description, 66 for a file that cannot be
-/// read or is no topology, 71 if this machine does not tell its processors. Failures are one line on standard error.
+/// read or is no topology, 71 if this machine does not tell its processors. Failures are one line on standard error; in
+/// the last case libnuma may have warned there before.
 @main
 struct TopologyCommand {
     static func main() {

@@ -137,6 +137,17 @@ import Testing
         try expectFailure(arguments, 64, message)
     }
 
+    /// As in a sandbox that filters `sched_getaffinity`.
+    @Test func aMachineThatDoesNotTellItsProcessorsIsToldOf() throws {
+        let run = try Sandbox.run([])
+        #expect(run.status == 71 && run.output == "", "\(run)")
+        // libnuma, when it is loaded, may have said something before us.
+        let line = "cannot read the affinity mask: Operation not permitted; allow sched_getaffinity in the sandbox"
+        #expect(run.errors.split(separator: "\n").last == "topology: \(line)", "\(run.errors)")
+        // Other machines are described all the same.
+        #expect(try Sandbox.run(["--synthetic", "core:2 pu:1"]).status == 0)
+    }
+
     @Test func filesThatAreNoMachineAreRefused() throws {
         try inTemporaryFolder { folder in
             let path = folder.path

@@ -234,3 +234,7 @@ void crt_futexWake(const volatile void *word, int32_t count);
 
 /// Gives the calling thread a name of up to 15 bytes (pthread_setname_np is hidden from Swift).
 void crt_nameThread(const char *name);
+
+/// Gives the calling thread the processors of the program's main thread and the memory policy of the system, whatever it has
+/// from the thread that made it (the GNU functions of <sched.h> are hidden from Swift).
+void crt_useAllProcessors(void);

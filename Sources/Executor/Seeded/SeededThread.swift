@@ -118,7 +118,7 @@ final class SeededThread: TrapOwner, TaskExecutor {
         heir.setHeir(makeThread())
         afterTrap(heir) { trap.tell() }
         // What a report says must not come at a time that depends on another thread.
-        _ = trap.culprit.proc.lastExit?.trapReport?.summary
+        trap.culprit.proc.lastExit?.trapReport?.resolve(withFrames: true)
         TrapReaper.shared.leave(trap.thread)
         crt_wakeReaper()
         return true

@@ -49,7 +49,8 @@ struct StandIns {
 extension WorkerPool {
     /// Tells of workers that are stuck in one turn for longer than the threshold, and of their getting on.
     ///
-    /// In order. The action runs on a worker, each time in a process of its own: a trap in it ends nothing else. Costs nothing while nothing
+    /// In order. The action runs on a worker, each time in a process of its own: a trap in it ends nothing else. Symbols of a report
+    /// have been looked up when it is called. Costs nothing while nothing
     /// is stuck.
     @discardableResult
     public func observeStalls(_ action: @escaping @Sendable (StallReport) -> Void) -> StallObservation {
@@ -155,7 +156,13 @@ extension WorkerPool: StallWatch.Workplace {
     }
 
     func tell(_ report: StallReport) {
-        for calls in stallObservers.withLock({ Array($0.actions.values) }) { calls.call(report, on: self) }
+        let observers = stallObservers.withLock { Array($0.actions.values) }
+        if observers.isEmpty { return }
+        // In order, and with the names known, so that the worker that tells an observer waits for no files.
+        ReportThread.shared.perform { [self] in
+            _ = report.frames()
+            for calls in observers { calls.call(report, on: self) }
+        }
     }
 
     /// Gives what waits for a worker that leaves to the others.

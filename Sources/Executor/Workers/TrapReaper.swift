@@ -13,21 +13,19 @@ import LightProc
 /// That thread also decides itself about traps of threads that have no heir: those of the blocking pool, and workers that
 /// trapped before a new heir was there.
 ///
-/// One for the whole program, because signals are. Its two threads, the reaper's and the reporter's (which looks up
-/// symbols and tells observers), run while at least one pool does.
+/// One for the whole program, because signals are. Its thread runs while at least one pool does; the last one takes the
+/// ``ReportThread`` with it, which looks up symbols and tells observers.
 final class TrapReaper: Sendable {
     static let shared = TrapReaper()
 
     private struct Shared {
         var users = 0
-        var threads: [PlainThread] = []
+        var thread: PlainThread?
         var stop: Stop?
     }
     private let shared = Locked(Shared())
     /// Threads that trapped and were succeeded; their verdict is held.
     private let corpses = Locked<[WorkerThread]>([])
-    /// Counts what the reporter is to look at.
-    private let news = FutexWord()
 
     /// One per loop: a reaper that is to end ends, also when the next has begun.
     private final class Stop: Sendable {
@@ -44,25 +42,22 @@ final class TrapReaper: Sendable {
             guard shared.users == 1 else { return }
             let stop = Stop()
             shared.stop = stop
-            shared.threads = [
-                PlainThread(name: "bastion-reaper") { [self] in reap(stop) },
-                PlainThread(name: "bastion-reports") { [self] in report(stop) },
-            ]
+            shared.thread = PlainThread(name: "bastion-reaper") { [self] in reap(stop) }
         }
     }
 
     func release() {
-        let threads = shared.withLock { shared -> [PlainThread] in
+        let thread = shared.withLock { shared -> PlainThread? in
             shared.users -= 1
-            guard shared.users == 0 else { return [] }
+            guard shared.users == 0 else { return nil }
             shared.stop?.word.set(1)
-            defer { shared.threads = [] }
-            return shared.threads
+            defer { shared.thread = nil }
+            return shared.thread
         }
-        if threads.isEmpty { return }
+        guard let thread else { return }
         crt_wakeReaper()
-        wakeReporter()
-        for thread in threads { thread.join() }
+        thread.join()
+        ReportThread.shared.blockingWaitForEnd()
     }
 
     private func reap(_ stop: Stop) {
@@ -81,21 +76,6 @@ final class TrapReaper: Sendable {
             while let corpse = corpses.withLock({ $0.popLast() }) { bury(corpse) }
             crt_awaitReaperCall(seen)
         }
-    }
-
-    private func report(_ stop: Stop) {
-        while true {
-            // Read before the look, so that no news is slept through.
-            let seen = news.value
-            ContainmentLedger.shared.tellNews()
-            if stop.word.value != 0 { return }
-            if !ContainmentLedger.shared.hasNews { news.blockingWait(while: seen) }
-        }
-    }
-
-    private func wakeReporter() {
-        news.increment()
-        news.wake()
     }
 
     /// Decides about a thread without an heir.
@@ -134,7 +114,7 @@ final class TrapReaper: Sendable {
 
     /// Lets a thread end that trapped, and gives back what it used. On the reaper's thread.
     private func bury(_ thread: WorkerThread) {
-        wakeReporter()
+        ReportThread.shared.wake()
         thread.markTrapped()
         crt_deliverVerdict(thread.record, UInt32(crt_verdictContain))
         let owner = thread.owner

@@ -214,6 +214,10 @@ final class WorkerThread: @unchecked Sendable {
             LightProc.beginTurn()
             record.pointee.runsPlainJob = 1
             // As the runtime's own global executor does: the task is bound to no executor, and goes on wherever it is queued.
+            // Its `Task.yield()` takes one way through the runtime's own threads for that: it hands a job to the current
+            // serial executor, to the task's preference, to the current task executor, or else to the default executor,
+            // which has no hook (Swift 6.3, `Task.currentExecutor`). With the pool as current task executor it would come
+            // here; but then each hop between such a task and an actor would be a turn, as its preference differs from that.
             job.runSynchronously(on: .generic)
             record.pointee.runsPlainJob = 0
             return false

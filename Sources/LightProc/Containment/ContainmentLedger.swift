@@ -4,8 +4,9 @@
 
 /// What is known of the program's traps, and the queue of what is to be told about them.
 ///
-/// Filled by whoever decides about a trap, emptied by the reporter's thread, which may take its time: looking up symbols
-/// reads files.
+/// Filled by whoever decides about a trap, emptied by the ``ReportThread``, which may take its time: looking up symbols
+/// reads files. A storm of traps may be faster: then reports that find the queue full are looked up only when somebody asks for
+/// their words, and how many were not told is told instead.
 package final class ContainmentLedger: Sendable {
     package static let shared = ContainmentLedger()
 
@@ -17,13 +18,38 @@ package final class ContainmentLedger: Sendable {
     private struct State {
         var contained = 0
         var account = LeakAccount(budget: 256 << 20)
-        var queue: [Item] = []
+        /// Nil where an item has been taken: all before `head`, so that what they hold is freed by who took them.
+        var queue: [Item?] = []
+        /// The next of the queue.
+        var head = 0
+        /// Reports that found the queue full, by the domain that would have told them.
+        var untold: [UInt32: Int] = [:]
         var observers: [Observer] = []
         var nextNumber: UInt64 = 0
         var domains: [UInt32: Domain] = [:]
         var nextDomain: UInt32 = 1
 
         var estimate: LeakEstimate { LeakEstimate(bytes: account.bytes, budget: account.budget) }
+
+        /// The domain that is to be told of the reports of a domain, if any.
+        func telling(_ domain: UInt32) -> Domain? {
+            domains[domain].flatMap { $0.policy == .containAndReport ? $0 : nil }
+        }
+
+        mutating func next() -> Item? {
+            guard head < queue.count else {
+                (queue, head) = ([], 0)
+                guard let (domain, count) = untold.popFirst() else { return nil }
+                return telling(domain).map { .untold(count, to: $0) } ?? next()
+            }
+            if head > 64, head * 2 > queue.count {
+                // Half of it at a time, so that each is moved once on average.
+                queue.removeFirst(head)
+                head = 0
+            }
+            defer { (queue[head], head) = (nil, head + 1) }
+            return queue[head]
+        }
 
         mutating func announce(_ step: LeakAccount.Step) {
             switch step {
@@ -35,6 +61,7 @@ package final class ContainmentLedger: Sendable {
     }
     private enum Item {
         case report(TrapReport, to: Domain?)
+        case untold(Int, to: Domain)
         case event(ContainmentEvent)
     }
     private let state = Locked(State())
@@ -43,7 +70,12 @@ package final class ContainmentLedger: Sendable {
     struct Domain {
         let policy: ContainmentPolicy
         let report: @Sendable (TrapReport) -> Void
+        /// So many reports were left out.
+        let untold: @Sendable (Int) -> Void
     }
+
+    /// So many reports wait to be looked up, at most.
+    static let capacity = 4096
 
     private init() {}
 
@@ -75,12 +107,16 @@ package final class ContainmentLedger: Sendable {
 
     // MARK: Traps
 
-    /// A trap was contained. Told to others only when the reporter comes to it.
+    /// A trap was contained. Told to others only when the report thread comes to it.
     func add(_ report: TrapReport, domain: UInt32, leaking bytes: Int) {
         state.withLock { state in
             state.contained += 1
-            let domain = domain == 0 ? nil : state.domains[domain]
-            state.queue.append(.report(report, to: domain?.policy == .containAndReport ? domain : nil))
+            if state.queue.count - state.head < Self.capacity {
+                state.queue.append(.report(report, to: state.telling(domain)))
+            } else {
+                report.leaveToDemand()
+                if state.telling(domain) != nil { state.untold[domain, default: 0] += 1 }
+            }
             state.announce(state.account.add(bytes))
         }
     }
@@ -118,32 +154,34 @@ package final class ContainmentLedger: Sendable {
         _ = gone
     }
 
-    // MARK: The reporter
+    // MARK: The report thread
 
     /// Whether something waits to be told.
-    package var hasNews: Bool { state.withLock { !$0.queue.isEmpty } }
+    var hasNews: Bool { state.withLock { $0.head < $0.queue.count || !$0.untold.isEmpty } }
 
-    /// Looks up the symbols of what has come and tells it. By the reporter's thread only.
-    package func tellNews() {
-        // Ends: what comes meanwhile is taken in the next round, and traps cost more than telling.
-        while true {
-            let items = state.withLock { state in
-                defer { state.queue = [] }
-                return state.queue
-            }
-            if items.isEmpty { return }
-            for item in items {
-                switch item {
-                case .report(let report, let domain):
-                    report.resolve()
-                    guard let domain else { continue }
-                    domain.report(report)
-                    tell(.trapped(report))
-                case .event(let event):
-                    tell(event)
-                }
-            }
+    /// Looks up the symbols of what has come and tells it.
+    func tellNews() {
+        // Ends: traps cost more than telling.
+        while tellNext() {}
+    }
+
+    /// Looks up and tells what came first. False if there is nothing. By the report thread only, or where there can be none.
+    func tellNext() -> Bool {
+        guard let item = state.withLock({ $0.next() }) else { return false }
+        switch item {
+        case .report(let report, let domain?):
+            // Who is told may want the names of all frames, and be a worker.
+            report.resolve(withFrames: true)
+            domain.report(report)
+            tell(.trapped(report))
+        case .report(let report, nil):
+            report.resolve()
+        case .untold(let count, let domain):
+            domain.untold(count)
+        case .event(let event):
+            tell(event)
         }
+        return true
     }
 
     private func tell(_ event: ContainmentEvent) {
@@ -159,10 +197,16 @@ package final class ContainmentDomain: Sendable {
     package let number: UInt32
     package let policy: ContainmentPolicy
 
-    /// - Parameter report: Called on the reporter's thread, with symbols looked up; must not block or trap.
-    package init(_ policy: ContainmentPolicy, report: @escaping @Sendable (TrapReport) -> Void) {
+    /// - Parameters:
+    ///   - report: Called on the report thread, with symbols looked up; must not block or trap.
+    ///   - untold: Likewise, with the number of reports that were left out, as traps came faster than they could be looked up.
+    package init(
+        _ policy: ContainmentPolicy,
+        report: @escaping @Sendable (TrapReport) -> Void,
+        untold: @escaping @Sendable (Int) -> Void
+    ) {
         self.policy = policy
-        number = ContainmentLedger.shared.makeDomain(.init(policy: policy, report: report))
+        number = ContainmentLedger.shared.makeDomain(.init(policy: policy, report: report, untold: untold))
     }
 
     deinit { ContainmentLedger.shared.removeDomain(number) }

@@ -58,16 +58,25 @@ struct RuntimeMessages {
         return waiting.isEmpty ? nil : waiting.removeFirst().report
     }
 
-    private static let beginnings = [
+    private static let beginnings: [StaticString] = [
         "Fatal error", "recondition failed", "ssertion failed", "Could not cast", "Simultaneous accesses",
         "Fatal access conflict", "deallocated with non-zero retain count",
     ]
+
+    private static func isBeginning(_ line: Substring) -> Bool {
+        String(line).withCString { text in
+            // safety: both end in a zero. As in `TrapKind.init(words:)`.
+            beginnings.contains {
+                strstr(text, UnsafeRawPointer($0.utf8Start).assumingMemoryBound(to: CChar.self)) != nil
+            }
+        }
+    }
 
     /// Divides a text into reports. Lines that begin none belong to the one before.
     static func reports(in text: String) -> [String] {
         var reports: [String] = []
         for line in text.split(separator: "\n", omittingEmptySubsequences: true) {
-            if reports.isEmpty || beginnings.contains(where: { line.contains($0) }) {
+            if reports.isEmpty || isBeginning(line) {
                 reports.append(String(line))
             } else {
                 reports[reports.count - 1] += "\n" + line

@@ -22,17 +22,17 @@ extension TrapReport {
 
     /// Names the addresses of the backtrace, innermost first.
     ///
-    /// Reads symbol tables and debug information: milliseconds for an address that is new, nothing for one that was
-    /// looked up before. On the calling thread; threads that ask at the same time wait for each other.
-    public func frames() -> [Frame] {
-        Self.frames(of: backtrace)
+    /// The thread that looks up symbols reads symbol tables and debug information: milliseconds for an address that is new,
+    /// nothing for one that was looked up before. The calling thread waits for it; in a task, `await` ``symbolicated()`` first.
+    public func frames() -> [Frame] { content.frames }
+
+    /// Names addresses of another backtrace; may wait as ``frames()``.
+    package static func frames(of backtrace: [UInt]) -> [Frame] {
+        ReportResolver.shared.symbols(at: backtrace).flatMap(frames(of:))
     }
 
-    /// Names addresses of another backtrace.
-    package static func frames(of backtrace: [UInt]) -> [Frame] { backtrace.flatMap(frames(at:)) }
-
-    private static func frames(at address: UInt) -> [Frame] {
-        let symbol = ReportResolver.shared.symbol(at: address)
+    private static func frames(of symbol: Symbolizer.Symbol) -> [Frame] {
+        let address = symbol.address
         guard !symbol.locations.isEmpty else {
             return [
                 Frame(address: address, function: nil, object: symbol.object, file: nil, line: nil, isInlined: false)
@@ -50,11 +50,13 @@ extension TrapReport {
         }
     }
 
-    /// File and line of the innermost frame of the program, as in `Orders.swift:12`; nil without debug information.
-    ///
+    /// File and line of the innermost frame of the program, as in `Orders.swift:12`; nil without debug information. May wait
+    /// as ``frames()``.
+    public var place: String? { content.place }
+
     /// Looks up no more addresses than it takes to find it.
-    public var place: String? {
-        for frame in backtrace.lazy.flatMap(Self.frames) {
+    static func place(in backtrace: [UInt]) -> String? {
+        for frame in backtrace.lazy.flatMap({ frames(of: [$0]) }) {
             guard let file = frame.file, let line = frame.line, line > 0, !file.hasSuffix(">") else { continue }
             // The C library and the Swift runtime may have debug information too; the trap is not theirs.
             let object = frame.object?.split(separator: "/").last ?? ""

@@ -2,11 +2,15 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Glibc
+
 /// What is known about a contained trap.
 ///
 /// Cheap to copy. What the handler saw is there from the beginning; what has to be looked up (the kind of a trap in
-/// optimised code, names, lines) is looked up once, by a thread made for that, or by the first who asks if that is
-/// earlier: then the asking thread waits while files are read, milliseconds the first time.
+/// optimised code, names, lines) is looked up by a thread made for that, which begins right after the trap. A property or
+/// function that "may wait" stops the calling thread until that has been done, tens of milliseconds at the first trap of a
+/// program, so that a worker runs nothing else meanwhile: in a task, `await` ``symbolicated()`` first. What was looked up
+/// once costs no wait. In a storm of traps that is faster than that thread, reports are looked up only when somebody asks.
 public struct TrapReport: Sendable {
     let content: TrapReportContent
 
@@ -38,14 +42,36 @@ public struct TrapReport: Sendable {
         return "\(findings.kind) (\(message))"
     }
 
-    /// Looks up what has to be looked up, if nobody has. By the reporter's thread.
-    func resolve() {
-        // First: who waits for the findings asks for the place next.
-        _ = place
+    /// Has everything looked up that has to be, and returns the report: nothing in it waits any more.
+    ///
+    /// The task is suspended meanwhile and its worker is free; not cancelled, as it takes milliseconds. The names of all
+    /// frames are kept with the report from then on, some kilobytes.
+    @discardableResult
+    public func symbolicated() async -> TrapReport {
+        if !content.isComplete {
+            await withUnsafeContinuation { continuation in
+                ReportThread.shared.perform {
+                    resolve(withFrames: true)
+                    continuation.resume()
+                }
+            }
+        }
+        return self
+    }
+
+    /// Looks up what has to be looked up, if nobody has. By the report thread, or waits for it.
+    package func resolve(withFrames: Bool = false) {
+        // Before the findings: who waits for those asks for the others next.
+        _ = content.place
+        if withFrames { content.lookUpFrames() }
         _ = content.findings
     }
 
-    /// Calls `action` once what has to be looked up is known: at once, or on the thread that looks it up.
+    /// The report is not looked up unless somebody asks.
+    func leaveToDemand() { content.leaveToDemand() }
+
+    /// Calls `action` once what has to be looked up is known: at once, or on the thread that looks it up. Where that is left to
+    /// whoever asks, at once.
     package func whenResolved(_ action: @escaping @Sendable () -> Void) { content.whenResolved(action) }
 
     /// A report of which everything is known, as tests make them.
@@ -116,15 +142,18 @@ public enum TrapKind: String, Sendable, Hashable, CaseIterable, CustomStringConv
     ///
     /// - Returns: Nil if the words say nothing that is known.
     package init?(words: String) {
-        for (part, kind) in Self.table where words.contains(part) {
-            self = kind
-            return
+        let kind = words.withCString { text in
+            // safety: both end in a zero. `strstr`, as `contains` makes a table of each part, 1 µs and more, at every trap.
+            Self.table.first { part, _ in
+                strstr(text, UnsafeRawPointer(part.utf8Start).assumingMemoryBound(to: CChar.self)) != nil
+            }
         }
-        return nil
+        guard let kind else { return nil }
+        self = kind.1
     }
 
     /// In the order in which they are looked for: the more specific first.
-    private static let table: [(String, TrapKind)] = [
+    private static let table: [(StaticString, TrapKind)] = [
         // What follows these words is the program's own.
         ("recondition failed", .preconditionFailure),
         ("ssertion failed", .preconditionFailure),

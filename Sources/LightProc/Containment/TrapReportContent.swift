@@ -14,7 +14,14 @@ final class TrapReportContent: Sendable {
     private struct State: @unchecked Sendable {
         // Sendable: the words belong to the report until the resolver takes them.
         var words: UnsafeMutablePointer<CChar>?
+        /// What of them is this report's own, once they were read.
+        var own: String?
         var findings: Findings?
+        /// Nil: not looked up yet. Of what was looked up, the answer, which may be nil.
+        var place: String??
+        var frames: [TrapReport.Frame]?
+        /// Whether nobody looks it up unless somebody asks.
+        var isLeftToDemand = false
         var waiting: [@Sendable () -> Void] = []
     }
 
@@ -56,20 +63,50 @@ final class TrapReportContent: Sendable {
         state = Locked(State(words: words, findings: findings))
     }
 
+    deinit {
+        if let words = takeWords() { ReportResolver.shared.discard(words) }
+    }
+
     /// What has to be looked up; waits for it if nobody has looked.
     var findings: Findings {
         if let known { return known }
-        return ReportResolver.shared.resolve(self)
+        return ReportThread.shared.blockingWait { ReportResolver.shared.resolve(self) }
     }
+
+    /// Likewise, ``TrapReport/place``.
+    var place: String? {
+        if let known = state.withLock({ $0.place }) { return known }
+        return ReportThread.shared.blockingWait { [self] in
+            let place = TrapReport.place(in: backtrace)
+            state.withLock { $0.place = .some(place) }
+            return place
+        }
+    }
+
+    /// Likewise, kept only after ``lookUpFrames()``: they are large.
+    var frames: [TrapReport.Frame] { state.withLock { $0.frames } ?? TrapReport.frames(of: backtrace) }
+
+    func lookUpFrames() {
+        guard state.withLock({ $0.frames == nil }) else { return }
+        let frames = TrapReport.frames(of: backtrace)
+        state.withLock { $0.frames = frames }
+    }
+
+    /// Whether nothing has to be looked up any more.
+    var isComplete: Bool { state.withLock { $0.findings != nil && $0.place != nil && $0.frames != nil } }
+
+    /// Before anybody else knows the report.
+    func leaveToDemand() { state.withLock { $0.isLeftToDemand = true } }
 
     var known: Findings? { state.withLock { $0.findings } }
 
     func whenResolved(_ action: @escaping @Sendable () -> Void) {
-        let isKnown = state.withLock { state in
-            if state.findings == nil { state.waiting.append(action) }
-            return state.findings != nil
+        let isNow = state.withLock { state in
+            let isNow = state.findings != nil || state.isLeftToDemand
+            if !isNow { state.waiting.append(action) }
+            return isNow
         }
-        if isKnown { action() }
+        if isNow { action() }
     }
 
     func takeWords() -> UnsafeMutablePointer<CChar>? {
@@ -78,6 +115,17 @@ final class TrapReportContent: Sendable {
             return UInt(bitPattern: state.words)
         }
         return UnsafeMutablePointer(bitPattern: bits)
+    }
+
+    func keep(_ own: String) { state.withLock { $0.own = own } }
+
+    var hasOwn: Bool { state.withLock { $0.own != nil } }
+
+    func takeOwn() -> String? {
+        state.withLock { state in
+            defer { state.own = nil }
+            return state.own
+        }
     }
 
     /// By the resolver, once. Returns who waits for it, to be called outside of locks.
@@ -94,8 +142,13 @@ final class TrapReportContent: Sendable {
 private struct UnresolvedReports {
     private var reports: [TrapReportContent] = []
     private var head = 0
+    /// As many as wait to be looked up in the worst case; the oldest of more are left to who asks.
+    private static let capacity = ContainmentLedger.capacity
 
-    mutating func add(_ report: TrapReportContent) { reports.append(report) }
+    mutating func add(_ report: TrapReportContent) {
+        reports.append(report)
+        if reports.count - head > Self.capacity { head += 1 }
+    }
 
     /// Those that trapped at about the same time as the one that is looked up next.
     var first: [TrapReportContent] { Array(reports[head...].prefix(16)) }
@@ -111,31 +164,30 @@ private struct UnresolvedReports {
 }
 
 /// Finds out what a report does not know by itself. One for the program: symbols are read and kept once.
+///
+/// On the ``ReportThread``, but what was looked up before is there for every thread.
 final class ReportResolver: Sendable {
     static let shared = ReportResolver()
 
     private struct State {
         let symbolizer = Symbolizer()
         var messages = RuntimeMessages()
-        /// Words of reports that were read, but not looked up yet.
-        var own: [ObjectIdentifier: String] = [:]
-
-        func hasWords(of report: TrapReportContent) -> Bool { own[ObjectIdentifier(report)] != nil }
 
         /// Sorts out the words of a report: the first that it has are its own.
         mutating func read(_ report: TrapReportContent) {
             guard let words = report.takeWords() else { return }
             let reports = messages.read(words)
             guard let first = reports.first else { return }
-            own[ObjectIdentifier(report)] = first
+            report.keep(first)
             messages.leave(reports.dropFirst())
         }
 
-        mutating func findings(of report: TrapReportContent) -> TrapReportContent.Findings {
-            // Optimised traps say nothing; their words are in the debug information.
-            let failure =
-                report.isStackOverflow ? nil : report.backtrace.first.flatMap { symbolizer.runtimeFailure(at: $0) }
-            let own = self.own.removeValue(forKey: ObjectIdentifier(report))
+        /// - Parameter failure: What debug information says of the instruction: optimised traps say nothing themselves.
+        mutating func findings(
+            of report: TrapReportContent,
+            failure: String?
+        ) -> TrapReportContent.Findings {
+            let own = report.takeOwn()
             let speaks = failure == nil && !report.isStackOverflow
             let message = messages.claim(own: own.map { [$0] } ?? [], speaks: speaks) ?? failure
             if report.isStackOverflow { return .init(kind: .stackOverflow, message: message) }
@@ -151,8 +203,14 @@ final class ReportResolver: Sendable {
             return .init(kind: kind, message: message)
         }
     }
-    /// Held while files are read. Who asks meanwhile waits.
+    /// Held while files are read, by the report thread; by others only where there can be no such thread.
     private let state = Locked(State())
+    /// By address. Held for moments only.
+    private let answers = Locked<[UInt: Symbolizer.Symbol]>([:])
+    /// Above this many answers they are forgotten, so that a program of endless variety stays small.
+    private static let capacity = 4096
+    /// Words that nobody has read; see ``RuntimeMessages``. Addresses of them.
+    private let unread = Locked<[UInt]>([])
     /// Reports that are not looked up yet; a lock of its own, so that adding never waits.
     private let unresolved = Locked(UnresolvedReports())
 
@@ -166,25 +224,57 @@ final class ReportResolver: Sendable {
             let isDecided = state.withLock { state in
                 if report.known != nil { return true }
                 state.read(report)
-                return state.hasWords(of: report) || state.messages.hasSome
+                return report.hasOwn || state.messages.hasSome
             }
             if isDecided || !crt_hasTrapsUnderWay() { return }
             usleep(1000)
         }
     }
 
-    func symbol(at address: UInt) -> Symbolizer.Symbol { state.withLock { $0.symbolizer.symbol(at: address) } }
+    /// What is known about instructions. The calling thread waits for the report thread if one of them was not looked up yet.
+    func symbols(at addresses: [UInt]) -> [Symbolizer.Symbol] {
+        let known = answers.withLock { answers in addresses.compactMap { answers[$0] } }
+        if known.count == addresses.count { return known }
+        return ReportThread.shared.blockingWait { [self] in
+            state.withLock { state in addresses.map { symbol(at: $0, &state) } }
+        }
+    }
 
+    private func symbol(at address: UInt, _ state: inout State) -> Symbolizer.Symbol {
+        if let known = answers.withLock({ $0[address] }) { return known }
+        assert(ReportThread.shared.mayLookUp, "symbols are looked up on the report thread")
+        let symbol = state.symbolizer.symbol(at: address)
+        answers.withLock { answers in
+            if answers.count >= Self.capacity { answers.removeAll(keepingCapacity: true) }
+            answers[address] = symbol
+        }
+        return symbol
+    }
+
+    /// The words of a report that nobody asked for. Another thread that was reporting at the same instant may still be copying
+    /// from them, so they rest while 64 others come.
+    func discard(_ words: UnsafeMutablePointer<CChar>) {
+        let added = UInt(bitPattern: words)
+        let oldest = unread.withLock { unread in
+            unread.append(added)
+            return unread.count > 64 ? unread.removeFirst() : 0
+        }
+        free(UnsafeMutablePointer<CChar>(bitPattern: oldest))
+    }
+
+    /// By the report thread; by others only where there can be no such thread.
     func resolve(_ report: TrapReportContent) -> TrapReportContent.Findings {
         if report.speaks { awaitWords(of: report) }
         let (findings, waiting) = state.withLock { state -> (TrapReportContent.Findings, [@Sendable () -> Void]) in
             if let known = report.known { return (known, []) }
             state.read(report)
             // What its handler did not find, that of a trap at the same instant may have taken.
-            if !state.hasWords(of: report) {
+            if !report.hasOwn {
                 for other in unresolved.withLock({ $0.first }) { state.read(other) }
             }
-            let findings = state.findings(of: report)
+            let pc = report.isStackOverflow ? nil : report.backtrace.first
+            let failure = pc.flatMap { symbol(at: $0, &state).runtimeFailure }
+            let findings = state.findings(of: report, failure: failure)
             return (findings, report.settle(findings))
         }
         unresolved.withLock { $0.forgetResolved() }

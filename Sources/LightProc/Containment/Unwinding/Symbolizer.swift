@@ -7,8 +7,8 @@ import Glibc
 /// Names the instructions of this process: function, object, and where debug information exists file,
 /// line, inlined functions and the kind of an optimised trap.
 ///
-/// Reads the symbol tables of the files and, if the system has it, uses elfutils' libdw. Answers are kept
-/// by address. It allocates, reads files and asks the loader, so it belongs to one normal thread and is
+/// Reads the symbol tables of the files and, if the system has it, uses elfutils' libdw. Tables are kept, answers
+/// are not. It allocates, reads files and asks the loader, so it belongs to one normal thread and is
 /// used only once the parked thread is known to hold no lock of the allocator or the loader. Make it at
 /// start-up, while the program is well.
 package final class Symbolizer {
@@ -33,9 +33,6 @@ package final class Symbolizer {
     private var objects = ObjectList()
     private var symbolTables: [String: ObjectSymbols?] = [:]
     private var debugInformation = DebugInformation()
-    private var known: [UInt: Symbol] = [:]
-    /// Above this many answers they are forgotten, so that a program of endless variety stays small.
-    private static let capacity = 4096
 
     package init() {}
 
@@ -48,21 +45,6 @@ package final class Symbolizer {
 
     /// - Parameter address: inside the instruction, as `StackWalker.Frame.lookupAddress` is.
     package func symbol(at address: UInt) -> Symbol {
-        if let symbol = known[address] { return symbol }
-        if known.count >= Self.capacity { known.removeAll(keepingCapacity: true) }
-        let symbol = lookUp(address)
-        known[address] = symbol
-        return symbol
-    }
-
-    /// What the trap instruction at an address stands for: "Index out of range", "arithmetic overflow" and the like.
-    ///
-    /// - Returns: Nil if it is not a trap of the compiler's, or there is no debug information or no libdw.
-    package func runtimeFailure(at address: UInt) -> String? {
-        symbol(at: address).runtimeFailure
-    }
-
-    private func lookUp(_ address: UInt) -> Symbol {
         var symbol = Symbol(address: address)
         guard let object = object(containing: address) else { return symbol }
         symbol.object = object.path.isEmpty ? executable : object.path
@@ -79,6 +61,13 @@ package final class Symbolizer {
             symbol.locations.append(SourceLocation(function: SwiftName.demangled(name), isInlined: false))
         }
         return symbol
+    }
+
+    /// What the trap instruction at an address stands for: "Index out of range", "arithmetic overflow" and the like.
+    ///
+    /// - Returns: Nil if it is not a trap of the compiler's, or there is no debug information or no libdw.
+    package func runtimeFailure(at address: UInt) -> String? {
+        symbol(at: address).runtimeFailure
     }
 
     private func object(containing address: UInt) -> ObjectList.Entry? {

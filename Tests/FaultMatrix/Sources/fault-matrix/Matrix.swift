@@ -27,8 +27,8 @@ struct Matrix {
     init(_ pool: WorkerPool) async {
         system = BastionSystem(name: "matrix", executor: pool)
         bystander = system.spawn(Bystander())
-        // Its workers with their heirs, the timer's, the reaper's and the reporter's.
-        threads = 2 * pool.workerCount + 4
+        // Its workers with their heirs, the timer's, the stall watch's and the reaper's.
+        threads = 2 * pool.workerCount + 3
         await UsedContinuation.shared.use()
     }
 

@@ -28,7 +28,7 @@ struct Storm {
     func run(_ pool: WorkerPool) async -> Bool {
         await UsedContinuation.shared.use()
         let system = BastionSystem(name: "storm", executor: pool)
-        let threads = 2 * pool.workerCount + 4
+        let threads = 2 * pool.workerCount + 3
         guard let tree = try? start(system), Threads.blockingWait(forLasting: threads) != nil else {
             say("FAILED storm: it does not start: \(Threads.names())")
             return false

@@ -13,7 +13,9 @@ enum Threads {
     }
 
     /// Without those that come and go on demand.
-    static func lasting() -> [String] { names().filter { !$0.hasPrefix("bastion-block") && $0 != "bastion-scout" } }
+    static func lasting() -> [String] {
+        names().filter { !$0.hasPrefix("bastion-block") && $0 != "bastion-scout" && $0 != "bastion-reports" }
+    }
 
     /// Waits until the lasting threads are so many: those that trapped end after they were replaced. Nil after ten
     /// seconds, far more than that takes.

@@ -7,7 +7,7 @@ import Glibc
 
 /// A joinable thread for the runtime's own loops. Traps on it are not contained.
 package final class PlainThread: @unchecked Sendable {
-    // Sendable: written once in `init`, joined once by its owner.
+    // Sendable: written once in `init`, joined or detached once by its owner.
     private var handle = pthread_t()
 
     private final class Start {
@@ -20,6 +20,17 @@ package final class PlainThread: @unchecked Sendable {
     }
 
     package init(name: String, _ body: @escaping @Sendable () -> Void) {
+        let status = create(name, body)
+        // EAGAIN: the limit of threads (RLIMIT_NPROC, cgroup pids.max) is reached. The program cannot work without it.
+        precondition(status == 0, "cannot create the thread \(name): \(String(cString: strerror(status)))")
+    }
+
+    /// Nil where the limit of threads is reached.
+    package init?(ifPossible name: String, _ body: @escaping @Sendable () -> Void) {
+        if create(name, body) != 0 { return nil }
+    }
+
+    private func create(_ name: String, _ body: @escaping @Sendable () -> Void) -> Int32 {
         let start = Unmanaged.passRetained(Start(name, body))
         let status = pthread_create(
             &handle,
@@ -32,9 +43,12 @@ package final class PlainThread: @unchecked Sendable {
             },
             start.toOpaque()
         )
-        // EAGAIN: the limit of threads (RLIMIT_NPROC, cgroup pids.max) is reached. The program cannot work without it.
-        precondition(status == 0, "cannot create the thread \(name): \(String(cString: strerror(status)))")
+        if status != 0 { start.release() }
+        return status
     }
 
     package func join() { pthread_join(handle, nil) }
+
+    /// It will not be joined: the system frees it when it ends.
+    package func detach() { pthread_detach(handle) }
 }
