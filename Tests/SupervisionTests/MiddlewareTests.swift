@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import LightProc
 import Testing
 
@@ -275,7 +276,7 @@ import Testing
 
     @Test(arguments: RandomTest.seeds("a poison table is bounded and right", count: 20))
     func aPoisonTableIsBoundedAndRight(seed: UInt64) {
-        var random = SplitMix(seed)
+        var random = SplitMix64(seed: seed)
         var table = PoisonTable()
         var model: [String: Int] = [:]
         for _ in 0..<5_000 {

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import LightProc
 import Testing
 
@@ -15,7 +16,7 @@ import Testing
 
     @Test(arguments: RandomTest.seeds("a ring is a queue", count: 50))
     func aRingIsAQueue(seed: UInt64) {
-        var random = SplitMix(seed)
+        var random = SplitMix64(seed: seed)
         var ring = Ring<Int>()
         var model: [Int] = []
         for step in 0..<2_000 {
@@ -126,7 +127,7 @@ import Testing
     /// Conservation: what was offered is handed out once, or reported as dropped, refused or left. Tokens suffice.
     @Test(arguments: RandomTest.seeds("a queue keeps count", count: 200))
     func aQueueKeepsCount(seed: UInt64) {
-        var random = SplitMix(seed)
+        var random = SplitMix64(seed: seed)
         let overflow = MailboxPolicy.Overflow.allCases[random.next(below: 4)]
         var policy: MailboxPolicy =
             random.next(below: 4) == 0 ? .unbounded : .bounded(1 + random.next(below: 8), overflow)
@@ -230,16 +231,6 @@ import Testing
     }
 }
 
-/// A small generator for tests, so that a seed gives the same sequence everywhere.
-struct SplitMix {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
-    mutating func next(below limit: Int) -> Int { Int(next() % UInt64(limit)) }
+extension SplitMix64 {
+    mutating func next(below limit: Int) -> Int { Int.random(in: 0..<limit, using: &self) }
 }

@@ -9,10 +9,11 @@ import Runtime
 
 /// Runs scenarios several times and prints the median, the fastest and the slowest, in nanoseconds an operation.
 ///
-/// `bench [--workers N] [--runs N] [--scale N] [--operations N] [--counts | --memory | --timers] [NAME ...]`. With `--counts` it
+/// `bench [--workers N] [--runs N] [--scale N] [--operations N] [--counts | --memory | --timers | --mailboxes] [NAME ...]`. With `--counts` it
 /// prints allocations an operation instead: the difference between a run and one of twice the size, so that what is made
 /// once does not count. With `--memory` it prints what a million idle processes occupy, with `--timers` what as many timers
-/// cost and how late they are. `--operations` replaces the
+/// cost and how late they are, with `--mailboxes` what the program occupies while a mailbox is flooded, for each policy.
+/// `--operations` replaces the
 /// number of operations of each run, for tools that slow the program down. CPU time of the whole process stands beside
 /// wall time: on a shared machine it is the steadier of the two.
 @main
@@ -61,6 +62,7 @@ struct BenchCommand {
     private var countsAllocations = false
     private var measuresMemory = false
     private var measuresTimers = false
+    private var measuresMailboxes = false
     private var names: [String] = []
 
     init(arguments: [String]) {
@@ -74,6 +76,7 @@ struct BenchCommand {
             case "--counts": countsAllocations = true
             case "--memory": measuresMemory = true
             case "--timers": measuresTimers = true
+            case "--mailboxes": measuresMailboxes = true
             case _ where argument.hasPrefix("-"): Self.fail("unknown option \(argument)")
             default: names.append(argument)
             }
@@ -104,6 +107,7 @@ struct BenchCommand {
         var log = Logger(label: "bench")
         log.logLevel = .error
         let system = BastionSystem(executor: pool, log: log)
+        if measuresMailboxes { return await MailboxMemory.print(system, operations ?? 10_000_000) }
         if measuresTimers { return await TimerFigures.print(system, pool, operations ?? 1_000_000) }
         if countsAllocations || measuresMemory {
             if countsAllocations {
