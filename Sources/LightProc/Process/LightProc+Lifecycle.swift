@@ -360,7 +360,7 @@ extension LightProc {
         // Ending already: `beforeStart` trapped.
         let state = self.state
         guard state.phase == .active else { return }
-        let (limit, beforeStart) = existingSide?.content.withLock { ($0.lifetime?.limit, $0.beforeStart) } ?? (nil, nil)
+        let (limit, beforeStart) = existingSide == nil ? (nil, nil) : withSide { $0.beginning() }
         if let limit { startLifetime(state.incarnation, limit) }
         do {
             beforeStart?()
@@ -399,7 +399,7 @@ extension LightProc {
             if reason.isFailure { stack?.afterPanic?(reason) } else { stack?.afterComplete?() }
         }
         // Only `run` and `start` can throw.
-        try? step(.destroy)
+        if isReactive { try? step(.destroy) }
         // Replies that the hooks or the body still held died with them.
         let (late, closures, observer) = withSide { content in
             let observer = content.observer

@@ -93,7 +93,11 @@ struct ProcSideContent {
     }
 
     var hasCallbacks: Bool { stackBox?.value.hasCallbacks ?? false }
-    var beforeStart: ProcStack.Callback? { stackBox?.value.beforeStart }
+
+    /// What an incarnation begins with: the time that it has, and what is called first. Mutating: otherwise all is copied.
+    mutating func beginning() -> (limit: Duration?, beforeStart: ProcStack.Callback?) {
+        (lifetime?.limit, stackBox?.value.beforeStart)
+    }
 
     /// Takes a stack in, before the first start, with the name and the deadline that it gives the process.
     mutating func setStack(_ stack: ProcStack) {
