@@ -377,21 +377,9 @@ extension LightProc {
     private func runHooks() -> (observer: (any ProcObserver)?, reason: ExitReason) {
         if existingSide == nil { return (nil, .shutdown) }
         if !isReactive { mainTask = 0 }
-        let last = withSide { content -> LastOfIncarnation in
-            if let deadline = content.deadline {
-                deadline.cancel()
-                content.deadline = nil
-            }
-            return LastOfIncarnation(&content)
-        }
-        let reason = last.reason
-        if let executor = last.executor { tasksLost(executor.loseTasks()) }
-        // Asks that were taken, or whose reply was dropped, while the task was unwinding; and receivers outside of it.
-        tell(last.mourner, reason, awaiters: false)
-        for receipt in last.dropped { receipt.processEnded(reason) }
-        for waiter in last.waiters { waiter.continuation.resume(returning: nil) }
+        let (reason, hasCallbacks) = takeLeave()
         callExitHooks(reason)
-        if last.hasCallbacks {
+        if hasCallbacks {
             let stack = withSide { content in
                 content.callbacksPending = false
                 return content.stack(of: id)
@@ -410,6 +398,25 @@ extension LightProc {
         // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.
         if let closures { destroyLast(closures) }
         return (observer, reason)
+    }
+
+    /// Lets go of what the incarnation that is over held, before the first hook is called: one that traps takes nothing along.
+    @inline(never)
+    private func takeLeave() -> (reason: ExitReason, hasCallbacks: Bool) {
+        let last = withSide { content -> LastOfIncarnation in
+            if let deadline = content.deadline {
+                deadline.cancel()
+                content.deadline = nil
+            }
+            return LastOfIncarnation(&content)
+        }
+        let reason = last.reason
+        if let executor = last.executor { tasksLost(executor.loseTasks()) }
+        // Asks that were taken, or whose reply was dropped, while the task was unwinding; and receivers outside of it.
+        tell(last.mourner, reason, awaiters: false)
+        for receipt in last.dropped { receipt.processEnded(reason) }
+        for waiter in last.waiters { waiter.continuation.resume(returning: nil) }
+        return (reason, last.hasCallbacks)
     }
 
     private func report(_ end: (observer: (any ProcObserver)?, reason: ExitReason)) {

@@ -150,7 +150,9 @@ extension LightProc {
     }
 
     @usableFromInline
-    func resumeWhenEnded(_ continuation: UnsafeContinuation<ExitReason, Never>) { whenEnded(.continuation(continuation)) }
+    func resumeWhenEnded(_ continuation: UnsafeContinuation<ExitReason, Never>) {
+        whenEnded(.continuation(continuation))
+    }
 }
 
 extension LightProc {
