@@ -196,7 +196,8 @@ extension Scenario {
         },
         // Without threads that wake each other, as the one above has them.
         Scenario(name: "spawn_async_inside", unit: "async process to its value, from a process", operations: 20_000) {
-            system, count in
+            system,
+            count in
             let executor = system.executor
             _ = await executor.spawn { for i in 0..<count { _ = await executor.spawn { i }.outcome() } }.outcome()
         },

@@ -107,9 +107,15 @@ extension ProcSide.Content {
     var hasClosures: Bool { main != nil || factory != nil }
 
     /// Takes the closures out of which incarnations are made.
-    mutating func takeClosures() -> Closures { (swap(&main, with: nil), swap(&factory, with: nil)) }
+    mutating func takeClosures() -> Closures {
+        Closures(main: swap(&main, with: nil), factory: swap(&factory, with: nil))
+    }
 
-    typealias Closures = (main: AsyncBody?, factory: (any AnyObject & Sendable)?)
+    /// What incarnations are made of.
+    struct Closures {
+        let main: AsyncBody?
+        let factory: (any AnyObject & Sendable)?
+    }
 
     /// Whether destroying this runs no code of the user's, hooks and messages aside.
     private var isPlain: Bool {

@@ -363,7 +363,7 @@ extension LightProc {
         // Ending already: `beforeStart` trapped.
         let state = self.state
         guard state.phase == .active else { return }
-        let (limit, beforeStart) = existingSide?.content.withLock { ($0.lifetime?.limit, $0.beforeStart) } ?? (nil, nil)
+        let (limit, beforeStart) = existingSide == nil ? (nil, nil) : withSide { $0.beginning() }
         if let limit { startLifetime(state.incarnation, limit) }
         do {
             beforeStart?()
@@ -380,6 +380,32 @@ extension LightProc {
     private func runHooks() -> (observer: (any ProcObserver)?, reason: ExitReason) {
         if existingSide == nil { return (nil, .shutdown) }
         if !isReactive { mainTask = 0 }
+        let (reason, hasCallbacks) = takeLeave()
+        callExitHooks(reason)
+        if hasCallbacks {
+            let stack = withSide { content in
+                content.callbacksPending = false
+                return content.stack(of: id)
+            }
+            if reason.isFailure { stack?.afterPanic?(reason) } else { stack?.afterComplete?() }
+        }
+        // Only `run` and `start` can throw.
+        if isReactive { try? step(.destroy) }
+        // Replies that the hooks or the body still held died with them.
+        let (late, closures, observer) = withSide { content in
+            let observer = content.observer
+            let isLast = content.hasClosures && observer == nil
+            return (content.takeDropped(), isLast ? content.takeClosures() : nil, observer)
+        }
+        for receipt in late { receipt.processEnded(reason) }
+        // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.
+        if let closures { destroyLast(closures) }
+        return (observer, reason)
+    }
+
+    /// Lets go of what the incarnation that is over held, before the first hook is called: one that traps takes nothing along.
+    @inline(never)
+    private func takeLeave() -> (reason: ExitReason, hasCallbacks: Bool) {
         let last = withSide { content -> LastOfIncarnation in
             if let deadline = content.deadline {
                 deadline.cancel()
@@ -393,26 +419,7 @@ extension LightProc {
         tell(last.mourner, reason, awaiters: false)
         for receipt in last.dropped { receipt.processEnded(reason) }
         for waiter in last.waiters { waiter.continuation.resume(returning: nil) }
-        callExitHooks(reason)
-        if last.hasCallbacks {
-            let stack = withSide { content in
-                content.callbacksPending = false
-                return content.stack(of: id)
-            }
-            if reason.isFailure { stack?.afterPanic?(reason) } else { stack?.afterComplete?() }
-        }
-        // Only `run` and `start` can throw.
-        try? step(.destroy)
-        // Replies that the hooks or the body still held died with them.
-        let (late, closures, observer) = withSide { content in
-            let observer = content.observer
-            let isLast = content.hasClosures && observer == nil
-            return (content.takeDropped(), isLast ? content.takeClosures() : nil, observer)
-        }
-        for receipt in late { receipt.processEnded(reason) }
-        // Nobody can start it again: what its closures own dies in its own name. Last, as it may trap.
-        if let closures { destroyLast(closures) }
-        return (observer, reason)
+        return (reason, last.hasCallbacks)
     }
 
     private func report(_ end: (observer: (any ProcObserver)?, reason: ExitReason)) {

@@ -125,7 +125,7 @@ public class LightProc: @unchecked Sendable {
         // ordering: acquiring: as in `existingSide`.
         let side = sideWord.load(ordering: .acquiring)
         if messages | side != 0 { bequeath(messages) }
-        try? step(.release)
+        if isReactive { try? step(.release) }
         if let pointer = UnsafeRawPointer(bitPattern: side) { Unmanaged<ProcSide>.fromOpaque(pointer).release() }
         if let nodes = crt_nodes(), nodes.pointee.scheduler == schedulerWords.object {
             nodes.pointee.held &-= 1

@@ -59,7 +59,8 @@ public struct RecoverableHandle<Output: Sendable>: Sendable {
 
     /// The hold on the process behind the value.
     public let handle: ProcHandle
-    @usableFromInline let box: OutputBox<Output>
+    // Shared by threads: written once, and read when its word says so.
+    @usableFromInline nonisolated(unsafe) let box: OutputBox<Output>
 
     @inlinable
     init(handle: ProcHandle, box: OutputBox<Output>) {
@@ -94,29 +95,43 @@ public struct ProcFailure: Error, CustomStringConvertible {
     public var description: String { "the process ended without a value: \(reason)" }
 }
 
-/// Where the value is put, once.
+/// Where the value is put, once: behind a word that says whether it is there.
+///
+/// Not an optional: the `deinit` of a generic class looks up the metadata of those each time.
 @usableFromInline
-final class OutputBox<Output: Sendable>: @unchecked Sendable {
-    // Sendable: written once, and read only after `isSet` says so.
-    @usableFromInline var value: Output?
-    @usableFromInline let isSet = AtomicWord(0)
+final class OutputBox<Output: Sendable>: ManagedBuffer<UInt, Output> {
+    @inlinable
+    static func make() -> OutputBox { unsafeDowncast(create(minimumCapacity: 1) { _ in 0 }, to: OutputBox.self) }
 
     @inlinable
-    init() {}
+    deinit {
+        if isSet { withUnsafeMutablePointerToElements { _ = $0.deinitialize(count: 1) } }
+    }
+
+    @inlinable
+    var isSet: Bool {
+        // ordering: acquiring: pairs with the store in `set`; publishes the value.
+        withWord { $0.load(ordering: .acquiring) != 0 }
+    }
 
     /// By the process, once.
     @inlinable
     func set(_ output: Output) {
-        value = output
-        // ordering: releasing: pairs with the load below; publishes the value.
-        isSet.store(1, ordering: .releasing)
+        withUnsafeMutablePointerToElements { $0.initialize(to: output) }
+        // ordering: releasing: pairs with the load in `isSet`; publishes the value.
+        withWord { $0.store(1, ordering: .releasing) }
     }
 
     /// The value; nil while there is none. Any thread.
     @inlinable
-    var output: Output? {
-        // ordering: acquiring: pairs with the store above.
-        isSet.load(ordering: .acquiring) != 0 ? value : nil
+    var output: Output? { isSet ? withUnsafeMutablePointerToElements { $0.pointee } : nil }
+
+    @inlinable @inline(__always)
+    func withWord<Result>(_ body: (borrowing AtomicWord) -> Result) -> Result {
+        withUnsafeMutablePointerToHeader {
+            // safety: an atomic is laid out as its value, and the word is accessed in no other way once the box is made.
+            body(UnsafeRawPointer($0).assumingMemoryBound(to: AtomicWord.self).pointee)
+        }
     }
 }
 
@@ -129,13 +144,15 @@ extension LightProc {
         _ main: nonisolated(nonsending) @escaping @Sendable () async throws -> Output
     ) -> (LightProc, RecoverableHandle<Output>) {
         defer { extendLifetime(scheduler) }
-        let box = OutputBox<Output>()
+        nonisolated(unsafe) let box = OutputBox<Output>.make()
         let proc = once(on: SchedulerWords(scheduler), stack) { _ in box.set(try await main()) }
         return (proc, RecoverableHandle(handle: ProcHandle(proc), box: box))
     }
 
     @usableFromInline
-    func resumeWhenEnded(_ continuation: UnsafeContinuation<ExitReason, Never>) { whenEnded(.continuation(continuation)) }
+    func resumeWhenEnded(_ continuation: UnsafeContinuation<ExitReason, Never>) {
+        whenEnded(.continuation(continuation))
+    }
 }
 
 extension LightProc {
@@ -145,7 +162,7 @@ extension LightProc {
         stack: ProcStack = ProcStack(),
         _ main: @escaping @Sendable () throws -> Output
     ) -> (LightProc, RecoverableHandle<Output>) {
-        let box = OutputBox<Output>()
+        nonisolated(unsafe) let box = OutputBox<Output>.make()
         let proc = LightProc.reactive(on: scheduler) {
             OneShot {
                 let output = try main()

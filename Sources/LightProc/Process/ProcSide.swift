@@ -95,7 +95,11 @@ struct ProcSideContent {
     }
 
     var hasCallbacks: Bool { stackBox?.value.hasCallbacks ?? false }
-    var beforeStart: ProcStack.Callback? { stackBox?.value.beforeStart }
+
+    /// What an incarnation begins with: the time that it has, and what is called first. Mutating: otherwise all is copied.
+    mutating func beginning() -> (limit: Duration?, beforeStart: ProcStack.Callback?) {
+        (lifetime?.limit, stackBox?.value.beforeStart)
+    }
 
     /// Takes a stack in, before the first start, with the name and the deadline that it gives the process.
     mutating func setStack(_ stack: ProcStack) {
@@ -186,7 +190,9 @@ extension ProcSideContent {
     var farewells: [MessageReceipt] {
         get { rare?.farewells ?? [] }
         _modify {
-            if let rare { yield &rare.farewells } else {
+            if let rare {
+                yield &rare.farewells
+            } else {
                 var new: [MessageReceipt] = []
                 yield &new
                 if !new.isEmpty { makeRare().farewells = new }
@@ -198,7 +204,9 @@ extension ProcSideContent {
     var dropped: [MessageReceipt] {
         get { rare?.dropped ?? [] }
         _modify {
-            if let rare { yield &rare.dropped } else {
+            if let rare {
+                yield &rare.dropped
+            } else {
                 var new: [MessageReceipt] = []
                 yield &new
                 if !new.isEmpty { makeRare().dropped = new }
@@ -236,7 +244,9 @@ extension ProcSideContent {
     var cancelledWaiters: Set<Int> {
         get { rare?.cancelledWaiters ?? [] }
         _modify {
-            if let rare { yield &rare.cancelledWaiters } else {
+            if let rare {
+                yield &rare.cancelledWaiters
+            } else {
                 var new: Set<Int> = []
                 yield &new
                 if !new.isEmpty { makeRare().cancelledWaiters = new }
@@ -267,66 +277,5 @@ extension Boxed<ExitReason> {
         case .shutdown: shutdownExit
         case .error, .trap, .killed, .deadlineExceeded, .linked: Boxed(reason)
         }
-    }
-}
-
-/// Somebody who waits for the end of a process.
-enum Awaiter: Sendable {
-    case continuation(UnsafeContinuation<ExitReason, Never>)
-    case call(@Sendable (ExitReason) -> Void)
-
-    func tell(_ reason: ExitReason) {
-        switch self {
-        case .continuation(let continuation): continuation.resume(returning: reason)
-        case .call(let action): action(reason)
-        }
-    }
-}
-
-/// Somebody who is to be told of an end, and whether nobody else is.
-struct Mourner {
-    enum Who {
-        case receipt(MessageReceipt)
-        case awaiter(Awaiter)
-    }
-    let who: Who
-    let isLast: Bool
-
-    func tell(_ reason: ExitReason) {
-        switch who {
-        case .receipt(let receipt): receipt.processEnded(reason)
-        case .awaiter(let awaiter): awaiter.tell(reason)
-        }
-    }
-}
-
-/// Who waits for the end of a process; the last to come is told first. Almost always it is one, which costs no allocation.
-struct Awaiters {
-    private var first: Awaiter?
-    private var others: [Awaiter] = []
-
-    var isEmpty: Bool { first == nil }
-
-    mutating func append(_ awaiter: Awaiter) {
-        if first == nil { first = awaiter } else { others.append(awaiter) }
-    }
-
-    mutating func popLast() -> Awaiter? {
-        if let last = others.popLast() { return last }
-        return swap(&first, with: nil)
-    }
-}
-
-/// What knows the type of the messages of an async process.
-protocol MessageOpener {
-    static var messageType: Any.Type { get }
-    /// Takes the message out of a node.
-    static func open(_ node: MessageNode) -> any Bequest
-}
-
-enum Opener<Message: Sendable>: MessageOpener {
-    static var messageType: Any.Type { Message.self }
-    static func open(_ node: MessageNode) -> any Bequest {
-        LastBody<Message>(node.open(as: Message.self).message)
     }
 }

@@ -245,7 +245,8 @@ public struct Context: Sendable {
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
         let ref = try SupervisorRef.start(specs, under: supervisor)
-        guard (proc.observer as? ChildRecord)?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
+        let record = proc.observer as? ChildRecord
+        guard record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
         return ref
     }
 
