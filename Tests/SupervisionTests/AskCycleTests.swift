@@ -121,7 +121,11 @@ import Testing
             Children("both") { context in
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        for await relay in context.messages(of: Relay.self) { relay.reply(7) }
+                        for await relay in context.messages(of: Relay.self) {
+                            // Long enough for the circle to be looked at again.
+                            try await context.sleep(for: .milliseconds(200))
+                            relay.reply(7)
+                        }
                     }
                     // Its own task asks, by way of the other one, itself.
                     let other = refs.withLock { $0[1] }
@@ -131,8 +135,6 @@ import Testing
             }
             Children("other") { context in
                 for await relay in context.messages(of: Relay.self) {
-                    // Long enough for a circle to be looked at again.
-                    try await context.sleep(for: .milliseconds(200))
                     let first = refs.withLock { $0[0] }
                     relay.reply(try await first.ask { Relay(route: [], reply: $0) } + 1)
                 }

@@ -95,7 +95,10 @@ import Testing
             )
         }
         if random.next(below: 3) == 0 {
-            group = group.poison(.after(1, key: { (parcel: Parcel) in "\(parcel.number % 3)" }))
+            let verdict = PoisonPolicy.Verdict.allCases[random.next(below: 4)]
+            group = group.poison(
+                .after(1, key: { (parcel: Parcel) in "\(parcel.number % 3)" }, decide: { _ in verdict })
+            )
         }
         return group
     }
@@ -165,6 +168,7 @@ import Testing
                 }
             default:
                 if random.next(below: 4) == 0 { ref.proc.kill() }
+                if random.next(below: 4) == 0 { ref.releaseParked() }
             }
             if random.next(below: 3) == 0 { sim.drain() }
             if random.next(below: 10) == 0 { sim.advance(by: .milliseconds(random.next(below: 5))) }
@@ -172,7 +176,8 @@ import Testing
         sim.advance(by: .milliseconds(100))
         #expect(sim.stops(tree))
         sim.advance(by: .seconds(1))
-        let late = Set(refs.map(\.id)).compactMap { id in refs.first { $0.id == id }?.mailboxCounters?.lateAsks }.reduce(0, +)
+        let late = Set(refs.map(\.id)).compactMap { id in refs.first { $0.id == id }?.mailboxCounters?.lateAsks }
+            .reduce(0, +)
         let content = ledger.content.withLock { $0 }
         #expect(content.handled.values.allSatisfy { $0 == 1 }, "handled at most once")
         #expect(content.givenBack.values.allSatisfy { $0 == 1 }, "given back at most once")

@@ -56,7 +56,9 @@ enum MailboxMemory {
                 try? await consumer.send(parcel)
                 if number % (messages / 50) == 0 {
                     let megabytes = Double(max(0, IdleMemory.residentBytes() - before)) / 1_048_576
-                    Swift.print("\(name),\(number),\(megabytes),\(tally.count),\(consumer.mailboxCounters?.dropped ?? 0)")
+                    Swift.print(
+                        "\(name),\(number),\(megabytes),\(tally.count),\(consumer.mailboxCounters?.dropped ?? 0)"
+                    )
                 }
                 if number % 1_024 == 0 { await Task.yield() }
             }

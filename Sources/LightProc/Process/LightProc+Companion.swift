@@ -82,6 +82,7 @@ extension LightProc {
         return isMainTask(task) || DeadlineScope.holdsUpMainTask(of: id)
     }
 
-    /// Whether a task of this async process waits for a message. Any thread; may be out of date when it returns.
-    package final var isReceiving: Bool { existingSide?.content.withLock { !$0.waiters.isEmpty } ?? false }
+    /// Whether a child task of this async process has ever waited for a message: then it may receive although its first task is
+    /// held up. Any thread.
+    package final var receivesInChildTasks: Bool { existingSide?.content.withLock { $0.nextWaiter != 0 } ?? false }
 }

@@ -23,8 +23,9 @@ public struct AskCycle: Sendable, CustomStringConvertible {
 /// What is done about processes that wait for each other's answers in a circle.
 ///
 /// Looked for when an async process begins to await an answer in its first task, or in a ``Context/withTimeout(_:_:)`` there, and
-/// looked at again after 50 ms: only if all of it still waits it counts. A process that receives in another task at that
-/// moment is not stuck. Answers that are awaited in other child tasks are not followed, nor `whenComplete`, which does not wait.
+/// looked at again after 50 ms: only if all of it still waits it counts. A process that has received in child tasks may do so
+/// again, and is not taken to be stuck. Answers that are awaited in other child tasks are not followed, nor `whenComplete`,
+/// which does not wait.
 /// A raw ``Reply`` that was handed on to a third process is taken to be where the message was: hand it on with its ask instead.
 public enum AskCyclePolicy: Sendable, Hashable, CaseIterable {
     /// The ask that closed the circle fails with `cycle`; the others get their answers.
@@ -87,13 +88,13 @@ final class AskWait: Sendable {
         var next = ask.holder
         // Ends: each round adds a process that is not in the path yet.
         while next !== asker {
-            guard !path.contains(where: { $0 === next }), !next.isReceiving, let ask = wait(of: next) else {
+            guard !path.contains(where: { $0 === next }), !next.receivesInChildTasks, let ask = wait(of: next) else {
                 return nil
             }
             path.append(next)
             next = ask.holder
         }
-        return asker.isReceiving ? nil : path
+        return asker.receivesInChildTasks ? nil : path
     }
 
     private static func wait(of proc: LightProc) -> AnyAsk? {
