@@ -2,16 +2,28 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
 import Glibc
 import LightProc
 
-/// The memory of a worker's stack, with a guard below it that tells an overflow from a wild access.
+/// The memory of a worker's stack, with a guard below it that tells an overflow from a wild access, and of the stack for
+/// its signals.
+///
+/// Both are used again by other threads: to unmap memory interrupts all processors that threads of the program run on.
 struct WorkerStack: Sendable {
     /// Lowest address of the whole mapping, which is the guard's.
     let base: UInt
     let guardSize: Int
     let size: Int
     let memory: NodeMemory
+    let alternate: Alternate
+
+    /// The stack on which signal handlers run.
+    struct Alternate: @unchecked Sendable {
+        // Sendable: the memory is used by one thread at a time.
+        let start: UnsafeMutableRawPointer
+        let size: Int
+    }
 
     var low: UInt { base + UInt(guardSize) }
     var high: UInt { low + UInt(size) }
@@ -41,9 +53,26 @@ struct WorkerStack: Sendable {
         self.memory = memory
         // Before anybody touches it.
         memory.prefer(for: UnsafeMutableRawBufferPointer(start: mapping + Self.guardSize, count: size))
+        let alternateSize = crt_alternateStackSize()
+        let start = mmap(
+            nil,
+            alternateSize,
+            PROT_READ | PROT_WRITE,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
+            -1,
+            0
+        )
+        guard let start, start != MAP_FAILED else {
+            fatalError("cannot map an alternate signal stack: \(String(cString: strerror(errno)))")
+        }
+        memory.prefer(for: UnsafeMutableRawBufferPointer(start: start, count: alternateSize))
+        alternate = Alternate(start: start, size: alternateSize)
     }
 
-    func unmap() { munmap(UnsafeMutableRawPointer(bitPattern: base), guardSize + size) }
+    func unmap() {
+        munmap(UnsafeMutableRawPointer(bitPattern: base), guardSize + size)
+        munmap(alternate.start, alternate.size)
+    }
 }
 
 /// Stacks of ended threads, and new ones.

@@ -54,12 +54,8 @@ final class WorkerThread: @unchecked Sendable {
         record.pointee.guardLow = stack.base
         record.pointee.stackLow = stack.low
         record.pointee.stackHigh = stack.high
-        let size = crt_alternateStackSize()
-        let alternate = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)
-        guard let alternate, alternate != MAP_FAILED else { fatalError("cannot map an alternate signal stack") }
-        memory.prefer(for: UnsafeMutableRawBufferPointer(start: alternate, count: size))
-        record.pointee.alternateStack = alternate
-        record.pointee.alternateStackSize = size
+        record.pointee.alternateStack = stack.alternate.start
+        record.pointee.alternateStackSize = stack.alternate.size
         record.pointee.owner = Unmanaged.passUnretained(self).toOpaque()
 
         var attributes = pthread_attr_t()
@@ -236,7 +232,6 @@ final class WorkerThread: @unchecked Sendable {
         pthread_join(handle, nil)
         task?.release()
         task = nil
-        munmap(record.pointee.alternateStack, record.pointee.alternateStackSize)
         Unmanaged.passUnretained(self).release()
     }
 }
