@@ -425,7 +425,7 @@ extension LightProc {
     private func report(_ end: (observer: (any ProcObserver)?, reason: ExitReason)) {
         switch transition({ $0.finish() }) {
         case .ended:
-            if let companion { companion.incarnationEnded(of: self, incarnation: state.incarnation, reason: end.reason) }
+            companion?.incarnationEnded(of: self, incarnation: state.incarnation, reason: end.reason)
             if let observer = end.observer { observer.procEnded(self, reason: end.reason) } else { close() }
         }
     }
