@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-stock test test-numa sanitize faults lint bench microbench instructions deps
+.PHONY: help demo demo-stock test test-examples test-numa sanitize faults lint bench microbench instructions deps
 
 # libdw1 is looked for at run time: with it reports name the kind of an optimised trap, and tests expect that.
 BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev libdw1
@@ -10,7 +10,7 @@ DEMO_PACKAGES := wrk curl
 NUMA_PACKAGES := qemu-system-x86 busybox-static cpio binutils
 
 help: ## lists these targets
-	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':[^#]*## ' '/^[a-z-]+:[^#]*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## loads the undying server over HTTP while requests trap, prints what happened
 	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES)
@@ -23,6 +23,10 @@ demo-stock: ## puts the same load on the same server written without Bastion
 test: ## builds and runs the tests of the package and of Examples
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@scripts/test.sh
+
+test-examples: ## builds the examples that end by themselves, and runs each
+	@scripts/install-deps.sh $(BUILD_PACKAGES)
+	@scripts/test-examples.sh
 
 test-numa: ## boots guests with four NUMA nodes under qemu, asserts where workers run and memory lies
 	@scripts/install-deps.sh $(BUILD_PACKAGES) $(NUMA_PACKAGES)

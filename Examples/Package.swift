@@ -18,6 +18,9 @@ let package = Package(
         .executable(name: "UndyingServer", targets: ["UndyingServer"]),
         .executable(name: "StockServer", targets: ["StockServer"]),
         .executable(name: "Topology", targets: ["Topology"]),
+        .executable(name: "RoundRobinDispatcher", targets: ["RoundRobinDispatcher"]),
+        .executable(name: "Distributor", targets: ["Distributor"]),
+        .executable(name: "BroadcastMessage", targets: ["BroadcastMessage"]),
     ],
     dependencies: [
         .package(name: "bastion", path: ".."),
@@ -60,6 +63,21 @@ let package = Package(
                 .product(name: "Executor", package: "bastion"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "RoundRobinDispatcher",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "Distributor",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "BroadcastMessage",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
             swiftSettings: settings
         ),
         .testTarget(

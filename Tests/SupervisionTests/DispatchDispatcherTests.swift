@@ -145,7 +145,8 @@ import Testing
         let system = sim.system
         let tree = try system.supervise {
             Children("a", NumberTaker()).dispatcher(.named("input", handler: Noting(notes)))
-            Children("notifier", restart: .temporary) { context in try context.system.notify(.group("input"), .register) }
+            Children("notifier", restart: .temporary) { context in try context.system.notify(.group("input"), .register)
+            }
         }
         sim.drain()
         #expect(notes.lines.contains(#"register notifier-0 of ["a-0"]"#))

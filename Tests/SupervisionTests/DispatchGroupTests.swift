@@ -115,4 +115,19 @@ import Testing
         groups.monitor("g", telling: watcher) { _ in .number(1) }
         #expect(groups.monitorCount == 0)
     }
+
+    /// While one thread tells what it has collected, another one must not tell what came later.
+    @Test func oneThreadDeliversAtATimeAndInOrder() {
+        var outbox = Outbox<Int>()
+        #expect(outbox.collect() == nil)
+        outbox.post(1)
+        outbox.post(2)
+        #expect(outbox.collect() == [1, 2])
+        outbox.post(3)
+        #expect(outbox.collect() == nil)
+        outbox.delivered()
+        #expect(outbox.collect() == [3])
+        outbox.delivered()
+        #expect(outbox.collect() == nil)
+    }
 }

@@ -12,48 +12,34 @@ import Testing
 @Suite struct DispatchStressTests {
     private struct Tally: Sendable {
         var registered = 0
-        var ended = 0
+        var looked = 0
         var stale = 0
-        var found = 0
         var problems: [String] = []
     }
 
-    /// Threads give names to processes, end them, and look names up. A process says that it has ended before its end is
-    /// told; who began to look after that must not find it.
+    /// Threads give names to processes and end them, others look names up. Who has seen that a process is closed must not find
+    /// it any more, also while those who have to be told of its end are being told.
     @Test func noNameIsEverStale() async throws {
         let seeds = RandomTest.seeds("noNameIsEverStale", count: 4)
         try await withPool { system in
             for seed in seeds {
                 let tally = Locked(Tally())
-                let closed = Locked<Set<ProcID>>([])
+                /// By name, who was registered last.
+                let recent = Locked<[ProcRef<Int>?]>([nil, nil, nil])
                 await Task.detached {
                     onThreads(4) { thread in
                         var random = SplitMix64(seed: seed &* 31 &+ UInt64(thread))
-                        for _ in 0..<500 {
-                            let name = "name-\(random.next(upperBound: UInt64(3)))"
-                            if random.next(upperBound: UInt64(2)) == 0 {
-                                let proc = LightProc.reactive(on: system.executor) { ReactiveAdapter(NumberTaker()) }
-                                let ref = ProcRef<Int>(proc)
-                                do {
-                                    try system.registry.register(name, ref)
-                                    tally.withLock { $0.registered += 1 }
-                                } catch {
-                                    if (error as? RegistryError)?.code != .nameTaken {
-                                        tally.withLock { $0.problems.append("\(error)") }
-                                    }
+                        for _ in 0..<(thread < 2 ? 500 : 5_000) {
+                            let number = Int(random.next(upperBound: UInt64(3)))
+                            if thread < 2 {
+                                Self.nameAndClose("name-\(number)", system, tally) { ref in
+                                    recent.withLock { $0[number] = ref }
                                 }
-                                proc.close()
-                                closed.withLock { _ = $0.insert(proc.id) }
-                                // A name is free as soon as its holder has ended.
-                                if (try? system.registry.whereis(name, of: Int.self))?.id == proc.id {
-                                    tally.withLock { $0.stale += 1 }
-                                }
-                            } else {
-                                let before = closed.withLock { $0 }
-                                let found = try? system.registry.whereis(name, of: Int.self)
-                                if let found {
-                                    tally.withLock { $0.found += 1 }
-                                    if before.contains(found.id) { tally.withLock { $0.stale += 1 } }
+                            } else if let ref = recent.withLock({ $0[number] }), ref.proc.isClosed {
+                                let found = try? system.registry.whereis("name-\(number)", of: Int.self)
+                                tally.withLock { tally in
+                                    tally.looked += 1
+                                    if found?.id == ref.id { tally.stale += 1 }
                                 }
                             }
                         }
@@ -61,10 +47,29 @@ import Testing
                 }.value
                 let result = tally.withLock { $0 }
                 #expect(result.stale == 0 && result.problems == [], "seed \(seed)")
-                #expect(result.registered > 0, "seed \(seed)")
+                #expect(result.registered > 0 && result.looked > 0, "seed \(seed)")
                 #expect(system.registry.names == [] && system.departures.count == 0, "seed \(seed)")
             }
         }
+    }
+
+    private static func nameAndClose(
+        _ name: String,
+        _ system: BastionSystem,
+        _ tally: borrowing Locked<Tally>,
+        named: (ProcRef<Int>) -> Void
+    ) {
+        let ref = ProcRef<Int>(LightProc.reactive(on: system.executor) { ReactiveAdapter(NumberTaker()) })
+        do {
+            try system.registry.register(name, ref)
+            named(ref)
+            tally.withLock { $0.registered += 1 }
+        } catch {
+            if error.code != .nameTaken { tally.withLock { $0.problems.append("\(error)") } }
+        }
+        ref.proc.close()
+        // A name is free as soon as its holder has ended.
+        if (try? system.registry.whereis(name, of: Int.self))?.id == ref.id { tally.withLock { $0.stale += 1 } }
     }
 
     /// Of threads that register one name at once, exactly one has it; and who waits for it gets that one.

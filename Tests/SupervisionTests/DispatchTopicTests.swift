@@ -38,7 +38,8 @@ import Testing
     @Test func aProcessSubscribesWithItsOwnMessagesAndACondition() {
         let topic = Topic<String>("t", in: sim.system)
         let taker = sim.system.spawn(Taker("a", sim.trace))
-        topic.subscribe(taker, where: { $0.count > 1 }) { .number($0.count) }
+        let isLong: @Sendable (String) -> Bool = { $0.count > 1 }
+        topic.subscribe(taker, where: isLong) { .number($0.count) }
         for word in ["x", "two", "y", "seven"] { topic.publish(word) }
         sim.drain()
         #expect(sim.trace.lines == ["a 3", "a 5"])

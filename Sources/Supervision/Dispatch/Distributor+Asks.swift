@@ -5,13 +5,13 @@
 import LightProc
 
 extension Distributor {
-    /// Asks one member, chosen by the strategy, without waiting. A member that turns out to have ended is passed over.
+    /// Asks one member, chosen by the strategy, without waiting. One that does not take the message is passed over.
     ///
     /// - Parameters:
     ///   - time: How long to wait for the answer; within a deadline of the calling task no longer than that.
     ///   - key: For the keyed strategies, unless they make it of the message; others ignore it.
     ///   - make: Makes the message around the reply. Called once more for each member that is passed over, and for the key.
-    /// - Throws: `noDistributor`, `emptyRecipients`, `wrongMessageType`, `noKey`, `badChoice`.
+    /// - Throws: `noDistributor`, `emptyRecipients`, `wrongMessageType`, `notTaken`, `noKey`, `badChoice`.
     public func request<Value: Sendable>(
         within time: Duration = .seconds(5),
         key: DistributionKey? = nil,
@@ -21,7 +21,7 @@ extension Distributor {
             return try toOne(
                 key,
                 keyed: { () throws(DistributorProblem) in try Self.unsent(make, cell.members) },
-                send: { $0.requestUnlessEnded(within: time, make) }
+                send: { $0.requestIfTaken(within: time, make) }
             )
         } catch {
             throw DistributorError(error, name)
@@ -122,7 +122,7 @@ extension Distributor {
     ) throws(DistributorProblem) -> Message {
         // It may have left since it was to be chosen.
         guard let member = members.first else { throw .emptyRecipients }
-        let ask = Ask<Value>(member.proc, within: .seconds(1))
+        let ask = Ask<Value>.unsent(to: member.proc)
         // Settled before the reply is dropped: that is nobody's failure.
         PendingReply(ask: ask).cancel()
         return make(Reply(ask))
@@ -130,12 +130,26 @@ extension Distributor {
 }
 
 extension ProcRef {
-    /// As `request`; nil when the process has ended for good, or its mailbox is full.
-    func requestUnlessEnded<Value: Sendable>(
+    /// As `request`; nil when the message did not reach the process.
+    func requestIfTaken<Value: Sendable>(
         within time: Duration,
         _ make: (Reply<Value>) -> Message
     ) -> PendingReply<Value>? {
-        let ask = Ask<Value>(proc, within: time)
-        return deliver(make(Reply(ask)), receipt: ask, lane: .user) ? PendingReply(ask: ask) : nil
+        let pending = request(within: time, make)
+        guard pending.ask.isSettled else { return pending }
+        let outcome = OneShot<Result<Value, AskError>>()
+        pending.ask.whenSettled { outcome.settle($0) }
+        if case .failure(let error)? = outcome.known, error.wasNeverDelivered { return nil }
+        return pending
     }
+}
+
+extension AskError {
+    /// Whether another process may be asked instead: nobody has seen the message.
+    var wasNeverDelivered: Bool { code == .refused || code == .full }
+}
+
+extension Ask {
+    /// An ask whose message is made and not sent.
+    static func unsent(to proc: LightProc) -> Ask { Ask(proc, within: .seconds(1)) }
 }

@@ -69,13 +69,13 @@ public struct Distributor<Message: Sendable>: Sendable {
 
     // MARK: Tell
 
-    /// Sends a message to one member, chosen by the strategy. A member that turns out to have ended is passed over.
+    /// Sends a message to one member, chosen by the strategy. One that does not take it is passed over.
     ///
     /// O(1) in the number of members, with a hash ring O(log n): one lock, and what the send costs.
     ///
     /// - Parameter key: For the keyed strategies, unless they make it of the message; others ignore it.
     /// - Returns: Who got it.
-    /// - Throws: With the message: `noDistributor`, `emptyRecipients`, `wrongMessageType`, `noKey`, `badChoice`.
+    /// - Throws: With the message: `noDistributor`, `emptyRecipients`, `wrongMessageType`, `notTaken`, `noKey`, `badChoice`.
     @inlinable @discardableResult
     public func tellOne(
         _ message: Message,
@@ -102,12 +102,12 @@ public struct Distributor<Message: Sendable>: Sendable {
 
     /// Sends a message to every member; returns how many took it. O(members), under no lock.
     ///
-    /// - Throws: With the message, if nobody took it: `noDistributor`, `emptyRecipients`, `wrongMessageType`.
+    /// - Throws: With the message, if nobody took it: `noDistributor`, `emptyRecipients`, `wrongMessageType`, `notTaken`.
     @discardableResult
     public func tellEveryone(_ message: Message) throws(DistributorError<Message>) -> Int {
         do throws(DistributorProblem) {
             let count = try cell.all(Message.self).count { ProcRef<Message>($0.proc).tell(message) }
-            if count == 0 { throw DistributorProblem.emptyRecipients }
+            if count == 0 { throw DistributorProblem.notTaken }
             return count
         } catch {
             throw DistributorError(error, name, message: message)
@@ -128,14 +128,15 @@ public struct Distributor<Message: Sendable>: Sendable {
     ///
     /// - Parameters:
     ///   - message: Makes the message of which the key is made, if need be.
-    ///   - send: Nil if the member has ended for good.
+    ///   - send: Nil if the member did not take it: it has ended for good, or its mailbox is full.
     func toOne<Sent>(
         _ key: DistributionKey?,
         keyed message: () throws(DistributorProblem) -> Message,
         send: (ProcRef<Message>) -> Sent?
     ) throws(DistributorProblem) -> Sent {
         var key = key
-        // Ends: each round but one, which makes the key, takes a member out that has ended.
+        // Not more often than there were members at first.
+        var left = max(cell.members.count, 1)
         while true {
             let proc: LightProc
             switch try cell.pick(Message.self, key) {
@@ -153,6 +154,12 @@ public struct Distributor<Message: Sendable>: Sendable {
             }
             if let sent = send(ProcRef(proc)) { return sent }
             cell.passOver(proc)
+            left -= 1
+            if left == 0 {
+                // If all have ended that is what is to be said.
+                _ = try cell.all(Message.self)
+                throw .notTaken
+            }
         }
     }
 }

@@ -135,9 +135,11 @@ final class DistributorCell: Roll {
         return proc
     }
 
-    /// A member has turned out to have ended.
+    /// A member did not take a message: if it has ended it is a member no more.
     @usableFromInline
-    func passOver(_ proc: LightProc) { remove(proc) }
+    func passOver(_ proc: LightProc) {
+        if proc.hasEnded { remove(proc) }
+    }
 
     /// The place of the member whose turn it is, whatever the strategy.
     func nextTurn() -> Int { state.withLock { $0.members.isEmpty ? 0 : $0.chooser.nextTurn() } }

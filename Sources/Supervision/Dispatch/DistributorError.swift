@@ -26,6 +26,7 @@ public struct DistributorError<Message: Sendable>: Error, Sendable, CustomString
         case .emptyRecipients: (code, detail) = (.emptyRecipients, "it has no members")
         case .wrongMessageType(let taken):
             (code, detail) = (.wrongMessageType, "its members take \(taken), not \(Message.self)")
+        case .notTaken: (code, detail) = (.notTaken, "no member took the message")
         case .noKey: (code, detail) = (.noKey, "its strategy needs a key, and none was given with the message")
         case .badChoice(let place, let count):
             (code, detail) = (.badChoice, "its strategy chose the member at \(place) of \(count)")
@@ -55,6 +56,8 @@ public struct DistributorErrorCode: Hashable, Sendable {
     public static let emptyRecipients = DistributorErrorCode(name: "emptyRecipients")
     /// Its members take messages of another type.
     public static let wrongMessageType = DistributorErrorCode(name: "wrongMessageType")
+    /// No member took the message: they have ended meanwhile, or their mailboxes are full.
+    public static let notTaken = DistributorErrorCode(name: "notTaken")
     /// Its strategy chooses by key, and the message had none.
     public static let noKey = DistributorErrorCode(name: "noKey")
     /// Its custom strategy chose a member that is not there.
@@ -72,6 +75,7 @@ enum DistributorProblem: Error {
     case noDistributor
     case emptyRecipients
     case wrongMessageType(Any.Type)
+    case notTaken
     case noKey
     case badChoice(Int, of: Int)
     case conflictingStrategy

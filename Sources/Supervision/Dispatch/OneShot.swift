@@ -23,6 +23,9 @@ final class OneShot<Value: Sendable>: Sendable {
         waiter?(value)
     }
 
+    /// The value, if it has come.
+    var known: Value? { state.withLock { $0.value } }
+
     /// Waits for it; once.
     func value() async -> Value {
         await withUnsafeContinuation { continuation in

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Builds the examples that end by themselves, in debug, and runs each: its exit status is 0 only if its result was right.
+#
+#     scripts/test-examples.sh [NAME...]    these examples (default: all that are listed here)
+#
+# Each has 60 seconds. What one printed is shown if it failed. The build is kept in Examples/.build, which the tests of Examples use too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# One a line.
+examples="
+RoundRobinDispatcher
+Distributor
+BroadcastMessage
+"
+
+if [ $# -eq 0 ]; then
+    # shellcheck disable=SC2086 # one word each
+    set -- $examples
+fi
+for name in "$@"; do
+    if ! grep -qx -- "$name" <<<"$examples"; then
+        echo "no example $name; there are:" $examples >&2
+        exit 2
+    fi
+done
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# Planned anew each time: the cached plan does not see that the root package got or lost a file.
+flags=(--package-path Examples -j 2)
+for name in "$@"; do
+    swift build "${flags[@]}" --product "$name" --disable-build-manifest-caching >"$log" 2>&1 || {
+        cat "$log"
+        echo "examples: $name does not build" >&2
+        exit 1
+    }
+done
+folder=$(swift build "${flags[@]}" --show-bin-path)
+echo "examples: built in ${SECONDS}s"
+
+failed=()
+for name in "$@"; do
+    status=0
+    timeout -k 5 60 "$folder/$name" >"$log" 2>&1 </dev/null || status=$?
+    if [ $status -eq 0 ]; then
+        echo "ok $name"
+    else
+        cat "$log"
+        echo "FAILED $name: status $status"
+        failed+=("$name")
+    fi
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "examples: failed: ${failed[*]}" >&2
+    exit 1
+fi
