@@ -365,12 +365,15 @@ extension LightProc {
     }
 
     private func start() {
-        // Ending already: `beforeStart` trapped.
+        let (beforeStart, companion) =
+            existingSide?.content.withLock { ($0.stack?.beforeStart, $0.companion) } ?? (nil, nil)
+        companion?.starting(self, incarnation: incarnation)
+        // Ending already: `beforeStart` trapped, or the process was linked to one that ended meanwhile.
         let state = self.state
         guard state.phase == .active else { return }
         startLifetime(state.incarnation)
         do {
-            (existingSide?.content.withLock { $0.stack?.beforeStart })?()
+            beforeStart?()
             try step(.start)
         } catch {
             decideEnd(state.incarnation, .error(error), cancelling: false)
@@ -441,7 +444,7 @@ extension LightProc {
             content.leftovers = node.next
             return node
         }) {
-            observer?.procDiscarded(messageOf: type, by: self)
+            if !node.isNotice { observer?.procDiscarded(messageOf: type, by: self) }
             try? step(.discard(node))
         }
         let (last, dropped) = side.content.withLock { content in

@@ -10,6 +10,8 @@ struct QueueToken: Sendable {}
 /// The queue of a managed process, whatever its messages are.
 protocol ManagedQueue: CompanionPart {
     var counters: MailboxCounters { get }
+    /// Adds a notice behind the messages that wait. Any thread.
+    func offer(_ notice: Notice, to proc: LightProc)
 }
 
 /// What has become of the messages of a managed mailbox.
@@ -160,6 +162,14 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         return (.sent, 0)
     }
 
+    func offer(_ notice: Notice, to proc: LightProc) {
+        let tokens = content.withLock { content in
+            content.state.offer(notice)
+            return content.state.tokensToRing()
+        }
+        ring(tokens, .user, proc)
+    }
+
     /// Takes back what a sender waits with; nil if it was taken, or refused, meanwhile.
     func withdraw(_ number: Int) -> Message? {
         content.withLock { content in
@@ -198,7 +208,9 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         ring(tokens, .user, proc)
         for done in admitted { done(.sent) }
         if !take.dropped.isEmpty { drop(take.dropped, proc) }
-        return take.entry
+        guard let notice = take.notice else { return take.entry }
+        guard let message = notice.message(for: proc), let message = message as? Message else { return nil }
+        return Entry(message: message, receipt: nil, sent: now, level: 0, sender: nil)
     }
 
     // MARK: What is not handled

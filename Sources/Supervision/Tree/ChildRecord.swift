@@ -51,6 +51,17 @@ final class ChildRecord: ProcObserver {
         return !isOver
     }
 
+    /// A supervisor that could not be started does not belong to this child any more.
+    func disown(_ supervisor: Supervisor) {
+        owned.withLock { $0.supervisors.removeAll { $0 === supervisor } }
+        supervisor.stop {}
+    }
+
+    /// The supervisors of the child's present incarnation.
+    var supervisors: [Supervisor] { owned.withLock { $0.supervisors } }
+
+    deinit { supervisor.departed(proc, name) }
+
     func procEnded(_ proc: LightProc, reason: ExitReason) {
         supervisor.system.hooks?.ended(proc, reason)
         let below = owned.withLock { owned in

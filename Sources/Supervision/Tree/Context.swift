@@ -11,8 +11,8 @@ public struct Context: Sendable {
     @usableFromInline let proc: LightProc
     /// The system that this process lives in.
     public let system: BastionSystem
-    private let box: ChildBox
-    private let incarnation: UInt32
+    let box: ChildBox
+    let incarnation: UInt32
 
     init(proc: LightProc, system: BastionSystem, box: ChildBox) {
         self.proc = proc
@@ -90,8 +90,14 @@ public struct Context: Sendable {
         return nil
     }
 
-    /// What a token of a managed process's queue stands for; nil if that was dropped meanwhile. Other messages as they are.
+    /// What a token of a managed process's queue, or a notice, stands for; nil if that was dropped meanwhile. Other messages as
+    /// they are.
     func unbell(_ envelope: Envelope) -> Envelope? {
+        if let notice = envelope.message as? Notice {
+            guard let message = notice.message(for: proc) else { return nil }
+            proc.received(Envelope(message: message).typeWord)
+            return Envelope(message: message)
+        }
         guard envelope.message is QueueToken, let queue = proc.managedQueue as? MessageQueue<any Sendable> else {
             return envelope
         }
@@ -242,13 +248,22 @@ public struct Context: Sendable {
         let supervisor = Supervisor(
             name: "\(self.name)/\(name)",
             path: proc.path.map { "\($0)/\(name)" },
+            parent: proc,
             system: system,
             intensity: intensity,
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
-        let ref = try SupervisorRef.start(specs, under: supervisor)
-        guard box.record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
-        return ref
+        // Before its children start: they may look for themselves.
+        guard let record = box.record, record.own(supervisor, incarnation: incarnation) else {
+            throw CancellationError()
+        }
+        do {
+            try ProcPath.validate(name, of: "supervisor")
+            return try SupervisorRef.start(specs, under: supervisor)
+        } catch {
+            record.disown(supervisor)
+            throw error
+        }
     }
 
     /// Starts a group of children under a supervisor of its own that belongs to this process; see ``supervise(_:intensity:_:)``.

@@ -29,6 +29,7 @@ public struct SupervisorRef: Sendable {
             groups[spec.name] = records
             all += records
         }
+        supervisor.enroll(groups)
         supervisor.send(.add(all))
         return SupervisorRef(supervisor: supervisor, groups: groups)
     }
