@@ -114,7 +114,11 @@ extension Supervisor {
     var isOfSpawned: Bool { path.isEmpty }
 
     /// What it is called in paths.
-    var component: String { path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[path.index(after: $0)...]) } ?? "" }
+    var component: String {
+        // By bytes: a combining character behind the slash belongs to the name.
+        guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "" }
+        return String(Substring(path.utf8[path.utf8.index(after: slash)...]))
+    }
 
     /// Children are about to be started: from now on they are found.
     func enroll(_ groups: [String: [ChildRecord]]) {
