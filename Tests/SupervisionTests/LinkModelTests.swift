@@ -53,7 +53,13 @@ import Testing
             }
         }
 
-        private mutating func exit(_ from: Int, _ reason: String, to number: Int, ending: String?, trappable: Bool = true) {
+        private mutating func exit(
+            _ from: Int,
+            _ reason: String,
+            to number: Int,
+            ending: String?,
+            trappable: Bool = true
+        ) {
             guard processes[number].isAlive else { return }
             if trappable, processes[number].isTrapping {
                 told[number, default: []].append("exit \(from) \(reason)")
@@ -81,7 +87,8 @@ import Testing
             }
             for other in links.sorted() {
                 processes[other].links.remove(number)
-                let ending = reason == "normal" ? nil : reason.hasPrefix("linked") ? reason : "linked \(number) \(reason)"
+                let ending =
+                    reason == "normal" ? nil : reason.hasPrefix("linked") ? reason : "linked \(number) \(reason)"
                 exit(number, reason, to: other, ending: ending)
             }
         }

@@ -74,8 +74,12 @@ final class Stage: Sendable {
 
     func note(_ number: Int, _ line: String) { state.withLock { $0.told[number].append(line) } }
 
-    func note(_ number: Int, _ down: Down) { note(number, "down \(self.number(of: down.process)) \(text(down.reason))") }
-    func note(_ number: Int, _ exit: Exit) { note(number, "exit \(self.number(of: exit.process)) \(text(exit.reason))") }
+    func note(_ number: Int, _ down: Down) {
+        note(number, "down \(self.number(of: down.process)) \(text(down.reason))")
+    }
+    func note(_ number: Int, _ exit: Exit) {
+        note(number, "exit \(self.number(of: exit.process)) \(text(exit.reason))")
+    }
 
     func began(_ number: Int) { state.withLock { if number < $0.monitors.count { $0.monitors[number] = [:] } } }
     func set(_ ref: MonitorRef, by number: Int, of other: Int) {

@@ -9,7 +9,7 @@ import Testing
 
 /// Erlang/OTP's rules, as a table: {normal, shutdown, error, trap, killed} x {linked, linked and trapping, monitoring} x kinds.
 ///
-/// OTP 27 says, for a process that ends normally, with `shutdown`, with `boom`, and by `kill` (its traps are the errors of `boom`):
+/// OTP 25 says, for a process that ends normally, with `shutdown`, with `boom`, and by `kill` (its traps are the errors of `boom`):
 ///
 /// | end | linked | linked, trapping | monitoring |
 /// |---|---|---|---|

@@ -182,7 +182,9 @@ import Testing
             let group = try context.group()
             let others = try context.supervisor?.group("orders", of: Int.self).members.count ?? 0
             let path = context.procPath.map { "\($0)" } ?? ""
-            trace("\(path) \(group.name) \(group.members.count) \(others) \(context.parent() == nil ? "no parent" : "")")
+            trace(
+                "\(path) \(group.name) \(group.members.count) \(others) \(context.parent() == nil ? "no parent" : "")"
+            )
             reply(1)
         }
     }
@@ -191,7 +193,9 @@ import Testing
         let (trace, system) = (sim.trace, sim.system)
         let ref = system.spawn("alone", of: Int.self) { context in
             trace("\(context.path) \(context.supervisor == nil) \(context.parent() == nil)")
-            do { _ = try context.group(of: Int.self) } catch let error as SupervisionError { trace("\(error.code == .unknownGroup)") }
+            do { _ = try context.group(of: Int.self) } catch let error as SupervisionError {
+                trace("\(error.code == .unknownGroup)")
+            }
             if try await context.receive(Int.self) == 0 { throw Failure() }
         }
         let other = system.spawn { context in trace(context.path) }

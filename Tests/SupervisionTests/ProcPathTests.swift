@@ -22,12 +22,14 @@ import Testing
         #expect(!path.isBelow("/root/order") && !path.isBelow("/root/orders/worker-3/a"))
     }
 
-    @Test(arguments: [
-        ("", .noLeadingSlash), ("a", .noLeadingSlash), ("a/b", .noLeadingSlash), (" /a", .noLeadingSlash),
-        ("//", .emptyComponent), ("/a/", .emptyComponent), ("/a//b", .emptyComponent), ("//a", .emptyComponent),
-        ("/a/./b", .badComponent), ("/..", .badComponent), ("/a\nb", .badComponent), ("/a/\u{0}", .badComponent),
-        ("/a\u{85}", .badComponent), ("/\u{2028}", .badComponent),
-    ] as [(String, ProcPathError.Code)])
+    @Test(
+        arguments: [
+            ("", .noLeadingSlash), ("a", .noLeadingSlash), ("a/b", .noLeadingSlash), (" /a", .noLeadingSlash),
+            ("//", .emptyComponent), ("/a/", .emptyComponent), ("/a//b", .emptyComponent), ("//a", .emptyComponent),
+            ("/a/./b", .badComponent), ("/..", .badComponent), ("/a\nb", .badComponent), ("/a/\u{0}", .badComponent),
+            ("/a\u{85}", .badComponent), ("/\u{2028}", .badComponent),
+        ] as [(String, ProcPathError.Code)]
+    )
     func whatIsNoPathIsRefusedAndSaysWhy(text: String, code: ProcPathError.Code) {
         #expect { _ = try ProcPath(parsing: text) } throws: { ($0 as? ProcPathError)?.code == code }
         #expect(ProcPath(text) == nil)
@@ -44,7 +46,8 @@ import Testing
     func whatIsPrintedIsReadAgain(seed: UInt64) throws {
         var random = SplitMix64(seed: seed)
         let alphabet: [Unicode.Scalar] = [
-            "a", "Z", "0", "-", "_", " ", ".", ":", "<", ">", "\\", "\"", "%", "ä", "\u{301}", "\u{200d}", "👩", "漢", "\u{10ffff}",
+            "a", "Z", "0", "-", "_", " ", ".", ":", "<", ">", "\\", "\"", "%", "ä", "\u{301}", "\u{200d}", "👩", "漢",
+            "\u{10ffff}",
             "~", "\u{a0}",
         ]
         func name() -> String {

@@ -39,7 +39,9 @@ extension Bonds {
 
     /// Links a process that has not run yet with the one that made it; ends it if that is over.
     static func linkNew(_ process: LightProc, by proc: LightProc, _ incarnation: UInt32) {
-        guard case .tooLate = link(process, by: proc, incarnation), let first = process.presentIncarnation else { return }
+        guard case .tooLate = link(process, by: proc, incarnation), let first = process.presentIncarnation else {
+            return
+        }
         let exit = Exit(process: proc.id, name: proc.name, reason: .noProcess, isFromLink: true)
         of(process).receive(exit, first, to: process, ending: .linked(proc.id, .noProcess))
     }

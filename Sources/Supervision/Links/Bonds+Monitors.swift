@@ -28,7 +28,9 @@ extension Bonds {
         let other = of(target)
         // Read under the lock: who decides the end afterwards comes to the lock, too, and finds the watcher.
         let isThere = other.content.withLock { content in
-            let watched = untilClosed ? content.isClosed || target.isClosed ? nil : Watcher.untilClosed : target.presentIncarnation
+            let watched =
+                untilClosed
+                ? content.isClosed || target.isClosed ? nil : Watcher.untilClosed : target.presentIncarnation
             guard let watched else { return false }
             content.watchers[number] = Watcher(proc: proc, incarnation: watched)
             return true

@@ -205,7 +205,9 @@ extension Bonds {
         }
 
         var ownsOthers: Bool {
-            others.withLock { !$0.exits.isEmpty || $0.trap != nil || $0.watched.contains { $1.map != nil || $1.reason != nil } }
+            others.withLock {
+                !$0.exits.isEmpty || $0.trap != nil || $0.watched.contains { $1.map != nil || $1.reason != nil }
+            }
         }
 
         func destroy() {

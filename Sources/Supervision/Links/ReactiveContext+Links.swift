@@ -30,7 +30,9 @@ extension ReactiveContext {
     // MARK: Links
 
     /// Links this process with another. See ``Context/link(_:)``. If it is ended by that, then after the message in hand.
-    public func link<Other: Sendable>(_ process: ProcRef<Other>) { Bonds.link(process.proc, by: proc, proc.incarnation) }
+    public func link<Other: Sendable>(_ process: ProcRef<Other>) {
+        Bonds.link(process.proc, by: proc, proc.incarnation)
+    }
 
     /// Dissolves the link with another process; nothing if there is none. See ``Context/unlink(_:)``.
     public func unlink<Other: Sendable>(_ process: ProcRef<Other>) {

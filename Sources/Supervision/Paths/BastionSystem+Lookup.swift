@@ -45,7 +45,8 @@ extension BastionSystem {
         }
         switch place {
         case .process(let record): return try Self.reference(to: record)
-        case .system, .supervisor: throw LookupError(.noProcess, "\(path) is no process; \(place.description(in: self))")
+        case .system, .supervisor:
+            throw LookupError(.noProcess, "\(path) is no process; \(place.description(in: self))")
         }
     }
 

@@ -22,7 +22,9 @@ extension Context {
     /// The members of this process's own group, itself among them; those that have ended for good are left out.
     ///
     /// - Throws: `unknownGroup` of a process that is in none, as nobody restarts it.
-    public func group<Message: Sendable>(of type: Message.Type = Message.self) throws(SupervisionError) -> Group<Message> {
+    public func group<Message: Sendable>(
+        of type: Message.Type = Message.self
+    ) throws(SupervisionError) -> Group<Message> {
         try SupervisorRef.ownGroup(of: box.record)
     }
 }
@@ -61,7 +63,8 @@ extension SupervisorRef {
     fileprivate static func ownGroup<Message: Sendable>(
         of record: ChildRecord?
     ) throws(SupervisionError) -> Group<Message> {
-        guard let record, let ref = record.supervisor.ref, let name = record.supervisor.roster.group(of: record.name) else {
+        guard let record, let ref = record.supervisor.ref, let name = record.supervisor.roster.group(of: record.name)
+        else {
             throw SupervisionError(.unknownGroup, "this process is in no group: nobody restarts it")
         }
         return try ref.group(name)

@@ -30,7 +30,10 @@ public struct ProcPath: Hashable, Sendable {
     ///   cannot be a name.
     public init(parsing text: String) throws(ProcPathError) {
         guard text.utf8.first == UInt8(ascii: "/") else {
-            throw ProcPathError(.noLeadingSlash, "a path begins with a slash, as in /shop/orders-3; got \(text.debugDescription)")
+            throw ProcPathError(
+                .noLeadingSlash,
+                "a path begins with a slash, as in /shop/orders-3; got \(text.debugDescription)"
+            )
         }
         if text.utf8.count == 1 {
             components = []

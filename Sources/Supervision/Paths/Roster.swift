@@ -77,11 +77,13 @@ final class ProcDirectory: Sendable {
 
     /// The supervisor for one more process that nobody else supervises; it is counted until `spawnedDeparted`.
     func enterSpawned(in system: BastionSystem) -> Supervisor {
-        let (supervisor, isNew) = spawned.withLock { spawned -> (Supervisor, Bool) in
+        let (supervisor, isNew, before) = spawned.withLock { spawned -> (Supervisor, Bool, Spawned?) in
             if let present = spawned, present.supervisor.outcome == nil {
                 spawned?.count += 1
-                return (present.supervisor, false)
+                return (present.supervisor, false, nil)
             }
+            // Not let go of under the lock.
+            let before = spawned
             let fresh = Supervisor(
                 name: "spawned",
                 path: "",
@@ -90,8 +92,9 @@ final class ProcDirectory: Sendable {
                 onGivingUp: { _ in }
             )
             spawned = Spawned(supervisor: fresh, count: 1)
-            return (fresh, true)
+            return (fresh, true, before)
         }
+        _ = before
         if isNew { system.enroot(supervisor) }
         return supervisor
     }
