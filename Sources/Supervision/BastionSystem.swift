@@ -218,7 +218,7 @@ public final class BastionSystem: Sendable {
         onGivingUp: @escaping @Sendable (ExitReason) -> Void,
         _ children: [Children]
     ) throws(SupervisionError) -> SupervisorRef {
-        try ProcPath.validate(name, of: "supervisor")
+        try SupervisorRef.check(children, for: name)
         let supervisor = Supervisor(
             name: name,
             system: self,
@@ -227,12 +227,7 @@ public final class BastionSystem: Sendable {
             onGivingUp: onGivingUp
         )
         enroot(supervisor)
-        do throws(SupervisionError) {
-            return try SupervisorRef.start(children, under: supervisor)
-        } catch {
-            supervisor.stop {}
-            throw error
-        }
+        return SupervisorRef.start(children, under: supervisor)
     }
 
     /// A supervisor is at the top of the system until it has finished.

@@ -88,7 +88,8 @@ import Testing
             for other in links.sorted() {
                 processes[other].links.remove(number)
                 let ending =
-                    reason == "normal" ? nil : reason.hasPrefix("linked") ? reason : "linked \(number) \(reason)"
+                    reason == "normal"
+                    ? nil : reason.hasPrefix("linked") || reason == "shutdown" ? reason : "linked \(number) \(reason)"
                 exit(number, reason, to: other, ending: ending)
             }
         }

@@ -23,10 +23,10 @@ public enum ExitReason: Sendable {
     /// There was none: what monitors and links of a process that is over are told, never how one ended.
     case noProcess
 
-    /// Whether a transient child is restarted after it: everything but `normal`, `shutdown` and a link to one that was shut down.
+    /// Whether a transient child is restarted after it: everything but `normal` and `shutdown`.
     public var isFailure: Bool {
         switch self {
-        case .normal, .shutdown, .linked(_, .shutdown): false
+        case .normal, .shutdown: false
         case .error, .trap, .killed, .deadlineExceeded, .linked, .noProcess: true
         }
     }

@@ -73,9 +73,9 @@ extension Bonds {
         let ending: ExitReason? =
             switch exit.reason {
             case .normal: nil
-            // Of a chain: where it began stays known, and the reason does not grow.
-            case .linked: exit.reason
-            case .shutdown, .error, .trap, .killed, .deadlineExceeded, .noProcess: .linked(exit.process, exit.reason)
+            // No failure, and so none of who is linked to it; of a chain: where it began stays known, and the reason does not grow.
+            case .shutdown, .linked: exit.reason
+            case .error, .trap, .killed, .deadlineExceeded, .noProcess: .linked(exit.process, exit.reason)
             }
         let verdict = content.withLock { content -> Verdict in
             // Dissolved meanwhile, or this incarnation has ended as well.

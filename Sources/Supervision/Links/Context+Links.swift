@@ -47,7 +47,7 @@ extension Context {
     // MARK: Links
 
     /// Links this process with another: when the present incarnation of one ends, except normally, the other is ended with
-    /// ``LightProc/ExitReason/linked(_:_:)``, as by a kill, unless it traps exits.
+    /// ``LightProc/ExitReason/linked(_:_:)``, as by a kill, unless it traps exits. Of one that was shut down: with `shutdown`, too.
     ///
     /// The link is symmetrical, and one for each two processes. It is gone when either incarnation has ended. Linking with a process
     /// that is over has the effect of its end, for the reason ``LightProc/ExitReason/noProcess``, at once. Of a process whose last

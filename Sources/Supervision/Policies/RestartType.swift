@@ -8,8 +8,8 @@ public import LightProc
 ///
 /// | ended | permanent | transient | temporary |
 /// |---|---|---|---|
-/// | `normal`, `shutdown`, `linked` to one that was shut down | restarted | not | not |
-/// | `error`, `trap`, `killed`, `deadlineExceeded`, `linked` otherwise | restarted | restarted | not |
+/// | `normal`, `shutdown` | restarted | not | not |
+/// | `error`, `trap`, `killed`, `deadlineExceeded`, `linked` | restarted | restarted | not |
 public enum RestartType: Sendable, Hashable, CaseIterable {
     /// Started again whatever its end was.
     case permanent

@@ -51,12 +51,6 @@ final class ChildRecord: ProcObserver {
         return !isOver
     }
 
-    /// A supervisor that could not be started does not belong to this child any more.
-    func disown(_ supervisor: Supervisor) {
-        owned.withLock { $0.supervisors.removeAll { $0 === supervisor } }
-        supervisor.stop {}
-    }
-
     /// The supervisors of the child's present incarnation.
     var supervisors: [Supervisor] { owned.withLock { $0.supervisors } }
 

@@ -244,6 +244,7 @@ public struct Context: Sendable {
         @ChildrenBuilder _ children: () throws -> [Children]
     ) throws -> SupervisorRef {
         let specs = try children()
+        try SupervisorRef.check(specs, for: name)
         let proc = self.proc
         let supervisor = Supervisor(
             name: "\(self.name)/\(name)",
@@ -254,16 +255,8 @@ public struct Context: Sendable {
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
         // Before its children start: they may look for themselves.
-        guard let record = box.record, record.own(supervisor, incarnation: incarnation) else {
-            throw CancellationError()
-        }
-        do {
-            try ProcPath.validate(name, of: "supervisor")
-            return try SupervisorRef.start(specs, under: supervisor)
-        } catch {
-            record.disown(supervisor)
-            throw error
-        }
+        guard box.record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
+        return SupervisorRef.start(specs, under: supervisor)
     }
 
     /// Starts a group of children under a supervisor of its own that belongs to this process; see ``supervise(_:intensity:_:)``.
