@@ -162,6 +162,7 @@ final class Director: SystemHooks, SeededObserver {
         case .killed: "killed"
         case .deadlineExceeded: "deadline exceeded"
         case .linked(_, let reason): "linked, \(kind(reason))"
+        case .noProcess: "no process"
         }
     }
 

@@ -38,6 +38,8 @@ public final class BastionSystem: Sendable {
     let dispatchers = Interned<DispatcherName, DispatcherCell>()
     private let counters = Locked(Counters())
     private let roots = Locked<[Supervisor]>([])
+    /// Where processes are found by their id, and what those live under that nobody supervises.
+    let directory = ProcDirectory()
 
     private struct Counters {
         var restarts = 0
@@ -250,6 +252,7 @@ public final class BastionSystem: Sendable {
         onGivingUp: @escaping @Sendable (ExitReason) -> Void,
         _ children: [Children]
     ) throws(SupervisionError) -> SupervisorRef {
+        try SupervisorRef.check(children, for: name)
         let supervisor = Supervisor(
             name: name,
             system: self,
@@ -257,13 +260,25 @@ public final class BastionSystem: Sendable {
             finishesWhenEmpty: finishesWhenEmpty,
             onGivingUp: onGivingUp
         )
-        let ref = try SupervisorRef.start(children, under: supervisor)
+        enroot(supervisor)
+        do {
+            return try SupervisorRef.start(children, under: supervisor)
+        } catch {
+            supervisor.stop {}
+            throw error
+        }
+    }
+
+    /// A supervisor is at the top of the system until it has finished.
+    func enroot(_ supervisor: Supervisor) {
         roots.withLock { $0.append(supervisor) }
         supervisor.whenFinished { [weak self, unowned supervisor] in
             self?.roots.withLock { $0.removeAll { $0 === supervisor } }
         }
-        return ref
     }
+
+    /// The supervisors at the top, in the order in which they were started.
+    var trees: [Supervisor] { roots.withLock { $0 } }
 
     /// Stops all children of the system, the last started group first; returns when they have ended.
     ///

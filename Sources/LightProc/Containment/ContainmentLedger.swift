@@ -214,7 +214,7 @@ package final class ContainmentDomain: Sendable {
 
 extension LightProc {
     /// The number of its ``ContainmentDomain``; 0: its traps are contained, and reported nowhere.
-    var domain: UInt32 { existingSide?.content.withLock { $0.domain } ?? 0 }
+    package var domain: UInt32 { existingSide?.content.withLock { $0.domain } ?? 0 }
 
     /// Puts the process into a ``ContainmentDomain``. Before anybody else knows it.
     package func join(_ domain: UInt32) {

@@ -49,8 +49,8 @@ public struct MessageNode: @unchecked Sendable {
     /// Takes the message and the receipt out and gives the node back.
     @inlinable @inline(__always)
     public func open<Message>(as type: Message.Type) -> (message: Message, receipt: MessageReceipt?) {
-        let bits = (raw + 8).load(as: UInt.self)
-        // safety: the mailbox of a process holds nodes of one message type only.
+        let bits = (raw + 8).load(as: UInt.self) & ~Self.noticeMark
+        // safety: the mailbox of a process holds nodes of one message type only, notices aside.
         let message = (raw + Layout<Message>.offset).assumingMemoryBound(to: Message.self).move()
         NodePool.recycle(raw, size: Layout<Message>.size)
         guard let pointer = UnsafeRawPointer(bitPattern: bits) else { return (message, nil) }
@@ -70,24 +70,55 @@ public struct MessageNode: @unchecked Sendable {
         return (message, receipt)
     }
 
+    /// As `open`, of a node without a receipt, for the process that runs on the worker of this pool.
+    @inlinable @inline(__always)
+    func openPlain<Message>(as type: Message.Type, on pool: UnsafeMutablePointer<crt_nodePool>) -> Message {
+        // safety: as in `open`.
+        let message = (raw + Layout<Message>.offset).assumingMemoryBound(to: Message.self).move()
+        NodePool.recycleHandled(raw, size: Layout<Message>.size, to: pool)
+        return message
+    }
+
     /// Destroys a node that a closed mailbox refused, with its message.
     @inlinable
     public func refuse<Message>(as type: Message.Type) { _ = open(as: type) }
 
     /// The receipt, if the message is an ask.
     var receipt: MessageReceipt? {
-        UnsafeRawPointer(bitPattern: (raw + 8).load(as: UInt.self))
+        UnsafeRawPointer(bitPattern: (raw + 8).load(as: UInt.self) & ~Self.noticeMark)
             .map { Unmanaged<MessageReceipt>.fromOpaque($0).takeUnretainedValue() }
     }
 
     /// Takes only the receipt out; the node keeps its message.
     @inlinable
     func takeReceipt() -> MessageReceipt? {
+        if isNotice { return nil }
         let bits = (raw + 8).load(as: UInt.self)
         (raw + 8).storeBytes(of: 0, as: UInt.self)
         return UnsafeRawPointer(bitPattern: bits)
             .map { Unmanaged<MessageReceipt>.fromOpaque($0).takeRetainedValue() }
     }
+
+    // MARK: Notices
+
+    /// What stands in place of a receipt in the node of a ``Notice``.
+    @inlinable static var noticeMark: UInt { @inline(__always) get { 1 } }
+
+    /// Makes the node of a notice: for a reactive process of the ``Notice`` itself, for an async one of what its messages are
+    /// wrapped into, with the notice in it.
+    package static func make<Wrapped>(notice: consuming Wrapped) -> MessageNode {
+        let node = make(notice)
+        (node.raw + 8).storeBytes(of: noticeMark, as: UInt.self)
+        return node
+    }
+
+    /// Whether it was made for a notice.
+    @inlinable @inline(__always)
+    var isNotice: Bool { (raw + 8).load(as: UInt.self) == Self.noticeMark }
+
+    /// Whether it holds a message and nothing else.
+    @inlinable @inline(__always)
+    var isPlain: Bool { (raw + 8).load(as: UInt.self) == 0 }
 
     /// Where a message of a type lies in its node.
     @frozen @usableFromInline

@@ -18,14 +18,16 @@ public enum ExitReason: Sendable {
     case killed
     /// An incarnation lived longer than it may, which is so long; it was ended as by a kill.
     case deadlineExceeded(Duration)
-    /// A process it was linked to ended for this reason.
+    /// A process it was linked to ended for this reason; of a chain of links, the process with which it began.
     indirect case linked(ProcID, ExitReason)
+    /// There was none: what monitors and links of a process that is over are told, never how one ended.
+    case noProcess
 
     /// Whether a transient child is restarted after it: everything but `normal` and `shutdown`.
     public var isFailure: Bool {
         switch self {
         case .normal, .shutdown: false
-        case .error, .trap, .killed, .deadlineExceeded, .linked: true
+        case .error, .trap, .killed, .deadlineExceeded, .linked, .noProcess: true
         }
     }
 
@@ -34,7 +36,7 @@ public enum ExitReason: Sendable {
         switch self {
         case .trap(let report): report
         case .linked(_, let reason): reason.trapReport
-        case .normal, .shutdown, .error, .killed, .deadlineExceeded: nil
+        case .normal, .shutdown, .error, .killed, .deadlineExceeded, .noProcess: nil
         }
     }
 }
@@ -50,6 +52,7 @@ extension ExitReason: CustomStringConvertible {
         case .killed: "killed"
         case .deadlineExceeded(let time): "not over after its deadline of \(time)"
         case .linked(let id, let reason): "linked process \(id) ended: \(reason)"
+        case .noProcess: "there was no such process"
         }
     }
 }

@@ -9,6 +9,9 @@ import CLightProc
 /// It lives as long as the process, and must not hold on to it. None of its functions may block, trap, or run code of the
 /// user's: what they let go of that is the user's is destroyed elsewhere.
 package protocol ProcCompanion: AnyObject, Sendable {
+    /// An incarnation begins; nothing of it has run. By the consumer.
+    func starting(_ proc: LightProc, incarnation: UInt32)
+
     /// How an incarnation ends was decided, once. On whichever thread decided.
     func endDecided(of proc: LightProc, incarnation: UInt32, reason: ExitReason)
 

@@ -360,7 +360,8 @@ extension LightProc {
     }
 
     private func start() {
-        // Ending already: `beforeStart` trapped.
+        companion?.starting(self, incarnation: incarnation)
+        // Ending already: `beforeStart` trapped, or the process was linked to one that ended meanwhile.
         let state = self.state
         guard state.phase == .active else { return }
         let (limit, beforeStart) = existingSide == nil ? (nil, nil) : withSide { $0.beginning() }
@@ -441,7 +442,7 @@ extension LightProc {
             content.leftovers = node.next
             return node
         }) {
-            observer?.procDiscarded(messageOf: type, by: self)
+            if !node.isNotice { observer?.procDiscarded(messageOf: type, by: self) }
             try? step(.discard(node))
         }
         let (last, dropped) = withSide { content in

@@ -275,7 +275,7 @@ extension Boxed<ExitReason> {
         switch reason {
         case .normal: normalExit
         case .shutdown: shutdownExit
-        case .error, .trap, .killed, .deadlineExceeded, .linked: Boxed(reason)
+        case .error, .trap, .killed, .deadlineExceeded, .linked, .noProcess: Boxed(reason)
         }
     }
 }

@@ -206,11 +206,10 @@ extension LightProc {
             NodePool.beginTurn(nodes)
             var rest = proc.mailbox.rest
             while NodePool.budget(nodes) > 0, let node = proc.mailbox.take(&rest) {
-                let (message, receipt) = node.open(as: Body.Message.self, on: nodes)
-                if receipt != 0 {
-                    try answer(message, receipt, proc, cell)
+                if node.isPlain {
+                    try cell.pointee!.receive(node.openPlain(as: Body.Message.self, on: nodes), on: proc)
                 } else {
-                    try cell.pointee!.receive(message, on: proc)
+                    try handle(node, proc, cell, on: nodes)
                 }
                 if proc.orders.hasSome { return }
             }
@@ -230,11 +229,15 @@ extension LightProc {
         case .measure(let size):
             if !_isPOD(Body.self) { size.pointee = MemoryLayout<Body>.size }
         case .discard(let node):
-            _ = node.open(as: Body.Message.self)
+            if node.isNotice { _ = node.open(as: Notice.self) } else { _ = node.open(as: Body.Message.self) }
         case .handle(let node):
             try handle(node, proc, cell)
         case .bequeath(let node):
-            bequeath(node, as: Body.Message.self, on: proc.scheduler)
+            if node.isNotice {
+                _ = node.open(as: Notice.self)
+            } else {
+                bequeath(node, as: Body.Message.self, on: proc.scheduler)
+            }
         case .release:
             // Whoever let go of the last reference is not to answer for the `deinit`s of what the body owns.
             if !Body.isPlain, let last = packLast(cell) { bequeath(last, on: proc.scheduler) }
@@ -256,13 +259,15 @@ extension LightProc {
         return last
     }
 
-    /// Handles one message of the control lane. Apart, so that the loop of the user lane stays small.
+    /// Handles what lies in a node, of the control lane or on a thread without a pool. Apart, so that the loop of the user
+    /// lane stays small.
     @inlinable @inline(never)
     static func handle<Body: ReactiveBody>(
         _ node: MessageNode,
         _ proc: LightProc,
         _ cell: UnsafeMutablePointer<Body?>
     ) throws {
+        if node.isNotice { return try handle(node.open(as: Notice.self).message, proc, cell) }
         let (message, receipt) = node.open(as: Body.Message.self)
         guard let receipt else { return try cell.pointee!.receive(message, on: proc) }
         proc.accept(receipt)
@@ -270,17 +275,30 @@ extension LightProc {
         proc.askWasHandled()
     }
 
-    /// Handles an ask. Apart, as `handle`. If the handler throws, the end of the incarnation forgets the ask in hand.
+    /// Handles an ask or a notice. Apart, as above. If the handler throws, the end of the incarnation forgets the ask in hand.
     @inlinable @inline(never)
-    static func answer<Body: ReactiveBody>(
-        _ message: consuming Body.Message,
-        _ receipt: UInt,
+    static func handle<Body: ReactiveBody>(
+        _ node: MessageNode,
         _ proc: LightProc,
-        _ cell: UnsafeMutablePointer<Body?>
+        _ cell: UnsafeMutablePointer<Body?>,
+        on nodes: UnsafeMutablePointer<crt_nodePool>
     ) throws {
+        if node.isNotice { return try handle(node.open(as: Notice.self, on: nodes).message, proc, cell) }
+        let (message, receipt) = node.open(as: Body.Message.self, on: nodes)
         proc.accept(receipt)
         try cell.pointee!.receive(message, on: proc)
         proc.askWasHandled()
+    }
+
+    /// Handles the message that a notice stands for, if it still does.
+    @inlinable
+    static func handle<Body: ReactiveBody>(
+        _ notice: Notice,
+        _ proc: LightProc,
+        _ cell: UnsafeMutablePointer<Body?>
+    ) throws {
+        guard let message = notice.message(for: proc), let message = message as? Body.Message else { return }
+        try cell.pointee!.receive(message, on: proc)
     }
 
     /// The same loop for a thread without a node pool: the seeded executor's.

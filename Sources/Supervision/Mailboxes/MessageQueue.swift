@@ -14,6 +14,8 @@ protocol ManagedQueue: CompanionPart {
     var lastTaken: Duration? { get }
     /// Lets messages that were set aside as poisonous be handled after all; returns how many.
     func releaseParked(of proc: LightProc) -> Int
+    /// Adds a notice behind the messages that wait. Any thread.
+    func offer(_ notice: Notice, to proc: LightProc)
 }
 
 /// What has become of the messages of a managed mailbox.
@@ -175,6 +177,14 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         return (.sent, 0)
     }
 
+    func offer(_ notice: Notice, to proc: LightProc) {
+        let tokens = content.withLock { content in
+            content.state.offer(notice)
+            return content.state.tokensToRing()
+        }
+        ring(tokens, .user, proc)
+    }
+
     /// Takes back what a sender waits with; nil if it was taken, or refused, meanwhile.
     func withdraw(_ number: Int) -> Message? {
         content.withLock { content in
@@ -216,8 +226,10 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         ring(tokens, .user, proc)
         for done in admitted { done(.sent) }
         if !take.dropped.isEmpty { drop(take.dropped, proc) }
-        guard let poison, let entry = take.entry else { return take.entry }
-        return examine(entry, poison, proc)
+        if let entry = take.entry, let poison { return examine(entry, poison, proc) }
+        guard let notice = take.notice else { return take.entry }
+        guard let message = notice.message(for: proc), let message = message as? Message else { return nil }
+        return Entry(message: message, receipt: nil, sent: now, level: 0, sender: nil)
     }
 
     // MARK: Poison
@@ -277,7 +289,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         content.withLock { content in
             switch reason {
             case .error, .trap, .deadlineExceeded: content.poison.failed(reason)
-            case .normal, .shutdown, .killed, .linked: content.poison.ended()
+            case .normal, .shutdown, .killed, .linked, .noProcess: content.poison.ended()
             }
         }
     }

@@ -50,6 +50,8 @@ struct QueueState<Message: Sendable>: Sendable {
     struct Take {
         /// The message to handle; nil if none is left.
         var entry: Entry?
+        /// What is handled instead of a message.
+        var notice: Notice?
         /// Messages that are not handled.
         var dropped: [(entry: Entry, cause: DropCause)] = []
         /// Waiting senders whose message has been taken.
@@ -59,6 +61,10 @@ struct QueueState<Message: Sendable>: Sendable {
     private let policy: MailboxPolicy
     private var levels: [Ring<Entry>]
     private var control = Ring<Entry>()
+    /// Each behind as many messages as waited when it came.
+    private var notices = Ring<(mark: Int, notice: Notice)>()
+    /// Messages that have left the levels, for whatever reason.
+    private var removed = 0
     private var waiting = Ring<(number: Int, entry: Entry)>()
     private var nextNumber = 0
     private var controller: QueueDelayController?
@@ -95,7 +101,7 @@ struct QueueState<Message: Sendable>: Sendable {
             guard let level = levels.indices.last(where: { !levels[$0].isEmpty }), level >= entry.level,
                 let oldest = levels[level].popFirst()
             else { return .dropped(entry) }
-            count -= 1
+            leave()
             add(entry)
             return .takenFor(oldest)
         }
@@ -123,12 +129,19 @@ struct QueueState<Message: Sendable>: Sendable {
         for entry in entries.reversed() where !isClosed {
             levels[entry.level].prepend(entry)
             count += 1
+            // What was told to come behind them still does.
+            removed -= 1
         }
+    }
+
+    /// Adds a notice, which no bound applies to. Dropped when the process has ended for good.
+    mutating func offer(_ notice: Notice) {
+        if !isClosed { notices.append((removed + count, notice)) }
     }
 
     /// How many tokens to put into the mailbox now; they count as put.
     mutating func tokensToRing() -> Int {
-        let missing = max(0, control.count + count - tokens)
+        let missing = max(0, control.count + count + notices.count - tokens)
         tokens += missing
         return missing
     }
@@ -141,8 +154,15 @@ struct QueueState<Message: Sendable>: Sendable {
         take.entry = control.popFirst()
         if take.entry != nil { return take }
         // Ends: each round removes a message.
-        while let level = levels.indices.first(where: { !levels[$0].isEmpty }), let entry = levels[level].popFirst() {
-            count -= 1
+        while true {
+            if let first = notices.first, first.mark <= removed {
+                take.notice = notices.popFirst()?.notice
+                break
+            }
+            guard let level = levels.indices.first(where: { !levels[$0].isEmpty }),
+                let entry = levels[level].popFirst()
+            else { break }
+            leave()
             guard let cause = cause(against: entry, at: now) else {
                 take.entry = entry
                 break
@@ -163,12 +183,18 @@ struct QueueState<Message: Sendable>: Sendable {
         isClosed = true
         let left = control.removeAll() + levels.indices.flatMap { levels[$0].removeAll() }
         count = 0
+        _ = notices.removeAll()
         return (left, waiting.removeAll())
     }
 
     private mutating func add(_ entry: Entry) {
         levels[entry.level].append(entry)
         count += 1
+    }
+
+    private mutating func leave() {
+        count -= 1
+        removed += 1
     }
 
     private mutating func cause(against entry: Entry, at now: Duration) -> DropCause? {

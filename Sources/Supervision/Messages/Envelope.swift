@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import LightProc
+
 /// What travels in the mailbox of an async process: a message of any type.
 @frozen @usableFromInline
 struct Envelope: Sendable {
@@ -22,7 +24,9 @@ struct Envelope: Sendable {
     func message<Message: Sendable>(as type: Message.Type) -> Message? {
         func open<Actual>(_ actual: Actual) -> Message? {
             // Nearly always the same: a cast asks the runtime, which takes some hundred instructions.
-            guard Actual.self == Message.self else { return actual as? Message }
+            guard Actual.self == Message.self else {
+                return Self.standsForAnother(Actual.self) ? nil : actual as? Message
+            }
             return withUnsafePointer(to: actual) {
                 // safety: they are the same type.
                 UnsafeRawPointer($0).assumingMemoryBound(to: Message.self).pointee
@@ -31,4 +35,8 @@ struct Envelope: Sendable {
         // Not called directly: `any Sendable` is itself Sendable, so that it would not be opened.
         return _openExistential(message, do: open)
     }
+
+    /// Whether messages of a type are the runtime's own, in place of one that is made when it is taken.
+    @usableFromInline
+    static func standsForAnother(_ type: Any.Type) -> Bool { type == QueueToken.self || type == Notice.self }
 }

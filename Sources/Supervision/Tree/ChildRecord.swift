@@ -45,6 +45,11 @@ final class ChildRecord: ProcObserver {
         return !isOver
     }
 
+    /// The supervisors of the child's present incarnation.
+    var supervisors: [Supervisor] { supervisor.owned.withLock { $0[id] } ?? [] }
+
+    deinit { supervisor.departed(proc, name) }
+
     func procEnded(_ proc: LightProc, reason: ExitReason) {
         supervisor.system.hooks?.ended(proc, reason)
         let below = supervisor.owned.withLock { $0.removeValue(forKey: id) } ?? []

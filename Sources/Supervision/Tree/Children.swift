@@ -219,6 +219,7 @@ public struct Children: Sendable {
         if name.isEmpty {
             throw SupervisionError(.emptyName, "a group of children needs a name that is not empty")
         }
+        try ProcPath.validate(name, of: "group")
         if redundancy < 1 {
             throw SupervisionError(.badRedundancy, "group \(name): redundancy must be at least 1, got \(redundancy)")
         }
@@ -266,6 +267,8 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         private let name: String
         /// A group of children has an empty name.
         public static let emptyName = Code(name: "emptyName")
+        /// A name cannot stand in a path: see ``ProcPath``.
+        public static let badName = Code(name: "badName")
         /// Two groups under one supervisor have the same name.
         public static let duplicateName = Code(name: "duplicateName")
         /// A group has less than one member.

@@ -6,6 +6,8 @@ import LightProc
 
 /// A feature's part of a ``Companion``: hears of the process's ends. See ``ProcCompanion`` for what it may do then.
 protocol CompanionPart: AnyObject, Sendable {
+    /// An incarnation begins; nothing of it has run. By the consumer; of one whose start traps perhaps twice.
+    func starting(_ proc: LightProc, incarnation: UInt32)
     /// How an incarnation ends was decided. On whichever thread decided.
     func endDecided(of proc: LightProc, incarnation: UInt32, reason: ExitReason)
     /// An incarnation is over and its hooks have run. On a worker.
@@ -15,6 +17,7 @@ protocol CompanionPart: AnyObject, Sendable {
 }
 
 extension CompanionPart {
+    func starting(_ proc: LightProc, incarnation: UInt32) {}
     func endDecided(of proc: LightProc, incarnation: UInt32, reason: ExitReason) {}
     func incarnationEnded(of proc: LightProc, incarnation: UInt32, reason: ExitReason) {}
     func closed(_ proc: LightProc?, _ id: ProcID, reason: ExitReason) {}
@@ -67,6 +70,10 @@ final class Companion: ProcCompanion {
         return part
     }
 
+    func starting(_ proc: LightProc, incarnation: UInt32) {
+        for part in content.withLock(\.list) { part.starting(proc, incarnation: incarnation) }
+    }
+
     func endDecided(of proc: LightProc, incarnation: UInt32, reason: ExitReason) {
         queue?.endDecided(of: proc, incarnation: incarnation, reason: reason)
         for part in content.withLock(\.list) { part.endDecided(of: proc, incarnation: incarnation, reason: reason) }
@@ -90,7 +97,10 @@ final class Companion: ProcCompanion {
 
 extension LightProc {
     /// The system that it lives in, as far as that is known: that of its supervisor.
-    var system: BastionSystem? { (observer as? ChildRecord)?.supervisor.system }
+    var system: BastionSystem? { record?.supervisor.system }
+
+    /// What its supervisor knows of it; nil if nobody supervises it.
+    var record: ChildRecord? { observer as? ChildRecord }
 
     /// The ask in hand; nil if the message in hand is none, or it was answered. By the process.
     var askInHand: AnyAsk? { receiptInHand as? AnyAsk }

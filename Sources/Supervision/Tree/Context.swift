@@ -11,7 +11,7 @@ public struct Context: Sendable {
     @usableFromInline let proc: LightProc
     /// The system that this process lives in.
     public let system: BastionSystem
-    private let incarnation: UInt32
+    let incarnation: UInt32
 
     init(proc: LightProc, system: BastionSystem) {
         self.proc = proc
@@ -88,8 +88,14 @@ public struct Context: Sendable {
         return nil
     }
 
-    /// What a token of a managed process's queue stands for; nil if that was dropped meanwhile. Other messages as they are.
+    /// What a token of a managed process's queue, or a notice, stands for; nil if that was dropped meanwhile. Other messages as
+    /// they are.
     func unbell(_ envelope: Envelope) -> Envelope? {
+        if let notice = envelope.message as? Notice {
+            guard let message = notice.message(for: proc) else { return nil }
+            proc.received(Envelope(message: message).typeWord)
+            return Envelope(message: message)
+        }
         guard envelope.message is QueueToken, let queue = proc.managedQueue as? MessageQueue<any Sendable> else {
             return envelope
         }
@@ -236,18 +242,24 @@ public struct Context: Sendable {
         @ChildrenBuilder _ children: () throws -> [Children]
     ) throws -> SupervisorRef {
         let specs = try children()
+        try SupervisorRef.check(specs, for: name)
         let proc = self.proc
         let supervisor = Supervisor(
             name: "\(self.name)/\(name)",
             path: proc.path.map { "\($0)/\(name)" },
+            parent: proc,
             system: system,
             intensity: intensity,
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
-        let ref = try SupervisorRef.start(specs, under: supervisor)
-        let record = proc.observer as? ChildRecord
-        guard record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
-        return ref
+        // Before its children start: they may look for themselves.
+        guard proc.record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
+        do {
+            return try SupervisorRef.start(specs, under: supervisor)
+        } catch {
+            supervisor.stop {}
+            throw error
+        }
     }
 
     /// Starts a group of children under a supervisor of its own that belongs to this process; see ``supervise(_:intensity:_:)``.

@@ -15,6 +15,10 @@ final class Supervisor: Sendable {
     /// The path of its process, as in `/shop`; its children's begin with it.
     let path: String
     let system: BastionSystem
+    /// The process that the supervisor belongs to; nil for one of the system's.
+    weak let parent: LightProc?
+    /// Its children, for who looks from outside.
+    let roster = Roster()
     private let proc: LightProc
     private let finish = Locked(Finish())
     /// Supervisors that the present incarnations of children started: they end before the child counts as ended.
@@ -29,6 +33,7 @@ final class Supervisor: Sendable {
     init(
         name: String,
         path: String? = nil,
+        parent: LightProc? = nil,
         system: BastionSystem,
         intensity: RestartIntensity,
         finishesWhenEmpty: Bool = false,
@@ -37,6 +42,7 @@ final class Supervisor: Sendable {
         self.name = name
         self.path = path ?? "/\(name)"
         self.system = system
+        self.parent = parent
         let machine = SupervisorMachine(intensity: intensity, finishesWhenEmpty: finishesWhenEmpty)
         proc = LightProc.reactive(SupervisorBody(machine: machine), on: system.executor)
         proc.prepare(name: name, stack: nil, observer: nil, shutdownTime: .seconds(5))

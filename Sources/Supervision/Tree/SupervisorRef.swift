@@ -14,15 +14,21 @@ public struct SupervisorRef: Sendable {
         self.groups = groups
     }
 
-    /// Starts children under a supervisor. All specifications are checked before anything starts.
-    static func start(_ specs: [Children], under supervisor: Supervisor) throws(SupervisionError) -> SupervisorRef {
-        var groups: [String: [ChildRecord]] = [:]
+    /// Looks at specifications before anything is made for them.
+    static func check(_ specs: [Children], for supervisor: String) throws(SupervisionError) {
+        try ProcPath.validate(supervisor, of: "supervisor")
+        var names: Set<String> = []
         for spec in specs {
             try spec.validate()
-            guard groups.updateValue([], forKey: spec.name) == nil else {
+            if !names.insert(spec.name).inserted {
                 throw SupervisionError(.duplicateName, "two groups of one supervisor are called \(spec.name)")
             }
         }
+    }
+
+    /// Starts children under a supervisor. The specifications have been checked.
+    static func start(_ specs: [Children], under supervisor: Supervisor) throws(SupervisionError) -> SupervisorRef {
+        var groups: [String: [ChildRecord]] = [:]
         let enlistment = try Enlistment(specs, under: supervisor)
         var all: [ChildRecord] = []
         do throws(SupervisionError) {
@@ -40,6 +46,7 @@ public struct SupervisorRef: Sendable {
             throw error
         }
         supervisor.whenFinished { enlistment.release() }
+        supervisor.enroll(groups)
         supervisor.send(.add(all))
         return SupervisorRef(supervisor: supervisor, groups: groups)
     }
