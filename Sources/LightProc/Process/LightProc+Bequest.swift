@@ -89,7 +89,7 @@ extension ProcSide.Content {
 
     /// Takes everything out, except what the process still needs to destroy messages and body. Once, when the process goes.
     mutating func takeRemains(before messages: UInt) -> Remains {
-        var remains = Remains(messages: control.takeAll(before: messages))
+        var remains = Remains(messages: takeMessages(before: messages))
         if isPlain, exitHooks.isEmpty, companion == nil, remains.messages == 0 { return remains }
         remains.reason = lastExit
         remains.name = name

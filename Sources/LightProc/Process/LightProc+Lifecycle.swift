@@ -210,7 +210,7 @@ extension LightProc {
         let userMessages = isReactive ? mailbox.close() : side.content.withLock { _ in mailbox.close() }
         let (reason, leftovers, hasHooks, closures) = side.content.withLock { content in
             // The control lane comes first here, too.
-            content.leftovers = content.control.takeAll(before: userMessages)
+            content.leftovers = content.takeMessages(before: userMessages)
             if content.leftovers != 0 { content.lastObserver = content.observer }
             return (
                 content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty,
@@ -399,6 +399,7 @@ extension LightProc {
         notifyOfEnd(reason, awaiters: false)
         for receipt in dropped { receipt.processEnded(reason) }
         for waiter in waiters { waiter.continuation.resume(returning: nil) }
+        openGates()
         callExitHooks(reason)
         let stack = side.content.withLock { content in
             defer { content.callbacksPending = false }

@@ -376,6 +376,8 @@ enum ProcOperation {
     case bequeath(MessageNode)
     /// Handle the one message in a node. May throw what the handler threw. Reactive processes only.
     case handle(MessageNode)
+    /// Hand the body a signal. May throw what that threw. Reactive processes only.
+    case signal(UInt)
     /// Free the memory of the body; nothing runs any more.
     case release
     /// Say what the type of the messages is.
@@ -434,6 +436,8 @@ final class ProcSide: Sendable {
         var dropped: [MessageReceipt] = []
         /// Messages of the control lane that wait.
         var control = ControlLane()
+        /// What few mailboxes have besides.
+        var extras: MailboxExtras?
         /// Called at the end of the incarnation, last registered first; their numbers grow.
         var exitHooks: [ExitHook] = []
         var nextExitHook: UInt64 = 0

@@ -16,6 +16,7 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
         body = try make()
         self.queue = queue
         self.hooks = hooks
+        ReactiveAdapter<Body>.begin()
     }
 
     mutating func receive(_ token: consuming QueueToken, on proc: LightProc) throws {
@@ -30,5 +31,10 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
             throw SimulatedTrap(of: proc)
         }
         if entry.receipt != nil { proc.askWasHandled() }
+        if Body.receiveTimeout != nil { proc.noteReceived() }
+    }
+
+    mutating func signalled(_ signal: UInt, on proc: LightProc) throws {
+        try body.receiveTimedOut(in: ReactiveContext(proc))
     }
 }

@@ -10,6 +10,8 @@ struct QueueToken: Sendable {}
 /// The queue of a managed process, whatever its messages are.
 protocol ManagedQueue: CompanionPart {
     var counters: MailboxCounters { get }
+    /// Adds a message if it is exactly of the type that the queue holds.
+    func offer(exactly payload: any Sendable, lane: MessageLane, to proc: LightProc) -> AnyRef.Outcome
 }
 
 /// What has become of the messages of a managed mailbox.
@@ -48,7 +50,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     typealias State = QueueState<Message>
     typealias Entry = State.Entry
 
-    private struct Content {
+    struct Content {
         var state: State
         var counters = MailboxCounters()
         var waiters: [Int: @Sendable (SendOutcome<Message>) -> Void] = [:]
@@ -58,7 +60,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
 
     private let policy: MailboxPolicy
     private let system: Weak
-    private let content: Locked<Content>
+    let content: Locked<Content>
 
     /// A system holds its processes' queues by way of its supervisors.
     private struct Weak: Sendable { weak let system: BastionSystem? }
@@ -80,15 +82,27 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         }
     }
 
-    private func entry(_ message: Message, _ receipt: AnyAsk?, of proc: LightProc) -> Entry {
-        // The user's code, so outside the lock.
-        let level = policy.level.map { min(max($0(message), 0), policy.levels - 1) } ?? policy.levels - 1
+    private func entry(
+        _ message: Message,
+        _ receipt: AnyAsk?,
+        _ lane: MessageLane = .user,
+        holding ticket: MessageReceipt? = nil,
+        of proc: LightProc
+    ) -> Entry {
+        // The user's code, so outside the lock. The control lane has no levels.
+        let level =
+            lane == .control
+            ? nil
+            : policy.level.map { level in
+                min(max(level((message as? AnyMessage)?.payload ?? message), 0), policy.levels - 1)
+            }
         return Entry(
             message: message,
             receipt: receipt,
             sent: proc.scheduler.now,
-            level: level,
-            sender: LightProc.current?.id
+            level: level ?? policy.levels - 1,
+            sender: LightProc.current?.id,
+            ticket: ticket
         )
     }
 
@@ -101,7 +115,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         lane: MessageLane = .user,
         to proc: LightProc
     ) -> SendOutcome<Message> {
-        let entry = entry(message, receipt, of: proc)
+        let entry = entry(message, receipt, lane, of: proc)
         let (offer, tokens) = content.withLock { content -> (State.Offer, Int) in
             switch lane {
             case .control: return (content.state.offerControl(entry), content.state.tokensToRing())
@@ -136,10 +150,11 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     func offerOrWait(
         _ message: Message,
         receipt: AnyAsk? = nil,
+        holding ticket: MessageReceipt? = nil,
         to proc: LightProc,
         _ done: @escaping @Sendable (SendOutcome<Message>) -> Void
     ) -> (outcome: SendOutcome<Message>?, number: Int) {
-        let entry = entry(message, receipt, of: proc)
+        let entry = entry(message, receipt, holding: ticket, of: proc)
         let (offer, tokens, number) = content.withLock { content -> (State.Offer, Int, Int) in
             let (offer, tokens) = add(entry, &content)
             guard policy.overflow == .suspend, case .full(let entry) = offer else { return (offer, tokens, 0) }
@@ -168,7 +183,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         }
     }
 
-    private func ring(_ tokens: Int, _ lane: MessageLane, _ proc: LightProc) {
+    func ring(_ tokens: Int, _ lane: MessageLane, _ proc: LightProc) {
         for _ in 0..<tokens {
             // Refused when the process is closed: then `closed` comes, and takes what is left here.
             if proc.isReactive {
@@ -198,7 +213,15 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         ring(tokens, .user, proc)
         for done in admitted { done(.sent) }
         if !take.dropped.isEmpty { drop(take.dropped, proc) }
-        return take.entry
+        var entry = take.entry
+        entry?.ticket = nil
+        return entry
+    }
+
+    /// Puts a message where the token that is handled next finds it. By the process, which handles that token at once.
+    func putFirst(_ message: Message, at now: Duration) {
+        let entry = Entry(message: message, receipt: nil, sent: now, level: policy.levels - 1, sender: nil)
+        content.withLock { $0.state.putFirst(entry) }
     }
 
     // MARK: What is not handled

@@ -51,6 +51,9 @@ final class ChildRecord: ProcObserver {
         return !isOver
     }
 
+    /// The supervisors that its present incarnation has started.
+    var supervisorsBelow: [Supervisor] { owned.withLock { $0.supervisors } }
+
     func procEnded(_ proc: LightProc, reason: ExitReason) {
         supervisor.system.hooks?.ended(proc, reason)
         let below = owned.withLock { owned in

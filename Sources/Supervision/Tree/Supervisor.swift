@@ -17,6 +17,8 @@ final class Supervisor: Sendable {
     let system: BastionSystem
     private let proc: LightProc
     private let finish = Locked(Finish())
+    /// The children, for those who look from outside: from when they are made until they are forgotten.
+    let roster = Locked<[SupervisorMachine.ChildID: ChildRecord]>([:])
 
     private struct Finish {
         var outcome: SupervisorMachine.Outcome?
@@ -42,6 +44,9 @@ final class Supervisor: Sendable {
     }
 
     func send(_ event: SupervisorEvent) {
+        if case .add(let records) = event {
+            roster.withLock { roster in for record in records { roster[record.id] = record } }
+        }
         let node = MessageNode.make((self, event))
         if !proc.push(node) { node.refuse(as: SupervisorBody.Message.self) }
     }
@@ -98,6 +103,7 @@ final class Supervisor: Sendable {
                 body.children[id]?.proc.stop()
             case .forget(let id):
                 guard let child = body.children.removeValue(forKey: id) else { continue }
+                _ = roster.withLock { $0.removeValue(forKey: id) }
                 // The record is the observer that counts what is left in the mailbox.
                 withExtendedLifetime(child) { child.proc.close() }
             case .finish(let outcome):
