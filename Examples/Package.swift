@@ -18,6 +18,12 @@ let package = Package(
         .executable(name: "UndyingServer", targets: ["UndyingServer"]),
         .executable(name: "StockServer", targets: ["StockServer"]),
         .executable(name: "Topology", targets: ["Topology"]),
+        .executable(name: "SendRecv", targets: ["SendRecv"]),
+        .executable(name: "Fibonacci", targets: ["Fibonacci"]),
+        .executable(name: "FibonacciTyped", targets: ["FibonacciTyped"]),
+        .executable(name: "MessageHandlerMultipleTypes", targets: ["MessageHandlerMultipleTypes"]),
+        .executable(name: "PrimeNumbers", targets: ["PrimeNumbers"]),
+        .executable(name: "ParallelComputation", targets: ["ParallelComputation"]),
     ],
     dependencies: [
         .package(name: "bastion", path: ".."),
@@ -60,6 +66,36 @@ let package = Package(
                 .product(name: "Executor", package: "bastion"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "SendRecv",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "Fibonacci",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "FibonacciTyped",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "MessageHandlerMultipleTypes",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "PrimeNumbers",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "ParallelComputation",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
             swiftSettings: settings
         ),
         .testTarget(

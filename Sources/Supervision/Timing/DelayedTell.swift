@@ -21,7 +21,7 @@ extension ProcRef {
     /// - Precondition: The period is positive.
     @discardableResult
     public func tell(_ message: Message, every period: Duration) -> TimerToken {
-        repeatedly(on: proc.scheduler, period, until: { [proc] in proc.isClosed }) { _ = self.tell(message) }
+        repeatedly(to: proc, period) { _ = self.tell(message) }
     }
 }
 
@@ -37,7 +37,7 @@ extension AnyRef {
     @discardableResult
     public func tell(_ message: any Sendable, every period: Duration) -> TimerToken {
         let message = AnyMessage(.init(.tell, message, from: .current))
-        return repeatedly(on: proc.scheduler, period, until: { [proc] in proc.isClosed }) {
+        return repeatedly(to: proc, period) {
             _ = put(message, lane: .user)
         }
     }
@@ -55,19 +55,27 @@ private func later(
 }
 
 private func repeatedly(
-    on scheduler: any ProcScheduler,
+    to proc: LightProc,
     _ period: Duration,
-    until isOver: @escaping @Sendable () -> Bool,
     _ send: @escaping @Sendable () -> Void
 ) -> TimerToken {
-    let own = Locked<TimerToken?>(nil)
-    let token = scheduler.schedule(every: period) { [weak scheduler] _ in
-        if isOver() {
-            own.withLock { $0 }?.cancel()
-        } else if let scheduler {
-            LightProc.runOnce(on: scheduler, send)
-        }
+    // The timer's own hold on itself: given up with it.
+    let own = OwnTimer()
+    let token = proc.scheduler.schedule(every: period) { _ in
+        if proc.isClosed { return own.cancel() }
+        LightProc.runOnce(on: proc.scheduler, send)
     }
-    own.withLock { $0 = token }
-    return token
+    own.timer.withLock { $0 = token }
+    return TimerToken { own.cancel() }
+}
+
+private final class OwnTimer: Sendable {
+    let timer = Locked<TimerToken?>(nil)
+    func cancel() {
+        let token = timer.withLock { timer in
+            defer { timer = nil }
+            return timer
+        }
+        token?.cancel()
+    }
 }

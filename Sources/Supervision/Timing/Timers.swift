@@ -54,7 +54,7 @@ public struct Timers<Message: Sendable>: Sendable {
         isPeriodic: Bool,
         _ arm: (@escaping @Sendable () -> Void) -> TimerToken
     ) {
-        let part = Companion.of(proc).part(TimersPart.self, of: proc) { TimersPart() }
+        let part = Companion.of(proc).part(TimersPart.self, of: proc) { TimersPart(proc.scheduler) }
         guard proc.state.phase == .active, proc.incarnation == incarnation else { return }
         part.start(key, form(message), isPeriodic: isPeriodic, of: proc, incarnation, arm)
     }
@@ -100,6 +100,9 @@ final class TimersPart: CompanionPart {
         var over: UInt32 = 0
     }
     private let state = Locked(State())
+    private let scheduler: any ProcScheduler
+
+    init(_ scheduler: any ProcScheduler) { self.scheduler = scheduler }
 
     /// What is the user's is let go of outside the lock, by who calls this.
     func start(
@@ -120,9 +123,9 @@ final class TimersPart: CompanionPart {
         old?.token?.cancel()
         _ = old?.source.clear()
         guard isTaken else { return }
-        let token = arm { [weak proc, weak source] in
-            guard let proc, let source else { return }
-            self.fired(source, proc)
+        let token = arm { [weak self, weak proc, weak source] in
+            guard let self, let proc, let source else { return }
+            fired(source, proc)
         }
         let isMeant = state.withLock { state in
             guard state.timers[key]?.source === source else { return false }
@@ -178,13 +181,11 @@ final class TimersPart: CompanionPart {
 
     func endDecided(of proc: LightProc, incarnation: UInt32, reason: ExitReason) {
         let left = takeAll { $0.over = max($0.over, incarnation) }
-        destroy(left, on: proc.scheduler)
+        destroy(left)
     }
 
     func closed(_ proc: LightProc?, _ id: ProcID, reason: ExitReason) {
-        // Of a process whose last reference has gone while it lived: the process that destroys them is made where timers are.
-        guard let proc else { return }
-        destroy(takeAll { $0.over = .max }, on: proc.scheduler)
+        destroy(takeAll { $0.over = .max })
     }
 
     private func takeAll(_ change: (inout State) -> Void) -> [Timer] {
@@ -196,7 +197,7 @@ final class TimersPart: CompanionPart {
     }
 
     /// The messages are the user's: they die in a process of their own.
-    private func destroy(_ timers: [Timer], on scheduler: any ProcScheduler) {
+    private func destroy(_ timers: [Timer]) {
         if timers.isEmpty { return }
         for timer in timers { timer.token?.cancel() }
         let forms = timers.map { $0.source.clear() }
