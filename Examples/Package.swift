@@ -21,6 +21,12 @@ let package = Package(
         .executable(name: "RoundRobinDispatcher", targets: ["RoundRobinDispatcher"]),
         .executable(name: "Distributor", targets: ["Distributor"]),
         .executable(name: "BroadcastMessage", targets: ["BroadcastMessage"]),
+        .executable(name: "SendRecv", targets: ["SendRecv"]),
+        .executable(name: "Fibonacci", targets: ["Fibonacci"]),
+        .executable(name: "FibonacciTyped", targets: ["FibonacciTyped"]),
+        .executable(name: "MessageHandlerMultipleTypes", targets: ["MessageHandlerMultipleTypes"]),
+        .executable(name: "PrimeNumbers", targets: ["PrimeNumbers"]),
+        .executable(name: "ParallelComputation", targets: ["ParallelComputation"]),
     ],
     dependencies: [
         .package(name: "bastion", path: ".."),
@@ -77,6 +83,36 @@ let package = Package(
         ),
         .executableTarget(
             name: "BroadcastMessage",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "SendRecv",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "Fibonacci",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "FibonacciTyped",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "MessageHandlerMultipleTypes",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "PrimeNumbers",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "ParallelComputation",
             dependencies: [.product(name: "Runtime", package: "bastion")],
             swiftSettings: settings
         ),

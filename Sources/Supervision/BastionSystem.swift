@@ -37,13 +37,14 @@ public final class BastionSystem: Sendable {
     let distributors = Interned<String, DistributorCell>()
     let dispatchers = Interned<DispatcherName, DispatcherCell>()
     private let counters = Locked(Counters())
-    private let roots = Locked<[Supervisor]>([])
+    let roots = Locked<[Supervisor]>([])
     /// Where processes are found by their id, and what those live under that nobody supervises.
     let directory = ProcDirectory()
 
     private struct Counters {
         var restarts = 0
         var deadLetters = 0
+        var lateReplies = 0
         var letterLog = DeadLetterLog()
         var letterObservers: [Int: @Sendable (DeadLetter) -> Void] = [:]
         var nextObserver = 0
@@ -109,9 +110,13 @@ public final class BastionSystem: Sendable {
             case .recovered: log.notice("\(report.summary)", metadata: metadata)
             }
         }
+        SystemDirectory.add(self)
     }
 
-    deinit { stalls?.cancel() }
+    deinit {
+        stalls?.cancel()
+        SystemDirectory.remove(ObjectIdentifier(self))
+    }
 
     /// Logs a whole report, in a process of its own: the log's handler is the user's.
     private static func log(_ report: TrapReport, to log: Logger, on executor: any ProcExecutor) {
@@ -150,6 +155,10 @@ public final class BastionSystem: Sendable {
     public var restarts: Int { counters.withLock { $0.restarts } }
     /// Messages that reached nobody since the system was made.
     public var deadLetters: Int { counters.withLock { $0.deadLetters } }
+    /// Answers that came when their ask was over (no answer in time, cancelled, the process ended), since the system was made.
+    public var lateReplies: Int { counters.withLock { $0.lateReplies } }
+
+    func countLateReply() { counters.withLock { $0.lateReplies += 1 } }
 
     /// Logs in a process of its own: describing an error, or the log's handler, may trap.
     func tell(_ level: Logger.Level, _ line: @escaping @Sendable () -> (Logger.Message, Logger.Metadata)) {
@@ -217,6 +226,7 @@ public final class BastionSystem: Sendable {
         if hasHooks { return spawnHooked(body) }
         let proc = LightProc.reactive(ReactiveAdapter(body), on: schedulerWords)
         if domain != 0 { join(proc) }
+        if let timeout = Body.receiveTimeout { proc.beginReceiveTimeout(timeout) }
         return ProcRef(proc)
     }
 

@@ -43,8 +43,8 @@ struct Simulation {
     let system: BastionSystem
     let trace = Trace()
 
-    init(seed: UInt64 = 1) {
-        executor = SeededExecutor(seed: seed)
+    init(seed: UInt64 = 1, containsTraps: Bool = false) {
+        executor = SeededExecutor(seed: seed, containsTraps: containsTraps)
         system = BastionSystem(name: "simulation", executor: executor, log: .silent)
     }
 

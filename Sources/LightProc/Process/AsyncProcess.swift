@@ -61,7 +61,7 @@ extension LightProc {
             LightProc.runOnce(on: proc.scheduler) { last.destroy() }
         case .describe(let type):
             if let known = proc.withSide({ $0.opener })?.messageType { type.pointee = known }
-        case .run, .handle, .destroy, .abandon, .measure, .release:
+        case .run, .handle, .signal, .destroy, .abandon, .measure, .release:
             break
         }
     }
@@ -306,18 +306,22 @@ extension LightProc {
     func wakeReceiver() {
         // Ends: each round hands a message to a waiter, or leaves the mailbox idle, or leaves no waiter.
         while true {
-            let (served, hasMore) = withSide { content -> ((ReceiveWaiter, MessageNode)?, Bool) in
+            let (served, hasMore, hasExtras) = withSide {
+                content -> ((ReceiveWaiter, MessageNode)?, Bool, Bool) in
+                let hasExtras = content.extras != nil
                 while !content.waiters.isEmpty {
                     if let node = takeForReceiver(&content) {
-                        return (content.waiters.removeFirst().map { ($0, node) }, !content.waiters.isEmpty)
+                        return (content.waiters.removeFirst().map { ($0, node) }, !content.waiters.isEmpty, hasExtras)
                     }
-                    if state.phase != .active { return (nil, false) }
+                    if state.phase != .active { return (nil, false, hasExtras) }
                     // Another receiver took it. With waiters left the mailbox goes idle, so that the next sender comes here.
-                    if mailbox.settle() || mailbox.isIdle || mailbox.isClosed { return (nil, false) }
+                    if mailbox.settle() || mailbox.isIdle || mailbox.isClosed { return (nil, false, hasExtras) }
                 }
                 // Without a waiter the messages stay for the next who asks.
-                return (nil, false)
+                return (nil, false, hasExtras)
             }
+            // Those who look for one message among others come after those who take every one.
+            if hasExtras, !hasMore { openGates() }
             guard let (waiter, node) = served else { return }
             waiter.continuation.resume(returning: node)
             if !hasMore { return }
@@ -327,7 +331,10 @@ extension LightProc {
     /// The lock makes the caller the consumer.
     private func takeForReceiver(_ content: inout ProcSide.Content) -> MessageNode? {
         // An incarnation whose end is decided takes nothing more: what waits is the next one's.
-        guard state.phase == .active, let node = content.control.takeFirst() ?? mailbox.take() else { return nil }
+        guard state.phase == .active,
+            let node = content.control.takeFirst() ?? content.extras?.takeFirst() ?? mailbox.take()
+        else { return nil }
+        content.extras?.epoch &+= 1
         content.inHand = nil
         if let receipt = node.receipt { content.register(receipt) }
         return node

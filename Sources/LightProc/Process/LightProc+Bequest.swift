@@ -90,8 +90,8 @@ extension ProcSide.Content {
     /// Takes everything out, except what the process still needs to destroy messages and body. Once, when the process goes.
     /// Nil if there is nothing.
     mutating func takeRemains(before messages: UInt) -> Remains? {
-        if isPlain, exitHooks.isEmpty, companion == nil, messages == 0, control.isEmpty { return nil }
-        var remains = Remains(messages: control.takeAll(before: messages))
+        if isPlain, exitHooks.isEmpty, companion == nil, messages == 0, control.isEmpty, extras == nil { return nil }
+        var remains = Remains(messages: takeMessages(before: messages))
         remains.reason = lastExit
         remains.name = name
         remains.hooks = swap(&exitHooks, with: [])

@@ -71,6 +71,20 @@ extension LightProc {
         }
     }
 
+    /// Makes the process answer for an ask whose message it does not have in hand: its next end ends the ask. Any thread.
+    ///
+    /// - Returns: False when the process is closed.
+    package final func adopt(_ receipt: MessageReceipt) -> Bool {
+        side.content.withLock { content in
+            // Closing tells the receipts under this lock, after it has changed the phase.
+            if state.phase == .closed { return false }
+            let inHand = content.inHand
+            content.register(receipt)
+            content.inHand = inHand
+            return true
+        }
+    }
+
     /// The message in hand, an ask, was handled. By the process.
     @usableFromInline
     package final func askWasHandled() {

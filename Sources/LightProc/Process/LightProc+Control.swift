@@ -16,6 +16,7 @@ struct ControlLane {
     private var newest: UInt = 0
 
     var isEmpty: Bool { newest == 0 }
+    var lastNode: MessageNode? { MessageNode(bits: newest) }
 
     mutating func append(_ node: MessageNode) {
         if let last = MessageNode(bits: newest) {
@@ -69,16 +70,21 @@ extension LightProc {
 
     /// Handles the oldest message of the control lane. By the consumer of a reactive process.
     func handleControlMessage() {
-        let node = withSide { content in
+        let (node, source) = withSide { content in
             let node = content.control.takeFirst()
+            let source = node == nil ? content.extras?.takeSource() : nil
             // Under the lock: who adds a message orders after that, so that this does not take its order away.
-            if content.control.isEmpty { orders.withdraw(.control) }
-            return node
+            if content.control.isEmpty, content.extras?.hasSources != true { orders.withdraw(.control) }
+            return (node, source)
         }
-        // Nil when the sender's order came later than the message was seen.
-        guard let node else { return }
         do {
-            try step(.handle(node))
+            if let node { return try step(.handle(node)) }
+            // Nil when the sender's order came later than the message was seen.
+            switch source?.takeTurn() {
+            case .message(let node): try step(.handle(node))
+            case .signal(let signal): try step(.signal(signal))
+            case nil: break
+            }
         } catch {
             handlerFailed(error)
         }

@@ -205,7 +205,7 @@ extension LightProc {
         let taken = isReactive ? mailbox.close() : nil
         let (reason, leftovers, hasHooks, closures, mourner) = withSide { content in
             // The control lane comes first here, too.
-            content.leftovers = content.control.takeAll(before: taken ?? mailbox.close())
+            content.leftovers = content.takeMessages(before: taken ?? mailbox.close())
             if content.leftovers != 0 { content.lastObserver = content.observer }
             return (
                 content.lastExit ?? .shutdown, content.leftovers, !content.exitHooks.isEmpty,
@@ -382,6 +382,7 @@ extension LightProc {
         if existingSide == nil { return (nil, .shutdown) }
         if !isReactive { mainTask = 0 }
         let (reason, hasCallbacks) = takeLeave()
+        openGates()
         callExitHooks(reason)
         if hasCallbacks {
             let stack = withSide { content in

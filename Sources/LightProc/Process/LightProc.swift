@@ -419,6 +419,8 @@ enum ProcOperation {
     case bequeath(MessageNode)
     /// Handle the one message in a node. May throw what the handler threw. Reactive processes only.
     case handle(MessageNode)
+    /// Hand the body a signal. May throw what that threw. Reactive processes only.
+    case signal(UInt)
     /// Free the memory of the body; nothing runs any more.
     case release
     /// Say what the type of the messages is.

@@ -98,7 +98,7 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
             of(proc).turnAway(job)
         case .describe(let type):
             type.pointee = UnownedJob.self
-        case .start, .destroy, .abandon, .measure, .release:
+        case .start, .signal, .destroy, .abandon, .measure, .release:
             break
         }
     }

@@ -158,6 +158,7 @@ private final class ProcRarity {
     var nextWaiter = 0
     var cancelledWaiters: Set<Int> = []
     var companion: (any ProcCompanion)?
+    var extras: MailboxExtras?
 }
 
 extension ProcSideContent {
@@ -172,6 +173,18 @@ extension ProcSideContent {
     var step: StepClosure? {
         get { rare?.step }
         set { makeRare().step = newValue }
+    }
+
+    /// What few mailboxes have besides.
+    var extras: MailboxExtras? {
+        get { rare?.extras }
+        _modify {
+            if let rare { yield &rare.extras } else {
+                var new: MailboxExtras?
+                yield &new
+                if let new { makeRare().extras = new }
+            }
+        }
     }
 
     /// What the layer above keeps here.

@@ -15,9 +15,15 @@ public protocol ReactiveBody {
     mutating func receive(_ message: consuming Message, on proc: LightProc) throws
     /// Whether destroying a body runs no code that could trap, so that it may be done on any thread.
     static var isPlain: Bool { get }
+    /// Something besides messages has happened, of which the layer above knows the meaning. As `receive`.
+    mutating func signalled(_ signal: UInt, on proc: LightProc) throws
 }
 
 extension ReactiveBody {
+    /// Does nothing.
+    @inlinable
+    public mutating func signalled(_ signal: UInt, on proc: LightProc) throws {}
+
     /// True for a body that owns nothing: no class, array, string or closure.
     @inlinable
     public static var isPlain: Bool { _isPOD(Self.self) }
@@ -123,7 +129,7 @@ extension LightProc {
     }
 
     /// Whether something is left of the calling worker's turn. True on a thread that is no worker.
-    static var mayGoOn: Bool { crt_nodes().map { NodePool.budget($0) > 0 } ?? true }
+    package static var mayGoOn: Bool { crt_nodes().map { NodePool.budget($0) > 0 } ?? true }
 
     /// Makes a reactive process that lives at once and cannot be restarted.
     @inlinable
@@ -232,6 +238,8 @@ extension LightProc {
             if node.isNotice { _ = node.open(as: Notice.self) } else { _ = node.open(as: Body.Message.self) }
         case .handle(let node):
             try handle(node, proc, cell)
+        case .signal(let signal):
+            try cell.pointee!.signalled(signal, on: proc)
         case .bequeath(let node):
             if node.isNotice {
                 _ = node.open(as: Notice.self)

@@ -23,6 +23,7 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
         self.queue = queue
         self.middleware = middleware
         self.hooks = hooks
+        ReactiveAdapter<Body>.begin()
     }
 
     mutating func receive(_ token: consuming QueueToken, on proc: LightProc) throws {
@@ -37,6 +38,11 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
             throw SimulatedTrap(of: proc)
         }
         if entry.receipt != nil { proc.askWasHandled() }
+        if Body.receiveTimeout != nil { proc.noteReceived() }
+    }
+
+    mutating func signalled(_ signal: UInt, on proc: LightProc) throws {
+        try body.receiveTimedOut(in: ReactiveContext(proc))
     }
 
     private mutating func handle(_ entry: QueueEntry<Body.Message>, on proc: LightProc) throws {

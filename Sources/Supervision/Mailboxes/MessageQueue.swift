@@ -16,6 +16,8 @@ protocol ManagedQueue: CompanionPart {
     func releaseParked(of proc: LightProc) -> Int
     /// Adds a notice behind the messages that wait. Any thread.
     func offer(_ notice: Notice, to proc: LightProc)
+    /// Adds a message if it is exactly of the type that the queue holds.
+    func offer(exactly payload: any Sendable, lane: MessageLane, to proc: LightProc) -> AnyRef.Outcome
 }
 
 /// What has become of the messages of a managed mailbox.
@@ -56,7 +58,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     typealias State = QueueState<Message>
     typealias Entry = State.Entry
 
-    private struct Content {
+    struct Content {
         var state: State
         var counters = MailboxCounters()
         var waiters: [Int: @Sendable (SendOutcome<Message>) -> Void] = [:]
@@ -71,7 +73,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     private let policy: MailboxPolicy
     private let poison: PoisonPolicy?
     private let system: Weak
-    private let content: Locked<Content>
+    let content: Locked<Content>
 
     /// A system holds its processes' queues by way of its supervisors.
     private struct Weak: Sendable { weak let system: BastionSystem? }
@@ -97,15 +99,27 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         }
     }
 
-    private func entry(_ message: Message, _ receipt: AnyAsk?, of proc: LightProc) -> Entry {
-        // The user's code, so outside the lock.
-        let level = policy.level.map { min(max($0(message), 0), policy.levels - 1) } ?? policy.levels - 1
+    private func entry(
+        _ message: Message,
+        _ receipt: AnyAsk?,
+        _ lane: MessageLane = .user,
+        holding ticket: MessageReceipt? = nil,
+        of proc: LightProc
+    ) -> Entry {
+        // The user's code, so outside the lock. The control lane has no levels.
+        let level =
+            lane == .control
+            ? nil
+            : policy.level.map { level in
+                min(max(level((message as? AnyMessage)?.payload ?? message), 0), policy.levels - 1)
+            }
         return Entry(
             message: message,
             receipt: receipt,
             sent: proc.scheduler.now,
-            level: level,
-            sender: LightProc.current?.id
+            level: level ?? policy.levels - 1,
+            sender: LightProc.current?.id,
+            ticket: ticket
         )
     }
 
@@ -118,7 +132,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         lane: MessageLane = .user,
         to proc: LightProc
     ) -> SendOutcome<Message> {
-        let entry = entry(message, receipt, of: proc)
+        let entry = entry(message, receipt, lane, of: proc)
         let (offer, tokens) = content.withLock { content -> (State.Offer, Int) in
             switch lane {
             case .control: return (content.state.offerControl(entry), content.state.tokensToRing())
@@ -153,10 +167,11 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     func offerOrWait(
         _ message: Message,
         receipt: AnyAsk? = nil,
+        holding ticket: MessageReceipt? = nil,
         to proc: LightProc,
         _ done: @escaping @Sendable (SendOutcome<Message>) -> Void
     ) -> (outcome: SendOutcome<Message>?, number: Int) {
-        let entry = entry(message, receipt, of: proc)
+        let entry = entry(message, receipt, holding: ticket, of: proc)
         let (offer, tokens, number) = content.withLock { content -> (State.Offer, Int, Int) in
             let (offer, tokens) = add(entry, &content)
             guard policy.overflow == .suspend, case .full(let entry) = offer else { return (offer, tokens, 0) }
@@ -193,7 +208,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         }
     }
 
-    private func ring(_ tokens: Int, _ lane: MessageLane, _ proc: LightProc) {
+    func ring(_ tokens: Int, _ lane: MessageLane, _ proc: LightProc) {
         for _ in 0..<tokens {
             // Refused when the process is closed: then `closed` comes, and takes what is left here.
             if proc.isReactive {
@@ -226,10 +241,18 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         ring(tokens, .user, proc)
         for done in admitted { done(.sent) }
         if !take.dropped.isEmpty { drop(take.dropped, proc) }
-        if let entry = take.entry, let poison { return examine(entry, poison, proc) }
-        guard let notice = take.notice else { return take.entry }
+        var entry = take.entry
+        entry?.ticket = nil
+        if let entry, let poison { return examine(entry, poison, proc) }
+        guard let notice = take.notice else { return entry }
         guard let message = notice.message(for: proc), let message = message as? Message else { return nil }
         return Entry(message: message, receipt: nil, sent: now, level: 0, sender: nil)
+    }
+
+    /// Puts a message where the token that is handled next finds it. By the process, which handles that token at once.
+    func putFirst(_ message: Message, at now: Duration) {
+        let entry = Entry(message: message, receipt: nil, sent: now, level: policy.levels - 1, sender: nil)
+        content.withLock { $0.state.putFirst(entry) }
     }
 
     // MARK: Poison

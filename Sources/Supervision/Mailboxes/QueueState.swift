@@ -15,6 +15,10 @@ struct QueueEntry<Message>: Sendable where Message: Sendable {
     let level: Int
     /// Who sent it; nil if that was no process.
     let sender: ProcID?
+    /// Let go of when the message is taken.
+    var ticket: MessageReceipt?
+    /// Grows from one message that was added to the next.
+    var number = 0
 }
 
 /// Why a message was not handled.
@@ -59,12 +63,13 @@ struct QueueState<Message: Sendable>: Sendable {
     }
 
     private let policy: MailboxPolicy
-    private var levels: [Ring<Entry>]
-    private var control = Ring<Entry>()
+    private(set) var levels: [Ring<Entry>]
+    private(set) var control = Ring<Entry>()
     /// Each behind as many messages as waited when it came.
     private var notices = Ring<(mark: Int, notice: Notice)>()
     /// Messages that have left the levels, for whatever reason.
     private var removed = 0
+    private var lastNumber = 0
     private var waiting = Ring<(number: Int, entry: Entry)>()
     private var nextNumber = 0
     private var controller: QueueDelayController?
@@ -120,14 +125,14 @@ struct QueueState<Message: Sendable>: Sendable {
     /// Adds a message to the control lane, which has no bound.
     mutating func offerControl(_ entry: Entry) -> Offer {
         if isClosed { return .closed(entry) }
-        control.append(entry)
+        control.append(numbered(entry))
         return .taken
     }
 
     /// Adds messages that were taken before, whatever the bound: they are the next of their levels.
     mutating func putBack(_ entries: [Entry]) {
         for entry in entries.reversed() where !isClosed {
-            levels[entry.level].prepend(entry)
+            levels[entry.level].prepend(numbered(entry))
             count += 1
             // What was told to come behind them still does.
             removed -= 1
@@ -137,6 +142,42 @@ struct QueueState<Message: Sendable>: Sendable {
     /// Adds a notice, which no bound applies to. Dropped when the process has ended for good.
     mutating func offer(_ notice: Notice) {
         if !isClosed { notices.append((removed + count, notice)) }
+    }
+
+    /// Adds a message that comes next, for a token that the process has made itself. Not refused: the process lives.
+    mutating func putFirst(_ entry: Entry) {
+        control.prepend(numbered(entry))
+        tokens += 1
+    }
+
+    private mutating func numbered(_ entry: Entry) -> Entry {
+        var entry = entry
+        lastNumber += 1
+        entry.number = lastNumber
+        return entry
+    }
+
+    /// Takes a message out of turn, by its number. What it has waited does not matter.
+    mutating func take(_ number: Int) -> Take {
+        var take = Take()
+        take.entry = control.removeFirst { $0.number == number }
+        for level in levels.indices where take.entry == nil {
+            take.entry = levels[level].removeFirst { $0.number == number }
+            if take.entry != nil { leave() }
+        }
+        admit(&take)
+        return take
+    }
+
+    /// A token was removed from the mailbox without being handled.
+    mutating func tokenIsGone() { tokens -= 1 }
+
+    private mutating func admit(_ take: inout Take) {
+        guard let capacity = policy.capacity else { return }
+        while count < capacity, let (number, entry) = waiting.popFirst() {
+            add(entry)
+            take.admitted.append(number)
+        }
     }
 
     /// How many tokens to put into the mailbox now; they count as put.
@@ -169,12 +210,7 @@ struct QueueState<Message: Sendable>: Sendable {
             }
             take.dropped.append((entry, cause))
         }
-        if let capacity = policy.capacity {
-            while count < capacity, let (number, entry) = waiting.popFirst() {
-                add(entry)
-                take.admitted.append(number)
-            }
-        }
+        admit(&take)
         return take
     }
 
@@ -188,7 +224,7 @@ struct QueueState<Message: Sendable>: Sendable {
     }
 
     private mutating func add(_ entry: Entry) {
-        levels[entry.level].append(entry)
+        levels[entry.level].append(numbered(entry))
         count += 1
     }
 

@@ -39,6 +39,9 @@ struct Ring<Element> {
         return element
     }
 
+    /// All elements, oldest first. O(n).
+    var elements: [Element] { (0..<count).compactMap { slots[(head + $0) & (slots.count - 1)] } }
+
     /// Removes the first element that fits, wherever it is. O(n).
     mutating func removeFirst(where fits: (Element) throws -> Bool) rethrows -> Element? {
         for offset in 0..<count {

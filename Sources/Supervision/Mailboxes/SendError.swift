@@ -20,11 +20,14 @@ public enum SendError<Message: Sendable>: Error, Sendable, CustomStringConvertib
     case closed(Message, ProcID)
     /// The sending task was cancelled while it waited for room.
     case cancelled(Message, ProcID)
+    /// The process takes messages of another type.
+    case wrongType(Message, ProcID)
 
     /// The message that was not taken.
     public var message: Message {
         switch self {
-        case .full(let message, _), .closed(let message, _), .cancelled(let message, _): message
+        case .full(let message, _), .closed(let message, _), .cancelled(let message, _), .wrongType(let message, _):
+            message
         }
     }
 
@@ -34,6 +37,7 @@ public enum SendError<Message: Sendable>: Error, Sendable, CustomStringConvertib
         case .full(_, let id): "\(id) takes no more messages for now: its mailbox is full"
         case .closed(_, let id): "\(id) has ended for good"
         case .cancelled(_, let id): "the sending task was cancelled while it waited for room in the mailbox of \(id)"
+        case .wrongType(_, let id): "\(id) takes no messages of type \(Message.self)"
         }
     }
 }
@@ -55,9 +59,12 @@ extension ProcRef {
     ///
     /// Senders get room in the order in which they came. Messages of one sender keep their order if it sends one after the other.
     /// - Throws: `closed`, also while it waits; `full` if the policy is to fail; `cancelled`. The message was not taken then.
-    public func send(_ message: Message) async throws(SendError<Message>) {
+    public func send(_ message: Message) async throws(SendError<Message>) { try await send(message, holding: nil) }
+
+    /// As above; what comes with the message is let go of when that is taken out of a managed mailbox, or dropped there.
+    func send(_ message: Message, holding ticket: MessageReceipt?) async throws(SendError<Message>) {
         guard let queue = proc.managedQueue else { return try trySend(message) }
-        switch await wait(message, in: queue) {
+        switch await wait(message, holding: ticket, in: queue) {
         case .sent: break
         case .full(let message): throw Task.isCancelled ? .cancelled(message, id) : .full(message, id)
         case .closed(let message): throw .closed(message, id)
@@ -103,14 +110,17 @@ extension ProcRef {
     func offerOrWait(
         _ message: Message,
         receipt: AnyAsk?,
+        holding ticket: MessageReceipt? = nil,
         to queue: any ManagedQueue,
         _ done: @escaping @Sendable (SendOutcome<Message>) -> Void
     ) -> (outcome: SendOutcome<Message>?, number: Int) {
         switch queue {
         case let queue as MessageQueue<Message>:
-            return queue.offerOrWait(message, receipt: receipt, to: proc, done)
+            return queue.offerOrWait(message, receipt: receipt, holding: ticket, to: proc, done)
         case let queue as MessageQueue<any Sendable>:
-            let (outcome, number) = queue.offerOrWait(message, receipt: receipt, to: proc) { done(own($0)) }
+            let (outcome, number) = queue.offerOrWait(message, receipt: receipt, holding: ticket, to: proc) {
+                done(own($0))
+            }
             return (outcome.map(own), number)
         default: preconditionFailure("impossible: references are made for the type of the messages")
         }
@@ -124,9 +134,13 @@ extension ProcRef {
         }
     }
 
-    private func wait(_ message: Message, in queue: any ManagedQueue) async -> SendOutcome<Message> {
+    private func wait(
+        _ message: Message,
+        holding ticket: MessageReceipt?,
+        in queue: any ManagedQueue
+    ) async -> SendOutcome<Message> {
         let place = WaitingPlace<Message>()
-        let (outcome, number) = offerOrWait(message, receipt: nil, to: queue) { place.settle($0) }
+        let (outcome, number) = offerOrWait(message, receipt: nil, holding: ticket, to: queue) { place.settle($0) }
         if let outcome { return outcome }
         return await withTaskCancellationHandler {
             await withUnsafeContinuation { place.wait($0) }

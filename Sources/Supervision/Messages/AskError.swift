@@ -27,6 +27,10 @@ public struct AskError: Error, Sendable, CustomStringConvertible {
         public static let cycle = Code(description: "it waits for the asking process in its turn")
         /// The process dropped the reply without using it.
         public static let unanswered = Code(description: "the process dropped the reply without answering")
+        /// It was answered with another type than was asked for; ``AskError/types`` names both.
+        public static let wrongAnswer = Code(description: "the answer is of another type")
+        /// The process takes messages of another type.
+        public static let wrongMessage = Code(description: "it takes no messages of that type")
     }
 
     /// What kept the answer away.
@@ -37,17 +41,26 @@ public struct AskError: Error, Sendable, CustomStringConvertible {
     public let process: ProcID
     /// Processes that wait for each other in a circle, the asking one first; nil if none was found.
     public let cycle: AskCycle?
+    /// Which type of answer was asked for and which one came, when they differ.
+    public let types: (asked: Any.Type, answered: Any.Type)?
 
-    init(_ code: Code, process: ProcID, reason: ExitReason? = nil, cycle: AskCycle? = nil) {
+    init(
+        _ code: Code,
+        process: ProcID,
+        reason: ExitReason? = nil,
+        cycle: AskCycle? = nil,
+        types: (asked: Any.Type, answered: Any.Type)? = nil
+    ) {
         self.code = code
         self.process = process
         self.reason = reason
         self.cycle = cycle
+        self.types = types
     }
 
     /// One line: which process was asked, what kept the answer away, and how the process ended if it did.
     public var description: String {
-        let why = reason.map { ": \($0)" } ?? ""
+        let why = reason.map { ": \($0)" } ?? types.map { ": \($0.answered) for \($0.asked)" } ?? ""
         return "\(process) was asked: \(code)\(why)\(cycle.map { " (\($0))" } ?? "")"
     }
 }

@@ -63,7 +63,8 @@ public struct DeadLetter: Sendable, CustomStringConvertible {
         from sender: ProcID?,
         _ reason: Reason
     ) {
-        self.init(Swift.type(of: message as Any), to: receiver, receiverName, from: sender, reason)
+        let actual = (message as? AnyMessage).map { Swift.type(of: $0.payload) } ?? Swift.type(of: message as Any)
+        self.init(actual, to: receiver, receiverName, from: sender, reason)
     }
 
     /// One line: the type of the message, whom it was for, and why it was not handled.

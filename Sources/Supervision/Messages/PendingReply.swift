@@ -55,14 +55,19 @@ class AnyAsk: MessageReceipt, WaitingAsk, @unchecked Sendable {
         self.latest = latest
     }
 
-    var asked: ProcID { proc.id }
-    override var deadline: Duration? { latest }
-
-    /// The process in whose hands the message is.
+    /// The process in whose hands the message is, or in whose mailbox: the one that was asked, unless it handed it on.
     var holder: LightProc { proc }
+    var asked: ProcID { holder.id }
+    override var deadline: Duration? { latest }
 
     /// The ask was found to wait for itself: its error is to say so. Any thread.
     func isPartOf(_ cycle: AskCycle) {}
+
+    /// Another process is about to be given the message. Before it can take it. Any thread.
+    func hand(to next: LightProc) {}
+
+    /// Settles it with an answer whose type is not known; one of another type than asked for is an error.
+    func answer(dynamically value: any Sendable) {}
 
     /// Settles it with an error, if nobody has. Any thread.
     func fail(_ code: AskError.Code, reason: ExitReason? = nil) {}
@@ -97,13 +102,37 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
 
     override var holder: LightProc { state.withLock { $0.holder } ?? proc }
 
+    override func hand(to next: LightProc) {
+        let before = state.withLock { state in
+            defer { state.holder = next }
+            return state.holder
+        }
+        (before ?? proc).forget(self)
+    }
+
+    override func answer(dynamically value: any Sendable) {
+        if let value = Envelope(message: value).message(as: Value.self) { return answer(value) }
+        let types = (asked: Value.self as Any.Type, answered: type(of: value) as Any.Type)
+        settle(.failure(AskError(.wrongAnswer, process: holder.id, types: types)))
+    }
+
+    /// Settles it with an answer; one that comes too late is counted.
+    func answer(_ value: Value) {
+        if settle(.success(value)) { return }
+        let isLate = state.withLock { state in
+            if case .failure? = state.result { return true }
+            return false
+        }
+        if isLate { BastionSystem.of(proc)?.countLateReply() }
+    }
+
     override func fail(_ code: AskError.Code, reason: ExitReason? = nil) { end(code, reason) }
 
     override func isPartOf(_ cycle: AskCycle) { state.withLock { $0.cycle = cycle } }
 
     private func end(_ code: AskError.Code, _ reason: ExitReason? = nil) {
         let cycle = state.withLock(\.cycle)
-        settle(.failure(AskError(code, process: proc.id, reason: reason, cycle: cycle)))
+        settle(.failure(AskError(code, process: holder.id, reason: reason, cycle: cycle)))
     }
 
     override var isSettled: Bool { state.withLock { $0.result != nil } }
@@ -117,7 +146,9 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
     }
 
     /// Settles it, if nobody has. Any thread.
-    func settle(_ result: Result<Value, AskError>) {
+    /// - Returns: Whether this call did.
+    @discardableResult
+    func settle(_ result: Result<Value, AskError>) -> Bool {
         let settled = state.withLock {
             state -> (observers: [@Sendable (Result<Value, AskError>) -> Void], timer: TimerToken?, holder: LightProc?)?
             in
@@ -129,10 +160,11 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
             }
             return (state.observers, state.timer, state.holder)
         }
-        guard let settled else { return }
+        guard let settled else { return false }
         settled.timer?.cancel()
         (settled.holder ?? proc).forget(self)
         for observer in settled.observers { observer(result) }
+        return true
     }
 
     func whenSettled(_ action: @escaping @Sendable (Result<Value, AskError>) -> Void) {
@@ -160,24 +192,29 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
 ///
 /// A reply that is dropped without an answer tells the asker so at once. A second answer is ignored.
 public struct Reply<Value: Sendable>: Sendable {
-    private let token: Token
+    let token: ReplyToken
 
-    private final class Token: Sendable {
-        let ask: Ask<Value>
-        init(_ ask: Ask<Value>) { self.ask = ask }
-        deinit {
-            if ask.isSettled { return }
-            // Dropped by the process itself: perhaps because its handler is failing. It will say.
-            if let current = LightProc.current, current === ask.holder {
-                current.settleDropped(ask)
-            } else {
-                ask.unanswered()
-            }
+    init(_ ask: Ask<Value>) { token = ReplyToken(ask) }
+
+    /// Answers. Any thread; never blocks. An answer that comes when the ask is over is dropped and counted
+    /// (``BastionSystem/lateReplies``).
+    public func callAsFunction(_ value: Value) {
+        // safety: `init` put it there.
+        unsafeDowncast(token.ask, to: Ask<Value>.self).answer(value)
+    }
+}
+
+/// What the copies of a reply share: the last one to go tells the asker, if nobody has answered.
+final class ReplyToken: Sendable {
+    let ask: AnyAsk
+    init(_ ask: AnyAsk) { self.ask = ask }
+    deinit {
+        if ask.isSettled { return }
+        // Dropped by the process itself: perhaps because its handler is failing. It will say.
+        if let current = LightProc.current, current === ask.holder {
+            current.settleDropped(ask)
+        } else {
+            ask.unanswered()
         }
     }
-
-    init(_ ask: Ask<Value>) { token = Token(ask) }
-
-    /// Answers. Any thread; never blocks.
-    public func callAsFunction(_ value: Value) { token.ask.settle(.success(value)) }
 }

@@ -13,6 +13,22 @@ public protocol Reactive: Sendable {
     associatedtype Message: Sendable
     /// Handles one message; called on a worker, never by two threads at a time.
     mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) throws
+
+    /// How long the process may get no message before ``receiveTimedOut(in:)`` is called; nil, as by default: for ever.
+    ///
+    /// Looked at when the process is compiled in and costs one without it nothing; one with it, a lock per message and a timer.
+    static var receiveTimeout: Duration? { get }
+    /// No message was handled for ``receiveTimeout``, and none waits in the user lane. Called again after each further such time.
+    mutating func receiveTimedOut(in context: borrowing ReactiveContext<Self>) throws
+}
+
+extension Reactive {
+    /// None.
+    @inlinable
+    public static var receiveTimeout: Duration? { @inline(__always) get { nil } }
+    /// Does nothing.
+    @inlinable
+    public mutating func receiveTimedOut(in context: borrowing ReactiveContext<Self>) throws {}
 }
 
 /// What a reactive process knows of its surroundings, during the handling of one message.
@@ -72,5 +88,16 @@ struct ReactiveAdapter<Body: Reactive>: ReactiveBody {
     @inlinable
     mutating func receive(_ message: consuming Body.Message, on proc: LightProc) throws {
         try body.receive(message, in: ReactiveContext(proc))
+        if Body.receiveTimeout != nil { proc.noteReceived() }
+    }
+
+    @inlinable
+    mutating func signalled(_ signal: UInt, on proc: LightProc) throws {
+        try body.receiveTimedOut(in: ReactiveContext(proc))
+    }
+
+    /// An incarnation begins. In the name of the process.
+    static func begin() {
+        if let timeout = Body.receiveTimeout { LightProc.current?.beginReceiveTimeout(timeout) }
     }
 }

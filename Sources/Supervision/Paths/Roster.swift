@@ -50,6 +50,12 @@ final class Roster: Sendable {
         return children.filter { $0.value.living != nil }.keys.sorted()
     }
 
+    /// The children that have not ended for good, in the order in which they were made.
+    var children: [ChildRecord] {
+        let children = content.withLock { $0.children }
+        return children.values.compactMap(\.living).sorted { $0.id < $1.id }
+    }
+
     /// The groups, with the members that there still are.
     var groups: [String: [ChildRecord]] {
         let (groups, children) = content.withLock { ($0.groups, $0.children) }

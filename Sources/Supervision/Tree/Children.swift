@@ -188,7 +188,13 @@ public struct Children: Sendable {
             proc.manageMessages(of: Body.Message.self, by: Companion(queue: queue))
             return proc
         }
-        guard let hooks else { return LightProc.reactive(on: system.executor) { try ReactiveAdapter(behavior()) } }
+        guard let hooks else {
+            return LightProc.reactive(on: system.executor) {
+                let adapter = try ReactiveAdapter(behavior())
+                ReactiveAdapter<Body>.begin()
+                return adapter
+            }
+        }
         return LightProc.reactive(on: system.executor) { try HookedAdapter(hooks, behavior) }
     }
 

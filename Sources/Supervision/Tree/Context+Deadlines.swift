@@ -48,6 +48,7 @@ extension BastionSystem {
             hooks.map { LightProc.reactive(HookedAdapter(body, $0), on: executor) }
             ?? LightProc.reactive(ReactiveAdapter(body), on: executor)
         proc.limitLifetime(to: deadline)
+        if let timeout = Body.receiveTimeout { proc.beginReceiveTimeout(timeout) }
         if let hooks { watch(proc, hooks) }
         return ProcRef(proc)
     }

@@ -14,7 +14,7 @@ extension Context {
         let now = proc.scheduler.now
         let handling = Middleware.Handling(
             Message.self,
-            sent: (proc.managedQueue?.lastTaken).map { min($0, now) } ?? now,
+            sent: (proc.managedQueue?.lastTaken).map { Swift.min($0, now) } ?? now,
             deadline: proc.deadlineInHand,
             by: proc,
             in: system

@@ -84,7 +84,9 @@ public struct Context: Sendable {
     func unwrap<Message: Sendable>(_ envelope: Envelope, as type: Message.Type) -> Message? {
         guard let envelope = unbell(envelope) else { return nil }
         if let message = envelope.message(as: type) { return message }
-        system.deadLetter(of: Swift.type(of: envelope.message), to: proc)
+        if let message = standIn(for: envelope.message, as: type) { return message }
+        let dynamic = envelope.message as? AnyMessage
+        system.deadLetter(of: Swift.type(of: dynamic?.payload ?? envelope.message), to: proc, from: dynamic?.sender.id)
         return nil
     }
 

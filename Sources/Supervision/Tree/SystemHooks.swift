@@ -46,6 +46,7 @@ struct HookedAdapter<Body: Reactive>: ReactiveBody {
         if let proc = LightProc.current { try hooks.starting(proc) }
         body = try make()
         self.hooks = hooks
+        ReactiveAdapter<Body>.begin()
     }
 
     init(_ body: Body, _ hooks: any SystemHooks) {
@@ -55,12 +56,18 @@ struct HookedAdapter<Body: Reactive>: ReactiveBody {
 
     mutating func receive(_ message: consuming Body.Message, on proc: LightProc) throws {
         switch hooks.receiving(Body.Message.self, by: proc) {
-        case nil, .delay: try body.receive(message, in: ReactiveContext(proc))
+        case nil, .delay:
+            try body.receive(message, in: ReactiveContext(proc))
+            if Body.receiveTimeout != nil { proc.noteReceived() }
         case .error(let error): throw error
         case .trap:
             SimulatedTrap.lose((body, message))
             throw SimulatedTrap(of: proc)
         }
+    }
+
+    mutating func signalled(_ signal: UInt, on proc: LightProc) throws {
+        try body.receiveTimedOut(in: ReactiveContext(proc))
     }
 }
 
@@ -71,6 +78,7 @@ extension BastionSystem {
         guard let hooks else { preconditionFailure("impossible: asked before") }
         let proc = LightProc.reactive(HookedAdapter(body, hooks), on: executor)
         join(proc)
+        if let timeout = Body.receiveTimeout { proc.beginReceiveTimeout(timeout) }
         watch(proc, hooks)
         return ProcRef(proc)
     }

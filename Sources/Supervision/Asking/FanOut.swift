@@ -1,0 +1,61 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+
+extension Group {
+    /// Asks every member at once, and collects what comes within the time: one result per member, in the order of ``members``.
+    ///
+    /// Returns when all have answered or failed, at the latest when the time is up; members that have not answered by then are
+    /// `timeout`. Cancelling the calling task gives up what is still open. Costs an ask per member.
+    public func askAll<Value: Sendable>(
+        within time: Duration = .seconds(5),
+        _ make: (Reply<Value>) -> Message
+    ) async -> [Result<Value, AskError>] {
+        await members.map { $0.request(within: time, make) }.results()
+    }
+
+    /// The members as references that send messages of any type.
+    public var dynamic: [AnyRef] { members.map(\.dynamic) }
+
+    /// Sends one value to every member, which share it; returns how many took it. See ``SupervisorRef/broadcast(_:)``.
+    @discardableResult
+    public func broadcast(shared value: any Sendable) -> Int { dynamic.broadcast(value) }
+}
+
+extension Sequence<AnyRef> {
+    /// Asks all of them at once, and collects what comes within the time: one result each, in their order.
+    ///
+    /// Returns when all have answered or failed, at the latest when the time is up.
+    public func askAll<Value: Sendable>(
+        _ message: any Sendable,
+        as type: Value.Type = Value.self,
+        within time: Duration = .seconds(5)
+    ) async -> [Result<Value, AskError>] {
+        await map { $0.request(message, as: type, within: time) }.results()
+    }
+
+    /// Sends one value to all of them, which share it; returns how many took it.
+    @discardableResult
+    public func broadcast(_ value: any Sendable) -> Int {
+        let message = AnyMessage(.init(.broadcast, value, from: .current))
+        return count { $0.put(message, lane: .user) == .sent }
+    }
+}
+
+extension Collection {
+    /// Waits for all of them. Each has its own time, so that one after the other is as good as all at once.
+    func results<Value: Sendable>() async -> [Result<Value, AskError>] where Element == PendingReply<Value> {
+        var results: [Result<Value, AskError>] = []
+        results.reserveCapacity(count)
+        for pending in self {
+            do throws(AskError) {
+                results.append(.success(try await pending.value()))
+            } catch {
+                results.append(.failure(error))
+            }
+        }
+        return results
+    }
+}

@@ -1,0 +1,159 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+import Testing
+
+@testable import Supervision
+
+/// Messages set aside and put back, in virtual time.
+@Suite struct StashTests {
+    private let sim = Simulation()
+
+    /// Stashes numbers while it is closed; "open" puts them back.
+    private func gate(_ receiver: Receiver, restart: RestartType = .permanent, capacity: Int = 100) throws -> AnyRef {
+        let trace = sim.trace
+        let isOpen = Locked(false)
+        let tree = try sim.system.supervise(intensity: .unlimited) {
+            receiver.children("gate", restart: restart) { message, context in
+                try message.onTell(String.self) { text, _ in
+                    trace(text)
+                    switch text {
+                    case "fail": throw Failure()
+                    case "open": context.unstash()
+                    default: if let count = Int(text) { context.unstash(count) }
+                    }
+                    isOpen.withLock { $0 = text == "open" }
+                }
+                .onFallback { message in
+                    if !isOpen.withLock({ $0 }) { return try context.stash(message, capacity: capacity) }
+                    trace("\(message.payload)")
+                    message.reply?("answer")
+                }
+            }
+        }
+        return try tree.refs("gate")[0]
+    }
+
+    @Test(arguments: Receiver.allCases)
+    func stashedMessagesComeBackInOrderBeforeWhatWaits(receiver: Receiver) throws {
+        let gate = try gate(receiver)
+        for n in 1...3 { gate.tell(n) }
+        gate.tell("open")
+        gate.tell(4)
+        sim.drain()
+        #expect(sim.trace.lines == ["open", "1", "2", "3", "4"])
+    }
+
+    @Test(arguments: Receiver.allCases)
+    func someOfThemMayBePutBack(receiver: Receiver) throws {
+        let gate = try gate(receiver)
+        for n in 1...3 { gate.tell(n) }
+        gate.tell("2")
+        gate.tell("open")
+        sim.drain()
+        // The two were stashed again, behind the third.
+        #expect(sim.trace.lines == ["2", "open", "3", "1", "2"])
+    }
+
+    @Test(arguments: Receiver.allCases)
+    func aStashedAskStaysAlive(receiver: Receiver) throws {
+        let gate = try gate(receiver)
+        let answer = Answer(gate.request(1, as: String.self))
+        sim.drain()
+        // The incarnation that stashed it ends: the ask does not.
+        gate.tell("fail")
+        sim.drain()
+        #expect(answer.count == 0)
+        gate.tell("open")
+        sim.drain()
+        #expect(answer.value == "answer")
+    }
+
+    @Test(arguments: Receiver.allCases)
+    func theStashSurvivesARestartAndComesFirst(receiver: Receiver) throws {
+        let gate = try gate(receiver)
+        for n in 1...3 { gate.tell(n) }
+        gate.tell("fail")
+        gate.tell("open")
+        gate.tell(4)
+        sim.drain()
+        #expect(sim.trace.lines == ["fail", "open", "1", "2", "3", "4"])
+        #expect(sim.system.restarts == 1)
+    }
+
+    @Test(arguments: Receiver.allCases)
+    func whatIsLeftAtTheEndIsADeadLetter(receiver: Receiver) throws {
+        let gate = try gate(receiver, restart: .temporary)
+        for n in 1...3 { gate.tell(n) }
+        let answer = Answer(gate.request(1, as: String.self))
+        gate.tell("fail")
+        sim.drain()
+        #expect(sim.system.deadLetters == 4)
+        #expect(answer.error?.code == .processEnded)
+    }
+
+    @Test(arguments: Receiver.allCases)
+    func aFullStashSaysSoAndTheMessageStaysInHand(receiver: Receiver) throws {
+        let errors = Locked<[StashFull<AnyMessage>]>([])
+        let tree = try sim.system.supervise {
+            receiver.children("gate") { message, context in
+                do { try context.stash(message, capacity: 2) } catch let error as StashFull<AnyMessage> {
+                    errors.withLock { $0.append(error) }
+                    message.reply?("full")
+                }
+            }
+        }
+        let gate = try tree.refs("gate")[0]
+        gate.tell(1)
+        gate.tell(2)
+        let answer = Answer(gate.request(3, as: String.self))
+        sim.drain()
+        #expect(answer.value == "full")
+        let error = try #require(errors.withLock { $0.first })
+        #expect(error.capacity == 2 && error.process == gate.id && error.message.payload as? Int == 3)
+    }
+
+    private struct Typed: Reactive {
+        enum Message: Sendable {
+            case get(Reply<Int>)
+            case open
+        }
+        var isOpen = false
+        mutating func receive(_ message: consuming Message, in context: borrowing ReactiveContext<Self>) throws {
+            switch message {
+            case .open:
+                isOpen = true
+                context.unstashAll()
+            case .get(let reply): if isOpen { reply(1) } else { try context.stash(message) }
+            }
+        }
+    }
+
+    @Test(arguments: [false, true])
+    func aTypedAskInHandIsStashedWithItsMessage(isManaged: Bool) throws {
+        let tree = try sim.system.supervise(intensity: .unlimited) {
+            let children = Children("typed", Typed())
+            if isManaged { children.mailbox(.unbounded) } else { children }
+        }
+        let ref = try tree.group("typed", of: Typed.Message.self).members[0]
+        let answer = Answer(ref.request { .get($0) })
+        sim.drain()
+        ref.proc.kill()
+        sim.drain()
+        #expect(sim.system.restarts == 1 && answer.count == 0)
+        ref.tell(.open)
+        sim.drain()
+        #expect(answer.value == 1)
+    }
+
+    @Test func theStashOfAProcessThatIsDroppedIsDeadLetters() throws {
+        var ref: ProcRef<AnyMessage>? = sim.system.spawn(Handler { message, context in try context.stash(message) })
+        for n in 1...2 { ref?.tell(AnyMessage(n)) }
+        sim.drain()
+        ref = nil
+        sim.drain()
+        #expect(sim.system.deadLetters == 2)
+    }
+}
