@@ -18,6 +18,8 @@ let package = Package(
         .executable(name: "UndyingServer", targets: ["UndyingServer"]),
         .executable(name: "StockServer", targets: ["StockServer"]),
         .executable(name: "Topology", targets: ["Topology"]),
+        .executable(name: "ScalingGroups", targets: ["ScalingGroups"]),
+        .executable(name: "Callbacks", targets: ["Callbacks"]),
     ],
     dependencies: [
         .package(name: "bastion", path: ".."),
@@ -60,6 +62,16 @@ let package = Package(
                 .product(name: "Executor", package: "bastion"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "ScalingGroups",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "Callbacks",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
             swiftSettings: settings
         ),
         .testTarget(

@@ -189,23 +189,38 @@ public final class BastionSystem: Sendable {
 
     /// Starts supervised children at the top of the system.
     ///
-    /// - Parameter onGivingUp: Called when there were more restarts than the intensity allows and all have been stopped.
+    /// - Parameters:
+    ///   - callbacks: Called around the start and after the end of all of them together; see ``Callbacks``.
+    ///   - onGivingUp: Called when there were more restarts than the intensity allows and all have been stopped.
     /// - Throws: ``SupervisionError`` when a specification cannot be carried out; then nothing was started.
     @discardableResult
     public func supervise(
         _ name: String = "root",
         intensity: RestartIntensity = .default,
+        callbacks: Callbacks? = nil,
         onGivingUp: @escaping @Sendable (ExitReason) -> Void = { _ in },
         @ChildrenBuilder _ children: () throws -> [Children]
     ) throws -> SupervisorRef {
+        let supervisor = rootSupervisor(name, intensity, callbacks, onGivingUp)
+        let ref = try SupervisorRef.start(children(), under: supervisor)
+        adopt(supervisor)
+        return ref
+    }
+
+    func rootSupervisor(
+        _ name: String,
+        _ intensity: RestartIntensity,
+        _ callbacks: Callbacks?,
+        _ onGivingUp: @escaping @Sendable (ExitReason) -> Void
+    ) -> Supervisor {
         let executor = self.executor
-        return try supervise(
-            name,
+        return Supervisor(
+            name: name,
+            system: self,
             intensity: intensity,
-            finishesWhenEmpty: false,
+            callbacks: callbacks,
             // The user's code, so in a process of its own: a trap in it must not be the supervisor's.
-            onGivingUp: { reason in LightProc.runOnce(on: executor) { onGivingUp(reason) } },
-            children()
+            onGivingUp: { reason in LightProc.runOnce(on: executor) { onGivingUp(reason) } }
         )
     }
 
@@ -224,11 +239,16 @@ public final class BastionSystem: Sendable {
             onGivingUp: onGivingUp
         )
         let ref = try SupervisorRef.start(children, under: supervisor)
+        adopt(supervisor)
+        return ref
+    }
+
+    /// A supervisor stands at the top of the system until it ends.
+    func adopt(_ supervisor: Supervisor) {
         roots.withLock { $0.append(supervisor) }
         supervisor.whenFinished { [weak self, unowned supervisor] in
             self?.roots.withLock { $0.removeAll { $0 === supervisor } }
         }
-        return ref
     }
 
     /// Stops all children of the system, the last started group first; returns when they have ended.

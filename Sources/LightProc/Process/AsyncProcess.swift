@@ -46,6 +46,7 @@ extension LightProc {
         let executor = ProcTaskExecutor(self, incarnation: incarnation)
         // ordering: relaxed: see `messageType`.
         side.receivedType.store(0, ordering: .relaxed)
+        side.probe.store(0, ordering: .relaxed)
         guard let main = side.content.withLock({ $0.main }) else { return }
         let task = Task.detached(executorPreference: executor) {
             // ordering: relaxed: the task itself, and child tasks that it makes later, read it.

@@ -394,6 +394,8 @@ final class ProcSide: Sendable {
     let mainTask = AtomicWord(0)
     /// The type of the message that an async incarnation received last, as a word; 0 if none. Written by its tasks.
     let receivedType = AtomicWord(0)
+    /// A ``ProbeWord`` of an async incarnation.
+    let probe = AtomicWord(0)
 
     struct Content {
         /// The generic part, where it has a context.

@@ -10,6 +10,8 @@ struct QueueToken: Sendable {}
 /// The queue of a managed process, whatever its messages are.
 protocol ManagedQueue: CompanionPart {
     var counters: MailboxCounters { get }
+    /// Refuses everything from now on if nothing waits, and nobody waits for room. True if it does refuse. Any thread.
+    func closeIfEmpty() -> Bool
 }
 
 /// What has become of the messages of a managed mailbox.
@@ -200,6 +202,8 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         if !take.dropped.isEmpty { drop(take.dropped, proc) }
         return take.entry
     }
+
+    func closeIfEmpty() -> Bool { content.withLock { $0.state.closeIfEmpty() } }
 
     // MARK: What is not handled
 

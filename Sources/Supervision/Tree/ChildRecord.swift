@@ -10,10 +10,15 @@ final class ChildRecord: ProcObserver {
     let proc: LightProc
     let name: String
     let settings: SupervisorMachine.Settings
-    /// The type of its messages; nil for an async child, which takes any.
-    let messageType: Any.Type?
     /// Supervisors that the child's present incarnation started: they end before the child counts as ended.
     private let owned = Locked(Owned())
+    /// The group that it is a member of, and its number there.
+    let group: GroupRecord
+    let number: Int
+    let shutdownTime: Duration
+    let features: GroupFeatures
+    /// The last incarnation that said that it was ready.
+    private let lastReady = AtomicWord(0)
     /// A cycle, through the supervisor's process, which is broken when the child is forgotten.
     let supervisor: Supervisor
 
@@ -23,18 +28,30 @@ final class ChildRecord: ProcObserver {
         var lastEnded: UInt32 = 0
     }
 
-    init(
-        proc: LightProc,
-        name: String,
-        settings: SupervisorMachine.Settings,
-        messageType: Any.Type?,
-        supervisor: Supervisor
-    ) {
-        self.proc = proc
-        self.name = name
-        self.settings = settings
-        self.messageType = messageType
+    /// Makes a member of a group, without starting it.
+    init(of spec: Children, number: Int, in group: GroupRecord, under supervisor: Supervisor, mustStart: Bool) {
+        let box = ChildBox()
+        proc = spec.make(supervisor.system, box, spec)
+        name = "\(spec.name)-\(number)"
+        settings = .init(
+            restart: spec.restart,
+            backoff: spec.backoff,
+            mustStart: mustStart,
+            hasFarewell: spec.features.callbacks?.afterStop != nil
+        )
+        self.group = group
+        self.number = number
+        shutdownTime = spec.shutdownTime
+        features = spec.features
         self.supervisor = supervisor
+        proc.prepare(name: name, stack: nil, observer: self, shutdownTime: spec.shutdownTime)
+        box.record = self
+        supervisor.system.hooks?.made(proc)
+    }
+
+    deinit {
+        // Never started: its supervisor had ended before it heard of this child.
+        if !proc.isClosed { proc.close() }
     }
 
     var id: SupervisorMachine.ChildID { proc.id.rawValue }
@@ -49,6 +66,27 @@ final class ChildRecord: ProcObserver {
         }
         if isOver { supervisor.stop {} }
         return !isOver
+    }
+
+    /// It has started; its supervisor is told if that waits for it. In its name.
+    func started() {
+        if features.reportsStarts { supervisor.send(.started(id)) }
+    }
+
+    /// An incarnation says that it is ready. True if that is asked of it, and the first time.
+    func isReady(_ incarnation: UInt32) -> Bool {
+        guard features.signalsReady, proc.incarnation == incarnation else { return false }
+        // ordering: relaxed: only that one caller comes first matters.
+        return lastReady.exchange(UInt(incarnation), ordering: .relaxed) != UInt(incarnation)
+    }
+
+    /// Closes the process, calls `afterStop` in its name, and then `done`. By the supervisor, which does not start it again.
+    func sayFarewell(then done: @escaping @Sendable () -> Void) {
+        let occasion = Callbacks.Occasion(proc, reason: proc.lastExit)
+        // The last registered is called first, and one that traps does not keep the others from being called.
+        proc.onExit { _ in done() }
+        if let callback = features.callbacks?.afterStop { proc.onExit { _ in callback(occasion) } }
+        withExtendedLifetime(self) { proc.close() }
     }
 
     func procEnded(_ proc: LightProc, reason: ExitReason) {

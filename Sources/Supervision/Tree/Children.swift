@@ -24,7 +24,9 @@ public struct Children: Sendable {
     public let deadline: Duration?
     let messageType: Any.Type?
     /// How the members' mailboxes take messages; nil: any number, at no cost.
-    public private(set) var mailbox: MailboxPolicy?
+    public internal(set) var mailbox: MailboxPolicy?
+    /// What else the group has; see Groups/.
+    var features = GroupFeatures()
     let make: @Sendable (BastionSystem, ChildBox, Children) -> LightProc
 
     /// Describes async children: each runs `body` in a task of its own.
@@ -57,8 +59,13 @@ public struct Children: Sendable {
         messageType = nil
         make = { system, box, spec in
             let hooks = system.hooks
+            let watch = spec.features.watch(box)
             let proc = LightProc.async(on: system.executor) { proc in
                 try hooks?.starting(proc)
+                if let watch {
+                    watch.begins(proc)
+                    watch.made(proc, isAsync: true)
+                }
                 try await body(Context(proc: proc, system: system, box: box))
             }
             proc.declareMessages(of: Envelope.self)
@@ -93,8 +100,11 @@ public struct Children: Sendable {
         self.priority = priority
         self.deadline = deadline
         messageType = Body.Message.self
-        make = { system, _, spec in
-            let proc = Self.reactive(behavior, in: system, spec)
+        make = { system, box, spec in
+            let proc =
+                spec.features.watch(box).map { watch in
+                    Self.reactive({ try watch.make(behavior) }, in: system, spec)
+                } ?? Self.reactive(behavior, in: system, spec)
             proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
             if priority != .normal { proc.priority = priority }
@@ -144,6 +154,7 @@ public struct Children: Sendable {
             throw SupervisionError(.badDeadline, "group \(name): the deadline must be positive, got \(deadline)")
         }
         try mailbox?.validate(group: name)
+        try features.validate(group: name, redundancy: redundancy)
     }
 }
 
@@ -185,6 +196,12 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let unknownGroup = Code(name: "unknownGroup")
         /// The group takes messages of another type.
         public static let wrongMessageType = Code(name: "wrongMessageType")
+        /// The heartbeat has a time or number that makes no sense.
+        public static let badHeartbeat = Code(name: "badHeartbeat")
+        /// The resizer has bounds or numbers that make no sense.
+        public static let badResizer = Code(name: "badResizer")
+        /// The supervisor has ended, or is stopping.
+        public static let supervisorStopped = Code(name: "supervisorStopped")
     }
     /// What is wrong, for programs.
     public let code: Code

@@ -11,8 +11,8 @@ public struct Context: Sendable {
     @usableFromInline let proc: LightProc
     /// The system that this process lives in.
     public let system: BastionSystem
-    private let box: ChildBox
-    private let incarnation: UInt32
+    let box: ChildBox
+    let incarnation: UInt32
 
     init(proc: LightProc, system: BastionSystem, box: ChildBox) {
         self.proc = proc
@@ -32,12 +32,8 @@ public struct Context: Sendable {
     /// Where this child stands in the tree of supervisors, as in `/shop/orders-3`.
     public var path: String { proc.path ?? "" }
 
-    /// The system's log, with this process's name.
-    public var log: Logger {
-        var log = system.log
-        log[metadataKey: "process"] = "\(proc)"
-        return log
-    }
+    /// The system's log, with this process's name and path.
+    public var log: Logger { system.log(of: proc) }
 
     // MARK: Messages
 
@@ -235,20 +231,25 @@ public struct Context: Sendable {
     public func supervise(
         _ name: String = "supervisor",
         intensity: RestartIntensity = .default,
+        callbacks: Callbacks? = nil,
         @ChildrenBuilder _ children: () throws -> [Children]
     ) throws -> SupervisorRef {
-        let specs = try children()
+        let supervisor = supervisor(name, intensity, callbacks)
+        let ref = try SupervisorRef.start(children(), under: supervisor)
+        guard box.record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
+        return ref
+    }
+
+    func supervisor(_ name: String, _ intensity: RestartIntensity, _ callbacks: Callbacks?) -> Supervisor {
         let proc = self.proc
-        let supervisor = Supervisor(
+        return Supervisor(
             name: "\(self.name)/\(name)",
             path: proc.path.map { "\($0)/\(name)" },
             system: system,
             intensity: intensity,
+            callbacks: callbacks,
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
-        let ref = try SupervisorRef.start(specs, under: supervisor)
-        guard box.record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
-        return ref
     }
 
     /// Starts a group of children under a supervisor of its own that belongs to this process; see ``supervise(_:intensity:_:)``.
