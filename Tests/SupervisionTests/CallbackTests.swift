@@ -136,7 +136,7 @@ import Testing
 
     @Test(arguments: [true, false])
     func givingUpIsTheEndOfAll(isReactive: Bool) throws {
-        let sim = Simulation()
+        let sim = Simulation(containsTraps: true)
         let trace = sim.trace
         let tree = try sim.system.supervise(intensity: .init(1, within: .seconds(5))) {
             Self.spec(trace, isReactive: isReactive, isManaged: false, .permanent)

@@ -106,7 +106,7 @@ import Testing
         #expect(member.proc.restarts == 1 && sim.system.restarts == 1)
         member.tell(2)
         sim.drain()
-        #expect(sim.trace.lines.last == "2")
+        #expect(sim.trace.lines.last == (isReactive || !isManaged ? "2" : "1"))
     }
 
     @Test(arguments: [true, false])
@@ -127,7 +127,8 @@ import Testing
             member.tell(round)
             sim.advance(by: .seconds(10))
         }
-        #expect(sim.trace.lines == (0..<6).map { "\($0)" } && member.proc.restarts == 0)
+        #expect(sim.trace.lines == (0..<6).map { "\($0)" }, "\(sim.trace.lines)")
+        #expect(member.proc.restarts == 0)
     }
 
     @Test func whoWaitsForSomethingIsAlive() throws {

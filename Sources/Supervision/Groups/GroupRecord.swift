@@ -18,7 +18,8 @@ protocol GroupObserver: AnyObject, Sendable {
 /// A group as its supervisor knows it: who its members are at this moment.
 ///
 /// Members are added where groups are, before anybody knows the group, and by the supervisor's process; they are removed by that
-/// only. A member that ends for good, or is drained, is none any more.
+/// only. A member that ends for good, or is drained, is none any more; when the supervisor stops
+/// its groups stay as they were.
 final class GroupRecord: Sendable {
     let name: String
     /// The type of the members' messages; nil for async members, which take any.
@@ -128,8 +129,17 @@ final class GroupRecord: Sendable {
     }
 
     /// A member has left for good.
-    func forget(_ proc: LightProc, number: Int) {
-        withdraw(proc)
+    ///
+    /// - Parameter supervisorStops: Then it stays in the list, where nobody is to take its place; who follows is told all the same.
+    func forget(_ proc: LightProc, number: Int, supervisorStops: Bool) {
+        if supervisorStops {
+            state.withLock { state in
+                guard state.members.contains(where: { $0 === proc }) else { return }
+                for observer in state.observers { observer.memberRemoved(proc, from: name) }
+            }
+        } else {
+            withdraw(proc)
+        }
         state.withLock { _ = $0.numbers.remove(number) }
     }
 

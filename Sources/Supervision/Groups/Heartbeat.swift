@@ -145,8 +145,12 @@ extension Supervisor {
         }
         if let child = body.children[id] {
             let incarnation = child.proc.incarnation
-            let isAlive = child.proc.askForSignOfLife()
             let now = system.executor.now
+            // The last question may have been answered late, and the next one must not hide that.
+            if child.proc.hasGivenSignOfLife {
+                _ = body.undertakings.monitors[key]?.looked(id, incarnation, isAlive: true, at: now)
+            }
+            let isAlive = child.proc.askForSignOfLife()
             let verdict = body.undertakings.monitors[key]?.asked(id, incarnation, isAlive: isAlive, at: now)
             if verdict == .owes, let heartbeat = child.features.heartbeat {
                 system.executor.wake(after: heartbeat.within) { [weak self, weak group] in

@@ -118,7 +118,7 @@ struct ResizerMachine: Sendable {
         /// It is not to have fewer members.
         var size: Int
         var until: Duration
-        /// The most that were busy when it shrank: with half of that the load is a different one.
+        /// The most that were busy when it shrank: with less than half of that the load is a different one.
         var peak: Int
     }
 
@@ -174,7 +174,7 @@ struct ResizerMachine: Sendable {
     }
 
     private mutating func shrink(_ size: Int, _ peak: Int, at now: Duration) -> Decision {
-        if let known = regret, peak * 2 <= known.peak {
+        if let known = regret, peak * 2 < known.peak {
             regret = nil
             hold = max(resizer.patience, resizer.interval) * 2
         }

@@ -107,7 +107,7 @@ extension Supervisor {
     func discard(_ records: [ChildRecord]) {
         for record in records {
             withExtendedLifetime(record) { record.proc.close() }
-            record.group.forget(record.proc, number: record.number)
+            record.group.forget(record.proc, number: record.number, supervisorStops: false)
         }
     }
 
@@ -202,7 +202,7 @@ extension Supervisor {
 
     /// A child is gone.
     func forget(_ child: ChildRecord, _ body: inout SupervisorBody) {
-        child.group.forget(child.proc, number: child.number)
+        child.group.forget(child.proc, number: child.number, supervisorStops: !body.machine.isRunning)
         if body.undertakings.unstarted?.remove(child.id) != nil { allHaveStarted(&body) }
         let key = ObjectIdentifier(child.group)
         body.undertakings.monitors[key]?.remove(child.id)

@@ -60,7 +60,7 @@ public struct Group<Message: Sendable>: Sendable {
 
     /// One reference per member, in the order in which they were started.
     ///
-    /// Those that have ended for good, or are leaving, are not among them. Costs nothing while the members are those that were there
+    /// Those that have ended for good, or are leaving, are not among them; when the supervisor stops they stay. Costs nothing while the members are those that were there
     /// when this value was made, otherwise a lock and a copy.
     public var members: [ProcRef<Message>] {
         if record.version == version { return first }
