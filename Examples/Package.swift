@@ -27,6 +27,8 @@ let package = Package(
         .executable(name: "MessageHandlerMultipleTypes", targets: ["MessageHandlerMultipleTypes"]),
         .executable(name: "PrimeNumbers", targets: ["PrimeNumbers"]),
         .executable(name: "ParallelComputation", targets: ["ParallelComputation"]),
+        .executable(name: "ScalingGroups", targets: ["ScalingGroups"]),
+        .executable(name: "Callbacks", targets: ["Callbacks"]),
     ],
     dependencies: [
         .package(name: "bastion", path: ".."),
@@ -113,6 +115,16 @@ let package = Package(
         ),
         .executableTarget(
             name: "ParallelComputation",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "ScalingGroups",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "Callbacks",
             dependencies: [.product(name: "Runtime", package: "bastion")],
             swiftSettings: settings
         ),

@@ -161,6 +161,7 @@ final class Director: SystemHooks, SeededObserver {
         case .trap: "trap"
         case .killed: "killed"
         case .deadlineExceeded: "deadline exceeded"
+        case .unresponsive: "unresponsive"
         case .linked(_, let reason): "linked, \(kind(reason))"
         case .noProcess: "no process"
         }

@@ -235,23 +235,36 @@ public final class BastionSystem: Sendable {
 
     /// Starts supervised children at the top of the system.
     ///
-    /// - Parameter onGivingUp: Called when there were more restarts than the intensity allows and all have been stopped.
+    /// - Parameters:
+    ///   - callbacks: Called around the start and after the end of all of them together; see ``Callbacks``.
+    ///   - onGivingUp: Called when there were more restarts than the intensity allows and all have been stopped.
     /// - Throws: ``SupervisionError`` when a specification cannot be carried out; then nothing was started.
     @discardableResult
     public func supervise(
         _ name: String = "root",
         intensity: RestartIntensity = .default,
+        callbacks: Callbacks? = nil,
         onGivingUp: @escaping @Sendable (ExitReason) -> Void = { _ in },
         @ChildrenBuilder _ children: () throws -> [Children]
     ) throws -> SupervisorRef {
+        try ProcPath.validate(name, of: "supervisor")
+        return try start(children(), under: rootSupervisor(name, intensity, callbacks, onGivingUp))
+    }
+
+    func rootSupervisor(
+        _ name: String,
+        _ intensity: RestartIntensity,
+        _ callbacks: Callbacks?,
+        _ onGivingUp: @escaping @Sendable (ExitReason) -> Void
+    ) -> Supervisor {
         let executor = self.executor
-        return try supervise(
-            name,
+        return Supervisor(
+            name: name,
+            system: self,
             intensity: intensity,
-            finishesWhenEmpty: false,
+            callbacks: callbacks,
             // The user's code, so in a process of its own: a trap in it must not be the supervisor's.
-            onGivingUp: { reason in LightProc.runOnce(on: executor) { onGivingUp(reason) } },
-            children()
+            onGivingUp: { reason in LightProc.runOnce(on: executor) { onGivingUp(reason) } }
         )
     }
 
@@ -262,7 +275,7 @@ public final class BastionSystem: Sendable {
         onGivingUp: @escaping @Sendable (ExitReason) -> Void,
         _ children: [Children]
     ) throws(SupervisionError) -> SupervisorRef {
-        try SupervisorRef.check(children, for: name)
+        try ProcPath.validate(name, of: "supervisor")
         let supervisor = Supervisor(
             name: name,
             system: self,
@@ -270,13 +283,15 @@ public final class BastionSystem: Sendable {
             finishesWhenEmpty: finishesWhenEmpty,
             onGivingUp: onGivingUp
         )
+        return try start(children, under: supervisor)
+    }
+
+    /// Starts children under a supervisor at the top, which is found there before they start.
+    private func start(_ children: [Children], under supervisor: Supervisor) throws(SupervisionError) -> SupervisorRef {
+        let records = try supervisor.makeGroups(children)
         enroot(supervisor)
-        do {
-            return try SupervisorRef.start(children, under: supervisor)
-        } catch {
-            supervisor.stop {}
-            throw error
-        }
+        supervisor.begin(records)
+        return SupervisorRef(supervisor: supervisor)
     }
 
     /// A supervisor is at the top of the system until it has finished.

@@ -26,6 +26,7 @@ import Testing
         (.trap(report), true, "trap: nil unwrapped (found nil)"),
         (.killed, true, "killed"),
         (.deadlineExceeded(.seconds(2)), true, "not over after its deadline of 2.0 seconds"),
+        (.unresponsive(.seconds(2)), true, "no sign of life for 2.0 seconds"),
         (.linked(ProcID(rawValue: 9), .killed), true, "linked process <0.9> ended: killed"),
         (.linked(ProcID(rawValue: 9), .normal), true, "linked process <0.9> ended: normal"),
         (

@@ -156,8 +156,9 @@ import Testing
             for member in group.members {
                 #expect(try await member.ask(within: .seconds(60)) { .count($0) } == 1)
             }
-            group.members[1].tell(.finish)
-            _ = await ProcHandle(group.members[1].proc).exit()
+            let member = group.members[1]
+            member.tell(.finish)
+            _ = await ProcHandle(member.proc).exit()
             await tree.stop()
             #expect(group.broadcast(.value(2)) == 0)
         }

@@ -14,6 +14,7 @@ private struct Model {
         case up(Duration)
         case waiting(Int)
         case stopping
+        case retiring
     }
     struct Child {
         var id: UInt64
@@ -21,8 +22,15 @@ private struct Model {
         var base: Int
         var cap: Int
         var state: State
+        var mustStart = false
+        var hasFarewell = false
         var row = 0
         var waits = 0
+        /// With whom it leaves.
+        var party: Int?
+        var settings: SupervisorMachine.Settings {
+            .init(restart: restart, backoff: backoff, mustStart: mustStart, hasFarewell: hasFarewell)
+        }
 
         /// Milliseconds; 0: no backoff.
         func delay(_ row: Int) -> Duration {
@@ -42,6 +50,7 @@ private struct Model {
     var restarts: [Duration] = []
     var outcome: SupervisorMachine.Outcome?
     var isFinished = false
+    var parties = 0
 
     mutating func add(_ child: Child) -> [SupervisorMachine.Action] {
         guard outcome == nil else { return [.forget(child.id)] }
@@ -53,18 +62,14 @@ private struct Model {
         guard let index = children.firstIndex(where: { $0.id == id }) else { return [] }
         var child = children[index]
         let isRestarted =
-            outcome == nil && (child.restart == .permanent || (child.restart == .transient && isFailure))
+            outcome == nil && child.party == nil && !child.mustStart
+            && (child.restart == .permanent || (child.restart == .transient && isFailure))
         if isRestarted { restarts.append(now) }
         if let maximum, isRestarted, restarts.count(where: { now - $0 <= period }) > maximum {
-            children.remove(at: index)
             outcome = .gaveUp(id)
-            return [.forget(id)] + stopNext()
+            return letGo(index)
         }
-        guard isRestarted else {
-            children.remove(at: index)
-            if outcome == nil, finishesWhenEmpty, children.isEmpty { outcome = .stopped }
-            return [.forget(id)] + (outcome == nil ? [] : stopNext())
-        }
+        guard isRestarted else { return letGo(index) }
         guard case .up(let since) = child.state else { preconditionFailure("the test ends what runs only") }
         child.row = child.row > 0 && now - since <= child.delay(child.row) + child.delay(1) ? child.row + 1 : 1
         let delay = child.delay(child.row)
@@ -74,9 +79,57 @@ private struct Model {
         return delay > .zero ? [.wait(id, generation: child.waits, delay)] : [.start(id)]
     }
 
+    mutating func started(_ id: UInt64) {
+        for index in children.indices where children[index].id == id { children[index].mustStart = false }
+    }
+
+    mutating func retired(_ id: UInt64) -> [SupervisorMachine.Action] {
+        guard let index = children.firstIndex(where: { $0.id == id && $0.state == .retiring }) else { return [] }
+        children[index].hasFarewell = false
+        return letGo(index)
+    }
+
+    mutating func remove(_ ids: [UInt64]) -> [SupervisorMachine.Action] {
+        if outcome != nil { return [] }
+        parties += 1
+        for index in children.indices where ids.contains(children[index].id) && children[index].party == nil {
+            children[index].party = parties
+        }
+        return leaveNext(parties)
+    }
+
+    /// It does not run: the farewell, or out.
+    private mutating func letGo(_ index: Int) -> [SupervisorMachine.Action] {
+        let child = children[index]
+        var action = SupervisorMachine.Action.retire(child.id)
+        if child.hasFarewell {
+            children[index].state = .retiring
+        } else {
+            children.remove(at: index)
+            action = .forget(child.id)
+        }
+        if outcome != nil { return [action] + stopNext() }
+        if let party = child.party { return [action] + leaveNext(party) }
+        if finishesWhenEmpty, children.isEmpty { return [action] + stop() }
+        return [action]
+    }
+
+    private mutating func leaveNext(_ party: Int) -> [SupervisorMachine.Action] {
+        guard let index = children.indices.last(where: { children[$0].party == party }) else {
+            return finishesWhenEmpty && children.isEmpty ? stop() : []
+        }
+        switch children[index].state {
+        case .waiting: return letGo(index)
+        case .up:
+            children[index].state = .stopping
+            return [.stop(children[index].id)]
+        case .stopping, .retiring: return []
+        }
+    }
+
     mutating func elapsed(_ id: UInt64, _ generation: Int, at now: Duration) -> [SupervisorMachine.Action] {
         guard outcome == nil, let index = children.firstIndex(where: { $0.id == id }),
-            children[index].state == .waiting(generation)
+            children[index].state == .waiting(generation), children[index].party == nil
         else { return [] }
         children[index].state = .up(now)
         return [.start(id)]
@@ -94,11 +147,19 @@ private struct Model {
             isFinished = true
             return [.finish(outcome)]
         }
-        if case .waiting = last.state { return [.forget(last.id)] + stopNext() }
-        let isAsked = last.state == .stopping
+        if case .waiting = last.state {
+            if !last.hasFarewell { return [.forget(last.id)] + stopNext() }
+            last.state = .retiring
+            children.append(last)
+            return [.retire(last.id)]
+        }
+        guard case .up = last.state else {
+            children.append(last)
+            return []
+        }
         last.state = .stopping
         children.append(last)
-        return isAsked ? [] : [.stop(last.id)]
+        return [.stop(last.id)]
     }
 }
 
@@ -138,14 +199,21 @@ private struct Model {
                     restart: RestartType.allCases.randomElement(using: &random)!,
                     base: Bool.random(using: &random) ? 0 : Int.random(in: 1...20, using: &random),
                     cap: Int.random(in: 1...100, using: &random),
-                    state: .up(now)
+                    state: .up(now),
+                    mustStart: Int.random(in: 0..<4, using: &random) == 0,
+                    hasFarewell: Int.random(in: 0..<3, using: &random) == 0
                 )
                 nextID += 1
                 expected = model.add(child)
-                actual = machine.add(child.id, .init(restart: child.restart, backoff: child.backoff), at: now)
+                actual = machine.add(child.id, child.settings, at: now)
             case 15..<65:
                 // One that runs or stops, or one that is unknown or forgotten; never one that waits.
-                let known = model.children.filter { if case .waiting = $0.state { false } else { true } }
+                let known = model.children.filter {
+                    switch $0.state {
+                    case .waiting, .retiring: false
+                    case .up, .stopping: true
+                    }
+                }
                 let forgotten = (0...nextID).filter { id in !model.children.contains { $0.id == id } }
                 let id =
                     Int.random(in: 0..<8, using: &random) == 0
@@ -156,7 +224,24 @@ private struct Model {
                 event = "ended \(id) \(end)"
                 expected = model.ended(id, isFailure: end != .normal && end != .shutdown, at: now)
                 actual = machine.childEnded(id, end.reason, at: now)
-            case 65..<98:
+            case 65..<72:
+                let ids = model.children.map(\.id).filter { _ in Int.random(in: 0..<4, using: &random) == 0 } + [nextID + 7]
+                event = "remove \(ids)"
+                expected = model.remove(ids)
+                actual = machine.remove(ids)
+            case 72..<80:
+                guard let id = model.children.randomElement(using: &random)?.id else { continue }
+                event = "started \(id)"
+                model.started(id)
+                machine.childStarted(id)
+                (expected, actual) = ([], [])
+            case 80..<88:
+                let retiring = model.children.filter { $0.state == .retiring }
+                guard let id = (retiring + model.children.prefix(1)).randomElement(using: &random)?.id else { continue }
+                event = "retired \(id)"
+                expected = model.retired(id)
+                actual = machine.childRetired(id)
+            case 88..<98:
                 guard let (id, generation) = waits.randomElement(using: &random) else { continue }
                 event = "elapsed \(id) \(generation)"
                 expected = model.elapsed(id, generation, at: now)

@@ -69,6 +69,8 @@ extension LightProc {
     private func startTask() {
         let executor = ProcTaskExecutor(self, incarnation: state.incarnation)
         received(0)
+        // ordering: relaxed: who asks for a sign of life sees it sooner or later.
+        slot.word2.store(0, ordering: .relaxed)
         // One object is all that the closure captures: it needs no context of its own.
         let task = Task.detached(executorPreference: executor) {
             let proc = executor.proc

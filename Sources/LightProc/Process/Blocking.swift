@@ -32,7 +32,9 @@ extension ProcTaskExecutor {
     /// Runs a closure on a blocking thread, in the calling task, which prefers this executor.
     @concurrent
     package func blocking<Output: Sendable>(_ body: @Sendable () throws -> Output) async throws -> Output {
-        try await withTaskExecutorPreference(ProcTaskExecutor(blockingTwinOf: self)) {
+        proc.blockingBegins()
+        defer { proc.blockingEnds(in: incarnation) }
+        return try await withTaskExecutorPreference(ProcTaskExecutor(blockingTwinOf: self)) {
             // Its end is decided: what it would do is of no use to it any more.
             guard proc.state.phase == .active, proc.state.incarnation == incarnation else { throw CancellationError() }
             return try body()

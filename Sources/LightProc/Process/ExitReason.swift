@@ -18,6 +18,8 @@ public enum ExitReason: Sendable {
     case killed
     /// An incarnation lived longer than it may, which is so long; it was ended as by a kill.
     case deadlineExceeded(Duration)
+    /// It gave no sign of life for so long, and was ended as by a kill.
+    case unresponsive(Duration)
     /// A process it was linked to ended for this reason; of a chain of links, the process with which it began.
     indirect case linked(ProcID, ExitReason)
     /// There was none: what monitors and links of a process that is over are told, never how one ended.
@@ -27,7 +29,7 @@ public enum ExitReason: Sendable {
     public var isFailure: Bool {
         switch self {
         case .normal, .shutdown: false
-        case .error, .trap, .killed, .deadlineExceeded, .linked, .noProcess: true
+        case .error, .trap, .killed, .deadlineExceeded, .unresponsive, .linked, .noProcess: true
         }
     }
 
@@ -36,7 +38,7 @@ public enum ExitReason: Sendable {
         switch self {
         case .trap(let report): report
         case .linked(_, let reason): reason.trapReport
-        case .normal, .shutdown, .error, .killed, .deadlineExceeded, .noProcess: nil
+        case .normal, .shutdown, .error, .killed, .deadlineExceeded, .unresponsive, .noProcess: nil
         }
     }
 }
@@ -51,6 +53,7 @@ extension ExitReason: CustomStringConvertible {
         case .trap(let report): "trap: \(report.summary)"
         case .killed: "killed"
         case .deadlineExceeded(let time): "not over after its deadline of \(time)"
+        case .unresponsive(let time): "no sign of life for \(time)"
         case .linked(let id, let reason): "linked process \(id) ended: \(reason)"
         case .noProcess: "there was no such process"
         }

@@ -130,7 +130,7 @@ extension ExitReason {
     var isPlain: Bool {
         func isPlain<Actual>(_ error: Actual) -> Bool { _isPOD(Actual.self) }
         switch self {
-        case .normal, .shutdown, .killed, .deadlineExceeded, .trap, .noProcess: return true
+        case .normal, .shutdown, .killed, .deadlineExceeded, .unresponsive, .trap, .noProcess: return true
         // Not called directly: `any Error` is itself an error, so that it would not be opened.
         case .error(let error): return _openExistential(error, do: isPlain)
         case .linked(_, let reason): return reason.isPlain

@@ -349,6 +349,9 @@ extension LightProc {
                     }
                     if orders.withdraw(.ends) { return .nothing }
                 }
+            } else if current.contains(.probe) {
+                // That it comes here is the sign.
+                orders.withdraw(.probe)
             } else if current.contains(.control) {
                 guard controlBudget > 0 else { return .turnOfOthers }
                 controlBudget -= 1

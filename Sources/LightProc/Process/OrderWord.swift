@@ -31,6 +31,8 @@ struct Orders: OptionSet, Sendable {
     static let held = Orders(rawValue: 128)
     /// Messages wait in the control lane of a reactive process.
     static let control = Orders(rawValue: 256)
+    /// Give a sign of life: a reactive process, between two messages.
+    static let probe = Orders(rawValue: 512)
 
     static let ends: Orders = [.stop, .finish]
     static let all = Orders(rawValue: .max)

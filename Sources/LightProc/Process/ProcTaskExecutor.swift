@@ -100,6 +100,7 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
             NodePool.beginTurn(nodes)
         }
         job.runSynchronously(on: asUnownedTaskExecutor())
+        proc.giveSignOfLife()
         proc.jobReturned(incarnation)
     }
 
@@ -155,6 +156,12 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         proc.decideEnd(incarnation, reason)
         proc.tasksLost(stranded.all)
         proc.jobReturned(incarnation, count: UInt(stranded.children))
+    }
+
+    /// Child tasks that may still complete.
+    var childCount: Int {
+        // ordering: relaxed: for an estimate of how many jobs there are.
+        Int(tasks.load(ordering: .relaxed) >> 1)
     }
 
     /// How an executor of this kind looks from outside: object and witness table.

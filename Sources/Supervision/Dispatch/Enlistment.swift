@@ -75,13 +75,20 @@ extension Supervisor {
     package func memberAdded(_ proc: LightProc, number: Int, of spec: Children) throws(SupervisionError) {
         let member = Recipient(proc, messageType: spec.messageType)
         if let registered = spec.dispatch.registeredName {
-            let name = spec.redundancy == 1 ? registered : "\(registered)-\(number)"
+            let isOne = spec.redundancy == 1 && spec.features.resizer == nil
+            let name = isOne ? registered : "\(registered)-\(number)"
             do throws(RegistryError) {
                 try system.registry.register(name, member)
             } catch {
                 throw SupervisionError(.nameTaken, "group \(spec.name): \(error)")
             }
         }
+        memberTakenBack(proc, of: spec)
+    }
+
+    /// A member that was taken out of its group is one again; it has kept its name.
+    func memberTakenBack(_ proc: LightProc, of spec: Children) {
+        let member = Recipient(proc, messageType: spec.messageType)
         for (name, _) in spec.dispatch.distributors { _ = system.distributorCell(name).add(member) }
         for (number, dispatcher) in spec.dispatch.dispatchers.enumerated() {
             dispatcherCell(dispatcher, number, of: spec).add(member)

@@ -18,6 +18,8 @@ protocol ManagedQueue: CompanionPart {
     func offer(_ notice: Notice, to proc: LightProc)
     /// Adds a message if it is exactly of the type that the queue holds.
     func offer(exactly payload: any Sendable, lane: MessageLane, to proc: LightProc) -> AnyRef.Outcome
+    /// Refuses everything from now on if nothing waits, and nobody waits for room. True if it does refuse. Any thread.
+    func closeIfEmpty() -> Bool
 }
 
 /// What has become of the messages of a managed mailbox.
@@ -311,11 +313,13 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         guard poison != nil else { return }
         content.withLock { content in
             switch reason {
-            case .error, .trap, .deadlineExceeded: content.poison.failed(reason)
+            case .error, .trap, .deadlineExceeded, .unresponsive: content.poison.failed(reason)
             case .normal, .shutdown, .killed, .linked, .noProcess: content.poison.ended()
             }
         }
     }
+
+    func closeIfEmpty() -> Bool { content.withLock { $0.parked.isEmpty && $0.state.closeIfEmpty() } }
 
     // MARK: What is not handled
 

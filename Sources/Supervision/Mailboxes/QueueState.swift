@@ -223,6 +223,12 @@ struct QueueState<Message: Sendable>: Sendable {
         return (left, waiting.removeAll())
     }
 
+    /// Refuses everything from now on if nothing waits, not even a sender. True if it does refuse.
+    mutating func closeIfEmpty() -> Bool {
+        if count == 0, control.isEmpty, waiting.isEmpty { isClosed = true }
+        return isClosed
+    }
+
     private mutating func add(_ entry: Entry) {
         levels[entry.level].append(numbered(entry))
         count += 1

@@ -42,18 +42,12 @@ extension BastionSystem {
         precondition(shutdownTime >= .zero, "the shutdown time must not be negative, got \(shutdownTime)")
         let spec = Children(name ?? "process", restart: .temporary, shutdownTime: shutdownTime, body: body)
         let supervisor = directory.enterSpawned(in: self)
-        let proc = spec.make(self, spec)
-        let record = ChildRecord(
-            proc: proc,
-            name: name ?? "process-\(proc.id.rawValue)",
-            settings: .init(restart: .temporary, backoff: .none),
-            messageType: nil,
-            supervisor: supervisor
-        )
-        proc.prepare(name: record.name, stack: nil, observer: record, shutdownTime: shutdownTime)
-        hooks?.made(proc)
-        supervisor.roster.add(record)
-        directory.add(record)
+        let group = GroupRecord(spec)
+        let record = ChildRecord(of: spec, number: 0, in: group, under: supervisor, mustStart: false) { proc in
+            name ?? "process-\(proc.id.rawValue)"
+        }
+        // It is made once: the process itself holds what it is made of.
+        _ = group.takeSpec()
         return record
     }
 

@@ -53,7 +53,7 @@ extension ReactiveContext {
 extension Supervisor {
     /// For its own children; nil for those that nobody restarts.
     fileprivate var ref: SupervisorRef? {
-        isOfSpawned ? nil : SupervisorRef(supervisor: self, groups: roster.groups)
+        isOfSpawned ? nil : SupervisorRef(supervisor: self)
     }
 }
 
@@ -61,11 +61,10 @@ extension SupervisorRef {
     fileprivate static func ownGroup<Message: Sendable>(
         of record: ChildRecord?
     ) throws(SupervisionError) -> Group<Message> {
-        guard let record, let ref = record.supervisor.ref, let name = record.supervisor.roster.group(of: record.name)
-        else {
+        guard let record, let ref = record.supervisor.ref else {
             throw SupervisionError(.unknownGroup, "this process is in no group: nobody restarts it")
         }
-        return try ref.group(name)
+        return try ref.group(record.group.name)
     }
 }
 

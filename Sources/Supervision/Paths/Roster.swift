@@ -16,25 +16,14 @@ struct WeakRecord: Sendable {
     var living: ChildRecord? { record.flatMap { $0.proc.isClosed ? nil : $0 } }
 }
 
-/// The children of a supervisor as others see them: by name and by group. Costs an entry a child.
+/// The children of a supervisor as others see them: by name. Costs an entry a child.
 final class Roster: Sendable {
     private struct Content {
         var children: [String: WeakRecord] = [:]
-        /// The names of the members of each group, in the order of their start.
-        var groups: [String: [String]] = [:]
     }
     private let content = Locked(Content())
 
     func add(_ record: ChildRecord) { content.withLock { $0.children[record.name] = WeakRecord(record) } }
-
-    func add(_ groups: [String: [ChildRecord]]) {
-        content.withLock { content in
-            for (name, records) in groups {
-                content.groups[name] = records.map(\.name)
-                for record in records { content.children[record.name] = WeakRecord(record) }
-            }
-        }
-    }
 
     /// A record is going; another one may have its name.
     func remove(_ name: String, _ id: ProcID) {
@@ -55,15 +44,6 @@ final class Roster: Sendable {
         let children = content.withLock { $0.children }
         return children.values.compactMap(\.living).sorted { $0.id < $1.id }
     }
-
-    /// The groups, with the members that there still are.
-    var groups: [String: [ChildRecord]] {
-        let (groups, children) = content.withLock { ($0.groups, $0.children) }
-        return groups.mapValues { names in names.compactMap { children[$0]?.living } }
-    }
-
-    /// The group that a child is in.
-    func group(of name: String) -> String? { content.withLock { $0.groups.first { $1.contains(name) }?.key } }
 }
 
 /// The supervised processes of a system by their ids, and the supervisor of those that nobody else supervises.
@@ -127,12 +107,6 @@ extension Supervisor {
         // By bytes: a combining character behind the slash belongs to the name.
         guard let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")) else { return "" }
         return String(Substring(path.utf8[path.utf8.index(after: slash)...]))
-    }
-
-    /// Children are about to be started: from now on they are found.
-    func enroll(_ groups: [String: [ChildRecord]]) {
-        roster.add(groups)
-        for records in groups.values { records.forEach(system.directory.add) }
     }
 
     /// A child's record goes. What is in it was forgotten, or never came to be started.

@@ -9,7 +9,7 @@ public import LightProc
 /// | ended | permanent | transient | temporary |
 /// |---|---|---|---|
 /// | `normal`, `shutdown` | restarted | not | not |
-/// | `error`, `trap`, `killed`, `deadlineExceeded`, `linked` | restarted | restarted | not |
+/// | `error`, `trap`, `killed`, `deadlineExceeded`, `unresponsive`, `linked` | restarted | restarted | not |
 public enum RestartType: Sendable, Hashable, CaseIterable {
     /// Started again whatever its end was.
     case permanent

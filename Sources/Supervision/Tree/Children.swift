@@ -25,11 +25,13 @@ public struct Children: Sendable {
     var dispatch = DispatchSpec()
     let messageType: Any.Type?
     /// How the members' mailboxes take messages; nil: any number, at no cost.
-    public private(set) var mailbox: MailboxPolicy?
+    public internal(set) var mailbox: MailboxPolicy?
     /// What happens to messages that members have failed on again and again; nil: nothing.
     public private(set) var poison: PoisonPolicy?
     private(set) var middleware: Middleware?
     private let takesMiddleware: Bool
+    /// What else the group has; see Groups/.
+    var features = GroupFeatures()
     let make: @Sendable (BastionSystem, Children) -> LightProc
 
     /// Whether messages go through a queue of this layer.
@@ -127,8 +129,13 @@ public struct Children: Sendable {
         takesMiddleware = messageType != nil
         make = { system, spec in
             let hooks = system.hooks
+            let watch = spec.features.watch()
             let proc = LightProc.async(on: system.executor) { proc in
                 try hooks?.starting(proc)
+                if let watch {
+                    watch.begins(proc)
+                    watch.made(proc, isAsync: true)
+                }
                 try await run(Context(proc: proc, system: system), spec)
             }
             proc.declareMessages(of: Envelope.self)
@@ -165,7 +172,10 @@ public struct Children: Sendable {
         messageType = Body.Message.self
         takesMiddleware = true
         make = { system, spec in
-            let proc = Self.reactive(behavior, in: system, spec)
+            let proc =
+                spec.features.watch().map { watch in
+                    Self.reactive({ try watch.make(behavior) }, in: system, spec)
+                } ?? Self.reactive(behavior, in: system, spec)
             proc.join(system.domain(for: containment))
             if let deadline { proc.limitLifetime(to: deadline) }
             if priority != .normal { proc.priority = priority }
@@ -246,6 +256,7 @@ public struct Children: Sendable {
                 "group \(name): middleware needs a handler to go around; describe the group with `handling:`"
             )
         }
+        try features.validate(group: name, redundancy: redundancy)
     }
 }
 
@@ -297,6 +308,12 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let conflictingStrategy = Code(name: "conflictingStrategy")
         /// The dispatcher exists, with another handler.
         public static let conflictingDispatcher = Code(name: "conflictingDispatcher")
+        /// The heartbeat has a time or number that makes no sense.
+        public static let badHeartbeat = Code(name: "badHeartbeat")
+        /// The resizer has bounds or numbers that make no sense.
+        public static let badResizer = Code(name: "badResizer")
+        /// The supervisor has ended, or is stopping.
+        public static let supervisorStopped = Code(name: "supervisorStopped")
     }
     /// What is wrong, for programs.
     public let code: Code

@@ -30,12 +30,8 @@ public struct Context: Sendable {
     /// Where this child stands in the tree of supervisors, as in `/shop/orders-3`.
     public var path: String { proc.path ?? "" }
 
-    /// The system's log, with this process's name.
-    public var log: Logger {
-        var log = system.log
-        log[metadataKey: "process"] = "\(proc)"
-        return log
-    }
+    /// The system's log, with this process's name and path.
+    public var log: Logger { system.log(of: proc) }
 
     // MARK: Messages
 
@@ -241,27 +237,33 @@ public struct Context: Sendable {
     public func supervise(
         _ name: String = "supervisor",
         intensity: RestartIntensity = .default,
+        callbacks: Callbacks? = nil,
         @ChildrenBuilder _ children: () throws -> [Children]
     ) throws -> SupervisorRef {
         let specs = try children()
-        try SupervisorRef.check(specs, for: name)
+        try ProcPath.validate(name, of: "supervisor")
+        let supervisor = supervisor(name, intensity, callbacks)
+        let records = try supervisor.makeGroups(specs)
+        // Before its children start: they may look for themselves.
+        guard proc.record?.own(supervisor, incarnation: incarnation) == true else {
+            supervisor.discard(records)
+            throw CancellationError()
+        }
+        supervisor.begin(records)
+        return SupervisorRef(supervisor: supervisor)
+    }
+
+    func supervisor(_ name: String, _ intensity: RestartIntensity, _ callbacks: Callbacks?) -> Supervisor {
         let proc = self.proc
-        let supervisor = Supervisor(
+        return Supervisor(
             name: "\(self.name)/\(name)",
             path: proc.path.map { "\($0)/\(name)" },
             parent: proc,
             system: system,
             intensity: intensity,
+            callbacks: callbacks,
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
-        // Before its children start: they may look for themselves.
-        guard proc.record?.own(supervisor, incarnation: incarnation) == true else { throw CancellationError() }
-        do {
-            return try SupervisorRef.start(specs, under: supervisor)
-        } catch {
-            supervisor.stop {}
-            throw error
-        }
     }
 
     /// Starts a group of children under a supervisor of its own that belongs to this process; see ``supervise(_:intensity:_:)``.

@@ -19,6 +19,8 @@ final class Supervisor: Sendable {
     weak let parent: LightProc?
     /// Its children, for who looks from outside.
     let roster = Roster()
+    /// The groups that there are, by name.
+    let groups = Locked<[String: GroupRecord]>([:])
     private let proc: LightProc
     private let finish = Locked(Finish())
     /// Supervisors that the present incarnations of children started: they end before the child counts as ended.
@@ -28,6 +30,7 @@ final class Supervisor: Sendable {
         var outcome: SupervisorMachine.Outcome?
         var waiting: [@Sendable () -> Void] = []
         var onGivingUp: (@Sendable (ExitReason) -> Void)?
+        var callbacks: Callbacks?
     }
 
     init(
@@ -37,6 +40,7 @@ final class Supervisor: Sendable {
         system: BastionSystem,
         intensity: RestartIntensity,
         finishesWhenEmpty: Bool = false,
+        callbacks: Callbacks? = nil,
         onGivingUp: @escaping @Sendable (ExitReason) -> Void
     ) {
         self.name = name
@@ -44,10 +48,17 @@ final class Supervisor: Sendable {
         self.system = system
         self.parent = parent
         let machine = SupervisorMachine(intensity: intensity, finishesWhenEmpty: finishesWhenEmpty)
-        proc = LightProc.reactive(SupervisorBody(machine: machine), on: system.executor)
+        var body = SupervisorBody(machine: machine)
+        if callbacks?.beforeStart != nil { body.undertakings.early = [] }
+        proc = LightProc.reactive(body, on: system.executor)
         proc.prepare(name: name, stack: nil, observer: nil, shutdownTime: .seconds(5))
-        finish.withLock { $0.onGivingUp = onGivingUp }
+        finish.withLock { finish in
+            finish.onGivingUp = onGivingUp
+            finish.callbacks = callbacks
+        }
     }
+
+    deinit { letGoOfSpecs() }
 
     func send(_ event: SupervisorEvent) {
         let node = MessageNode.make((self, event))
@@ -74,7 +85,18 @@ final class Supervisor: Sendable {
 
     var outcome: SupervisorMachine.Outcome? { finish.withLock { $0.outcome } }
 
-    fileprivate func finished(_ outcome: SupervisorMachine.Outcome, cause: ExitReason?) {
+    /// What is called around its start and after its end; nil once that was called.
+    var callbacks: Callbacks? { finish.withLock { $0.callbacks } }
+
+    /// All children have ended. What is to be called then is called first.
+    fileprivate func finishing(_ outcome: SupervisorMachine.Outcome, cause: ExitReason?) {
+        var reason = ExitReason.shutdown
+        if case .gaveUp = outcome, let cause { reason = cause }
+        call(callbacks?.afterStop, reason: reason) { [self] in finished(outcome, cause: cause) }
+    }
+
+    private func finished(_ outcome: SupervisorMachine.Outcome, cause: ExitReason?) {
+        letGoOfSpecs()
         let (waiting, onGivingUp) = finish.withLock { finish in
             finish.outcome = outcome
             defer {
@@ -90,10 +112,10 @@ final class Supervisor: Sendable {
             onGivingUp?(cause ?? .shutdown)
         }
         for done in waiting { done() }
-        proc.finish()
+        send(.finished)
     }
 
-    fileprivate func perform(_ actions: [SupervisorMachine.Action], _ body: inout SupervisorBody) {
+    func perform(_ actions: [SupervisorMachine.Action], _ body: inout SupervisorBody) {
         for action in actions {
             switch action {
             case .start(let id):
@@ -104,12 +126,16 @@ final class Supervisor: Sendable {
                 system.executor.wake(after: delay) { [self] in send(.elapsed(id, generation: generation)) }
             case .stop(let id):
                 body.children[id]?.proc.stop()
+            case .retire(let id):
+                guard let child = body.children[id] else { continue }
+                retire(child, &body)
             case .forget(let id):
                 guard let child = body.children.removeValue(forKey: id) else { continue }
                 // The record is the observer that counts what is left in the mailbox.
                 withExtendedLifetime(child) { child.proc.close() }
+                forget(child, &body)
             case .finish(let outcome):
-                finished(outcome, cause: body.lastStraw)
+                finishing(outcome, cause: body.lastStraw)
             }
         }
     }
@@ -118,9 +144,23 @@ final class Supervisor: Sendable {
 /// What happens to a supervisor.
 enum SupervisorEvent: Sendable {
     case add([ChildRecord])
+    /// What was to be called before anything starts has been called: this comes first.
+    indirect case begin(SupervisorEvent)
+    /// Start children one after the other, each when the one before has started.
+    case start(StartTicket)
+    case started(SupervisorMachine.ChildID)
+    /// The time for a start is up, or nobody waits for it any more.
+    case abandon(StartTicket, StartError.Code)
     case ended(SupervisorMachine.ChildID, ExitReason)
     case elapsed(SupervisorMachine.ChildID, generation: Int)
+    case retired(SupervisorMachine.ChildID)
+    /// Take children out; `done` is called when they are gone.
+    case remove([SupervisorMachine.ChildID], done: @Sendable () -> Void)
+    /// Something of one group.
+    case group(GroupRecord, GroupEvent)
     case stop
+    /// All is done, and told.
+    case finished
 }
 
 /// The state of a supervisor's process. The shell travels with the events, so that the process does not own it.
@@ -131,6 +171,8 @@ struct SupervisorBody: ReactiveBody {
     var children: [SupervisorMachine.ChildID: ChildRecord] = [:]
     /// Why the supervisor gives up, if it does: how the child ended that was the last straw.
     var lastStraw: ExitReason?
+    /// What goes on besides; see Groups/.
+    var undertakings = Undertakings()
 
     init(machine: SupervisorMachine) { self.machine = machine }
 
@@ -140,20 +182,54 @@ struct SupervisorBody: ReactiveBody {
     mutating func receive(_ message: consuming Message, on proc: LightProc) {
         let (shell, event) = message
         let now = shell.system.executor.now
-        let actions: [SupervisorMachine.Action]
+        var actions: [SupervisorMachine.Action]
+        if undertakings.early != nil, isHeldBack(event) { return }
         switch event {
         case .add(let records):
-            for record in records { children[record.id] = record }
-            actions = records.flatMap { machine.add($0.id, $0.settings, at: now) }
+            actions = shell.add(records, &self)
+        case .begin(let first):
+            let early = undertakings.early ?? []
+            undertakings.early = nil
+            for event in [first] + early { receive((shell, event), on: proc) }
+            return
+        case .start(let ticket):
+            actions = shell.start(ticket, &self)
+        case .started(let id):
+            actions = shell.started(id, &self)
+        case .abandon(let ticket, let code):
+            actions = shell.abandon(ticket, code, &self)
+        case .retired(let id):
+            undertakings.farewells.removeValue(forKey: id)?.cancel()
+            actions = machine.childRetired(id)
+        case .remove(let ids, let done):
+            actions = shell.remove(ids, then: done, &self)
+        case .group(let group, let event):
+            actions = shell.handle(event, of: group, &self)
+        case .finished:
+            proc.finish()
+            return
         case .ended(let id, let reason):
             actions = machine.childEnded(id, reason, at: now)
             report(id, reason, actions, shell)
+            shell.perform(actions, &self)
+            actions = shell.startFailed(id, reason, &self)
         case .elapsed(let id, let generation):
             actions = machine.backoffElapsed(id, generation: generation, at: now)
         case .stop:
             actions = machine.stop()
         }
+        if !undertakings.timers.isEmpty, !machine.isRunning { shell.cancelTimers(&self) }
         shell.perform(actions, &self)
+    }
+
+    /// What is to start waits while a callback is called that is to come first.
+    private mutating func isHeldBack(_ event: SupervisorEvent) -> Bool {
+        switch event {
+        case .add, .start:
+            undertakings.early?.append(event)
+            return true
+        default: return false
+        }
     }
 
     private mutating func report(
@@ -163,15 +239,17 @@ struct SupervisorBody: ReactiveBody {
         _ shell: Supervisor
     ) {
         guard let child = children[id] else { return }
-        if case .forget? = actions.first, !machine.isRunning, lastStraw == nil {
-            lastStraw = .linked(child.proc.id, reason)
+        switch actions.first {
+        case .forget, .retire:
+            if !machine.isRunning, lastStraw == nil { lastStraw = .linked(child.proc.id, reason) }
+        case .start, .wait, .stop, .finish, nil: break
         }
         guard reason.isFailure else { return }
         let next: String =
             switch actions.first {
             case .start: "restarted"
             case .wait(_, _, let delay): "restarted in \(delay)"
-            case .forget: "not restarted"
+            case .forget, .retire: "not restarted"
             case .stop, .finish, nil: "the supervisor is stopping"
             }
         let (proc, name, restarts) = (child.proc, shell.name, child.proc.restarts)

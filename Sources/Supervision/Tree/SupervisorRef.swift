@@ -7,63 +7,6 @@ import LightProc
 /// A supervisor that was started: its groups, and its end.
 public struct SupervisorRef: Sendable {
     let supervisor: Supervisor
-    private let groups: [String: [ChildRecord]]
-
-    init(supervisor: Supervisor, groups: [String: [ChildRecord]]) {
-        self.supervisor = supervisor
-        self.groups = groups
-    }
-
-    /// Looks at specifications before anything is made for them.
-    static func check(_ specs: [Children], for supervisor: String) throws(SupervisionError) {
-        try ProcPath.validate(supervisor, of: "supervisor")
-        var names: Set<String> = []
-        for spec in specs {
-            try spec.validate()
-            if !names.insert(spec.name).inserted {
-                throw SupervisionError(.duplicateName, "two groups of one supervisor are called \(spec.name)")
-            }
-        }
-    }
-
-    /// Starts children under a supervisor. The specifications have been checked.
-    static func start(_ specs: [Children], under supervisor: Supervisor) throws(SupervisionError) -> SupervisorRef {
-        var groups: [String: [ChildRecord]] = [:]
-        let enlistment = try Enlistment(specs, under: supervisor)
-        var all: [ChildRecord] = []
-        do throws(SupervisionError) {
-            for spec in specs {
-                let records = (0..<spec.redundancy).map { record(for: spec, number: $0, under: supervisor) }
-                groups[spec.name] = records
-                all += records
-                for (number, record) in records.enumerated() {
-                    try supervisor.memberAdded(record.proc, number: number, of: spec)
-                }
-            }
-        } catch {
-            for record in all { record.proc.close() }
-            enlistment.release()
-            throw error
-        }
-        supervisor.whenFinished { enlistment.release() }
-        supervisor.enroll(groups)
-        supervisor.send(.add(all))
-        return SupervisorRef(supervisor: supervisor, groups: groups)
-    }
-
-    private static func record(for spec: Children, number: Int, under supervisor: Supervisor) -> ChildRecord {
-        let proc = spec.make(supervisor.system, spec)
-        let record = ChildRecord(
-            proc: proc,
-            name: "\(spec.name)-\(number)",
-            settings: .init(restart: spec.restart, backoff: spec.backoff),
-            messageType: spec.messageType,
-            supervisor: supervisor
-        )
-        proc.prepare(name: record.name, stack: nil, observer: record, shutdownTime: spec.shutdownTime)
-        supervisor.system.hooks?.made(proc)
-        return record
-    }
 
     /// The members of a group, as takers of messages of one type.
     ///
@@ -72,14 +15,11 @@ public struct SupervisorRef: Sendable {
         _ name: String,
         of type: Message.Type = Message.self
     ) throws(SupervisionError) -> Group<Message> {
-        guard let records = groups[name] else {
-            let known = groups.keys.sorted().joined(separator: ", ")
-            throw SupervisionError(.unknownGroup, "there is no group \(name); there is: \(known)")
-        }
-        if let taken = records.first?.messageType, taken != type {
+        let group = try supervisor.group(name)
+        if let taken = group.messageType, taken != type {
             throw SupervisionError(.wrongMessageType, "group \(name) takes \(taken), not \(type)")
         }
-        return Group(name: name, members: records.map { ProcRef($0.proc) })
+        return Group(group)
     }
 
     /// Stops all children in reverse order, and the supervisor; returns when they have ended.
@@ -90,39 +30,71 @@ public struct SupervisorRef: Sendable {
     }
 }
 
-/// The members of a group. They stay the same over restarts.
+/// The members of a group. They stay the same over restarts; members may be added and leave, which is seen here at once.
 public struct Group<Message: Sendable>: Sendable {
-    /// What the group was called in its specification; its members are called `name-0`, `name-1`, ...
-    public let name: String
-    /// One reference per member, in the order in which they were started.
-    public let members: [ProcRef<Message>]
+    private let record: GroupRecord
+    /// The members when this was made, which is nearly always still true: then no lock is needed.
+    private let first: [ProcRef<Message>]
+    private let version: UInt
     private let turn = Turn()
 
     private final class Turn: Sendable {
         let next = AtomicWord(0)
     }
 
-    init(name: String, members: [ProcRef<Message>]) {
-        self.name = name
-        self.members = members
+    init(_ record: GroupRecord) {
+        self.record = record
+        let (members, version) = record.snapshot
+        first = members.map { ProcRef($0) }
+        self.version = version
     }
 
-    /// The member whose turn it is: round robin over all threads.
+    /// What the group was called in its specification; its members are called `name-0`, `name-1`, ...
+    public var name: String { record.name }
+
+    /// One reference per member, in the order in which they were started.
+    ///
+    /// Those that have ended for good, or are leaving, are not among them; when the supervisor stops they stay. Costs nothing while the members are those that were there
+    /// when this value was made, otherwise a lock and a copy.
+    public var members: [ProcRef<Message>] {
+        if record.version == version { return first }
+        return record.snapshot.members.map { ProcRef($0) }
+    }
+
+    /// The member whose turn it is: round robin over all threads. When none is left, the one that was there last.
+    ///
+    /// Costs a lock once members have come or gone since this value was made.
     public var next: ProcRef<Message> {
         // ordering: relaxed: only the counting must be atomic.
-        members[Int(turn.next.wrappingAdd(1, ordering: .relaxed).oldValue % UInt(members.count))]
+        let turn = turn.next.wrappingAdd(1, ordering: .relaxed).oldValue
+        if record.version == version, !first.isEmpty { return first[Int(turn % UInt(first.count))] }
+        return ProcRef(record.member(turn))
     }
 
-    /// Sends a message to the member whose turn it is. False when that has ended for good.
+    /// Sends a message to the member whose turn it is; if that is leaving at this moment, to the next one.
+    ///
+    /// - Returns: False when no member took it: all have ended for good, or the mailbox was full. It is then gone.
     @discardableResult
-    public func tell(_ message: Message) -> Bool { next.tell(message) }
+    public func tell(_ message: Message) -> Bool {
+        let member = next
+        return member.tell(message) || record.version != version && tellAnother(message, than: member)
+    }
 
-    /// Asks the member whose turn it is.
+    /// Asks the member whose turn it is; if that is leaving at this moment, the next one.
     public func ask<Value: Sendable>(
         within time: Duration = .seconds(5),
         _ make: (Reply<Value>) -> Message
     ) async throws(AskError) -> Value {
-        try await next.ask(within: time, make)
+        var left = first.count + 1
+        while true {
+            let member = next
+            do {
+                return try await member.ask(within: time, make)
+            } catch {
+                left -= 1
+                guard error.code == .refused, left > 0, !record.contains(member.proc) else { throw error }
+            }
+        }
     }
 
     /// Asks the member whose turn it is, without waiting.
@@ -136,6 +108,18 @@ public struct Group<Message: Sendable>: Sendable {
     /// Sends a message to every member; returns how many took it.
     @discardableResult
     public func broadcast(_ message: Message) -> Int { members.count { $0.tell(message) } }
+
+    /// A member did not take a message, perhaps because it is leaving. False if there is no other reason to believe in.
+    private func tellAnother(_ message: Message, than member: ProcRef<Message>) -> Bool {
+        var member = member
+        // Ends: so many members leave in a row at most.
+        for _ in 0...max(first.count, 8) {
+            if record.contains(member.proc), !member.proc.isClosed { return false }
+            member = next
+            if member.tell(message) { return true }
+        }
+        return false
+    }
 }
 
 extension SupervisorRef {

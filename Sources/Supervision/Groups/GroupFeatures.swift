@@ -1,0 +1,84 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+
+/// What a group has besides what ``Children`` says to each of its members.
+struct GroupFeatures: Sendable {
+    var callbacks: Callbacks?
+    var heartbeat: Heartbeat?
+    var resizer: Resizer?
+    /// An async member has started when it says so.
+    var signalsReady = false
+    /// The supervisor is told of every start: somebody waits for it.
+    var reportsStarts = false
+    /// Who follows the members of the group.
+    var observers: [any GroupObserver] = []
+
+    /// What the starts of a member do besides starting it; nil for nothing.
+    func watch() -> StartWatch? {
+        guard reportsStarts || signalsReady || callbacks?.hasStartCallbacks == true else { return nil }
+        return StartWatch(callbacks: callbacks, signalsReady: signalsReady)
+    }
+
+    func validate(group: String, redundancy: Int) throws(SupervisionError) {
+        if let flaw = heartbeat?.flaw {
+            throw SupervisionError(.badHeartbeat, "group \(group): \(flaw)")
+        }
+        if let flaw = resizer?.flaw(redundancy: redundancy) {
+            throw SupervisionError(.badResizer, "group \(group): \(flaw)")
+        }
+    }
+}
+
+/// What happens around each start of a member. In its name.
+struct StartWatch: Sendable {
+    let callbacks: Callbacks?
+    let signalsReady: Bool
+
+    /// Before anything of the incarnation is there.
+    func begins(_ proc: LightProc) {
+        if proc.restarts == 0 {
+            callbacks?.beforeStart?(Callbacks.Occasion(proc, reason: nil))
+        } else {
+            callbacks?.beforeRestart?(Callbacks.Occasion(proc, reason: proc.lastExit))
+        }
+    }
+
+    /// A reactive member was made, or an async one's body comes next.
+    func made(_ proc: LightProc, isAsync: Bool) {
+        if isAsync, signalsReady { return }
+        began(proc)
+    }
+
+    /// It has started.
+    func began(_ proc: LightProc) {
+        if proc.restarts == 0 {
+            callbacks?.afterStart?(Callbacks.Occasion(proc, reason: nil))
+        } else {
+            callbacks?.afterRestart?(Callbacks.Occasion(proc, reason: proc.lastExit))
+        }
+        proc.record?.started()
+    }
+
+    /// Makes the body of a reactive member.
+    func make<Body>(_ behavior: () throws -> Body) throws -> Body {
+        guard let proc = LightProc.current else { preconditionFailure("impossible: bodies are made by their process") }
+        begins(proc)
+        let body = try behavior()
+        made(proc, isAsync: false)
+        return body
+    }
+}
+
+extension Context {
+    /// Says that this member has started, in a group whose async members say so (``Children/signalsReady()``).
+    ///
+    /// Calls `afterStart` or `afterRestart` of the group, here and now, and lets who waits for the start go on. The first call of
+    /// an incarnation counts; in other groups it has no effect. Any task of the process.
+    public func ready() {
+        guard let record = proc.record, record.isReady(incarnation) else { return }
+        StartWatch(callbacks: record.features.callbacks, signalsReady: true).began(proc)
+    }
+}
