@@ -129,7 +129,7 @@ import Testing
             } catch {
                 trace("\((error as? SupervisionError)?.code == .badName)")
             }
-            trace("\(context.box.record?.supervisors.count ?? -1)")
+            trace("\(context.proc.record?.supervisors.count ?? -1)")
         }
         sim.drain()
         #expect(trace.lines == ["true", "0"])

@@ -249,14 +249,14 @@ import Testing
         let trace = sim.trace
         let workers = try sim.system.children("workers", of: Int.self, redundancy: 2, body: noting(trace))
         let echo: Group<Echo.Message> = try sim.system.children(Children("echo", Echo("echo", trace)))
-        let any = try sim.system.spawn("any") { context in
+        let any = try sim.system.children("any") { context in
             trace(context.path)
             trace("\(try await context.receive(String.self))")
             await context.untilStopped()
         }
         workers.broadcast(1)
         echo.tell(.value(2))
-        any.tell("three")
+        any.members[0].tell("three")
         sim.drain()
         #expect(Set(trace.lines) == ["workers-0 1", "workers-1 1", "start echo", "echo 2", "/any/any-0", "three"])
         #expect(throws: SupervisionError.self) {

@@ -288,7 +288,7 @@ extension Boxed<ExitReason> {
         switch reason {
         case .normal: normalExit
         case .shutdown: shutdownExit
-        case .error, .trap, .killed, .deadlineExceeded, .linked, .noProcess: Boxed(reason)
+        case .error, .trap, .killed, .deadlineExceeded, .unresponsive, .linked, .noProcess: Boxed(reason)
         }
     }
 }

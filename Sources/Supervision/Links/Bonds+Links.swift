@@ -75,7 +75,7 @@ extension Bonds {
             case .normal: nil
             // No failure, and so none of who is linked to it; of a chain: where it began stays known, and the reason does not grow.
             case .shutdown, .linked: exit.reason
-            case .error, .trap, .killed, .deadlineExceeded, .noProcess: .linked(exit.process, exit.reason)
+            case .error, .trap, .killed, .deadlineExceeded, .unresponsive, .noProcess: .linked(exit.process, exit.reason)
             }
         let verdict = content.withLock { content -> Verdict in
             // Dissolved meanwhile, or this incarnation has ended as well.
@@ -121,7 +121,7 @@ extension Bonds {
             of(target).receive(exit, incarnation, to: target, ending: target === proc ? .normal : nil)
         case .killed:
             of(target).receive(exit, incarnation, to: target, ending: .killed, trappable: false)
-        case .shutdown, .error, .trap, .deadlineExceeded, .linked, .noProcess:
+        case .shutdown, .error, .trap, .deadlineExceeded, .unresponsive, .linked, .noProcess:
             of(target).receive(exit, incarnation, to: target, ending: reason)
         }
     }
