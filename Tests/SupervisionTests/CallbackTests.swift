@@ -45,6 +45,7 @@ import Testing
         case .deadlineExceeded: "deadline"
         case .unresponsive: "unresponsive"
         case .linked(_, let reason): "linked \(kind(reason))"
+        case .noProcess: "no process"
         }
     }
 

@@ -100,6 +100,7 @@ final class Stage: Sendable {
         case .trap: "trap"
         case .killed: "killed"
         case .deadlineExceeded: "deadline"
+        case .unresponsive: "unresponsive"
         case .noProcess: "noProcess"
         case .linked(let id, let reason): "linked \(number(of: id)) \(text(reason))"
         }

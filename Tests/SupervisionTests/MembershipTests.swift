@@ -18,11 +18,6 @@ final class Delays: SeededObserver {
 }
 
 extension Simulation {
-    init(seed: UInt64 = 1, containsTraps: Bool) {
-        executor = SeededExecutor(seed: seed, containsTraps: containsTraps)
-        system = BastionSystem(name: "simulation", executor: executor, log: .silent)
-    }
-
     init(seed: UInt64 = 1, observer: any SeededObserver) {
         executor = SeededExecutor(seed: seed, workers: 4, containsTraps: false, observer: observer)
         system = BastionSystem(name: "simulation", executor: executor, log: .silent)

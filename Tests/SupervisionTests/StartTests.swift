@@ -264,7 +264,7 @@ import Testing
         }
         let stopping = sim.executor.spawn { [sim] in await sim.system.stop() }
         sim.drain()
-        #expect(any.proc.isClosed && echo.members[0].proc.isClosed)
+        #expect(any.members[0].proc.isClosed && echo.members[0].proc.isClosed)
         withExtendedLifetime(stopping) {}
     }
 
