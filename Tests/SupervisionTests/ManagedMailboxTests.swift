@@ -144,6 +144,29 @@ import Testing
         #expect(ref.mailboxCounters?.taken == 4)
     }
 
+    /// The token of a message may be in the hands of a task that is sealed before it gets its turn.
+    @Test func aMessageWhoseTokenIsLostIsTheNextIncarnations() throws {
+        let trace = sim.trace
+        let tree = try sim.system.supervise {
+            Children("child") { context in
+                if context.restarts == 0 { return await context.untilStopped() }
+                for await n in context.messages(of: Int.self) { trace("\(n)") }
+            }.mailbox(.unbounded)
+        }
+        let ref: ProcRef<Int> = try tree.group("child").members[0]
+        sim.drain()
+        ref.tell(1)
+        ref.tell(2)
+        // As a task takes it that never runs again.
+        #expect(ref.proc.takeNode()?.open(as: Envelope.self).message.message is QueueToken)
+        ref.proc.kill()
+        sim.drain()
+        #expect(sim.trace.lines == ["1", "2"])
+        ref.tell(3)
+        sim.drain()
+        #expect(sim.trace.lines == ["1", "2", "3"])
+    }
+
     @Test func urgentMessagesComeFirst() throws {
         let tree = try tree(.unbounded.prioritized(levels: 10) { (n: Int) in n / 10 })
         for name in ["slow", "async"] {

@@ -339,6 +339,7 @@ extension LightProc {
         content.extras?.epoch &+= 1
         content.inHand = nil
         if let receipt = node.receipt { content.register(receipt) }
+        if tag.isManaged { content.nodesTaken += 1 }
         return node
     }
 

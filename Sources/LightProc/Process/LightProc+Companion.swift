@@ -47,6 +47,10 @@ extension LightProc {
         tagWord.update { $0 |= ProcTag.managedBit }
     }
 
+    /// How many messages the tasks of a managed async process have taken out of its mailbox, over all incarnations. Some of them
+    /// never got to see theirs: the incarnation was sealed before.
+    package final var nodesTaken: Int { withSide { $0.nodesTaken } }
+
     // MARK: The ask in hand
 
     /// When the answer to the ask in hand is too late, on the scheduler's clock; nil if the message in hand is no ask, or

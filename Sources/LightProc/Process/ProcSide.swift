@@ -159,6 +159,7 @@ private final class ProcRarity {
     var cancelledWaiters: Set<Int> = []
     var companion: (any ProcCompanion)?
     var extras: MailboxExtras?
+    var nodesTaken = 0
 }
 
 extension ProcSideContent {
@@ -173,6 +174,12 @@ extension ProcSideContent {
     var step: StepClosure? {
         get { rare?.step }
         set { makeRare().step = newValue }
+    }
+
+    /// Messages that tasks of the process have taken out of the mailbox; counted for managed processes only.
+    var nodesTaken: Int {
+        get { rare?.nodesTaken ?? 0 }
+        set { makeRare().nodesTaken = newValue }
     }
 
     /// What few mailboxes have besides.

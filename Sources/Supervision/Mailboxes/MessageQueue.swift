@@ -65,6 +65,8 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         var counters = MailboxCounters()
         var waiters: [Int: @Sendable (SendOutcome<Message>) -> Void] = [:]
         var lastTaken: Duration?
+        /// Tokens that were handled, or given up for lost.
+        var tokensHandled = 0
         var poison = PoisonTable()
         /// Messages that were set aside as poisonous.
         var parked = Ring<Entry>()
@@ -229,6 +231,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     func take(by proc: LightProc) -> Entry? {
         let now = proc.scheduler.now
         let (take, tokens, admitted) = content.withLock { content in
+            content.tokensHandled += 1
             let take = content.state.take(at: now)
             if let entry = take.entry {
                 content.counters.taken += 1
@@ -307,6 +310,18 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         }
         ring(tokens, .user, proc)
         return count
+    }
+
+    /// A task that a token was handed to may have been sealed before it saw it: what that stood for is rung for again.
+    func starting(_ proc: LightProc, incarnation: UInt32) {
+        if proc.isReactive { return }
+        let taken = proc.nodesTaken
+        let tokens = content.withLock { content in
+            content.state.tokensAreLost(taken - content.tokensHandled)
+            content.tokensHandled = taken
+            return content.state.tokensToRing()
+        }
+        ring(tokens, .user, proc)
     }
 
     func endDecided(of proc: LightProc, incarnation: UInt32, reason: ExitReason) {

@@ -170,7 +170,10 @@ struct QueueState<Message: Sendable>: Sendable {
     }
 
     /// A token was removed from the mailbox without being handled.
-    mutating func tokenIsGone() { tokens -= 1 }
+    mutating func tokenIsGone() { tokensAreLost(1) }
+
+    /// So many tokens were taken out of the mailbox by tasks that will never handle them.
+    mutating func tokensAreLost(_ count: Int) { tokens = max(0, tokens - max(0, count)) }
 
     private mutating func admit(_ take: inout Take) {
         guard let capacity = policy.capacity else { return }
@@ -190,7 +193,8 @@ struct QueueState<Message: Sendable>: Sendable {
     /// A token was handled: the next message, past those that are not to be handled any more. The control lane comes first,
     /// whichever lane the token lay in.
     mutating func take(at now: Duration) -> Take {
-        tokens -= 1
+        // Not below zero: one that was taken for lost may turn up.
+        tokens = max(0, tokens - 1)
         var take = Take()
         take.entry = control.popFirst()
         if take.entry != nil { return take }

@@ -71,6 +71,7 @@ final class Companion: ProcCompanion {
     }
 
     func starting(_ proc: LightProc, incarnation: UInt32) {
+        queue?.starting(proc, incarnation: incarnation)
         for part in content.withLock(\.list) { part.starting(proc, incarnation: incarnation) }
     }
 
