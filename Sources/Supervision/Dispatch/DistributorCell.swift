@@ -62,8 +62,12 @@ final class DistributorCell: Roll {
 
     /// A group, or a subscriber, wants to be part of it. What is nil it does not care about.
     func declare(messageType: Any.Type?, strategy: DistributionStrategy?) throws(DistributorProblem) {
+        // The closures of one that was there before are the user's: they do not die under the lock.
+        var former: DistributionStrategy?
+        defer { withExtendedLifetime(former) {} }
         try state.withLock { state throws(DistributorProblem) in
             if !state.exists {
+                former = state.strategy
                 state.messageType = nil
                 state.strategy = nil
                 state.chooser = Chooser(.roundRobin, seed: seed)
