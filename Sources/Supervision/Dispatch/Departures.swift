@@ -17,19 +17,27 @@ protocol Roll: AnyObject, Sendable {
 final class Departures: Sendable {
     private struct Watched {
         let roll: any Roll
-        var count: Int
+        var count = 0
+        /// Rolls are told in the order in which they first kept the process, so that runs of a simulation are equal.
+        let number: Int
+    }
+    private struct State {
+        var table: [ProcID: [ObjectIdentifier: Watched]] = [:]
+        var watches = 0
     }
     /// A process that was watched once stays here until it ends or is dropped, also if no roll keeps it.
-    private let table = Locked<[ProcID: [ObjectIdentifier: Watched]]>([:])
+    private let state = Locked(State())
 
     /// How many processes are known; of interest to tests.
-    var count: Int { table.withLock { $0.count } }
+    var count: Int { state.withLock { $0.table.count } }
 
     /// A process was put on a roll. If it has ended the roll is told at once, on this thread.
     func watch(_ proc: LightProc, for roll: any Roll) {
-        let isFirst = table.withLock { table in
-            let isFirst = table[proc.id] == nil
-            table[proc.id, default: [:]][ObjectIdentifier(roll), default: Watched(roll: roll, count: 0)].count += 1
+        let isFirst = state.withLock { state in
+            let isFirst = state.table[proc.id] == nil
+            state.watches += 1
+            let fresh = Watched(roll: roll, number: state.watches)
+            state.table[proc.id, default: [:]][ObjectIdentifier(roll), default: fresh].count += 1
             return isFirst
         }
         guard isFirst else { return }
@@ -39,10 +47,10 @@ final class Departures: Sendable {
 
     /// A process was taken off a roll. One time too few is harmless: the roll is then told of an end that is none of its.
     func unwatch(_ proc: LightProc, for roll: any Roll) {
-        let last = table.withLock { table -> Watched? in
-            guard var watched = table[proc.id]?[ObjectIdentifier(roll)] else { return nil }
+        let last = state.withLock { state -> Watched? in
+            guard var watched = state.table[proc.id]?[ObjectIdentifier(roll)] else { return nil }
             watched.count -= 1
-            table[proc.id]?[ObjectIdentifier(roll)] = watched.count > 0 ? watched : nil
+            state.table[proc.id]?[ObjectIdentifier(roll)] = watched.count > 0 ? watched : nil
             return watched
         }
         // The roll may die with it: not under the lock.
@@ -50,7 +58,8 @@ final class Departures: Sendable {
     }
 
     private func remove(_ id: ProcID) -> [any Roll] {
-        table.withLock { $0.removeValue(forKey: id).map { $0.values.map(\.roll) } ?? [] }
+        let watched = state.withLock { $0.table.removeValue(forKey: id) } ?? [:]
+        return watched.values.sorted { $0.number < $1.number }.map(\.roll)
     }
 
     /// What a process keeps until its end. One that is dropped without an end lets go of it: nobody keeps it then.

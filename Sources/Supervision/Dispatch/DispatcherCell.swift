@@ -51,8 +51,14 @@ final class DispatcherCell: Roll {
 
     /// A group wants to be part of it. False if that brings another handler than the one that is there.
     func declare(_ handler: (any DispatcherHandler)?) -> Bool {
-        state.withLock { state in
-            if !state.exists { state.handler = nil }
+        // One that was there before is the user's: it does not die under the lock.
+        var former: (any DispatcherHandler)?
+        defer { withExtendedLifetime(former) {} }
+        return state.withLock { state in
+            if !state.exists {
+                former = state.handler
+                state.handler = nil
+            }
             if let handler {
                 if let present = state.handler, present !== handler { return false }
                 state.handler = handler

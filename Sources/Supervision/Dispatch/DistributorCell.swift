@@ -16,11 +16,23 @@ final class DistributorCell: Roll {
         /// What reactive members take; nil while there are only async ones, which take anything.
         var messageType: Any.Type?
         /// Nil: round robin, and nobody has said so.
-        var strategy: DistributionStrategy?
+        var strategy: DistributionStrategy? {
+            didSet { if case .custom(let policy)? = strategy?.way { self.policy = policy } else { policy = nil } }
+        }
+        /// Of a custom strategy.
+        private(set) var policy: (any DistributionPolicy)?
         var members: [Recipient] = []
         var chooser: Chooser
 
         var exists: Bool { declarations > 0 || !members.isEmpty }
+
+        /// Whether a message of a type can be sent. Here, and not outside, so that the state is not copied for it.
+        @inline(__always)
+        func check(_ type: Any.Type) throws(DistributorProblem) {
+            if !exists { throw .noDistributor }
+            if let messageType, messageType != type { throw .wrongMessageType(messageType) }
+            if members.isEmpty { throw .emptyRecipients }
+        }
     }
 
     /// What is to be done for one message.
@@ -50,8 +62,12 @@ final class DistributorCell: Roll {
 
     /// A group, or a subscriber, wants to be part of it. What is nil it does not care about.
     func declare(messageType: Any.Type?, strategy: DistributionStrategy?) throws(DistributorProblem) {
+        // The closures of one that was there before are the user's: they do not die under the lock.
+        var former: DistributionStrategy?
+        defer { withExtendedLifetime(former) {} }
         try state.withLock { state throws(DistributorProblem) in
             if !state.exists {
+                former = state.strategy
                 state.messageType = nil
                 state.strategy = nil
                 state.chooser = Chooser(.roundRobin, seed: seed)
@@ -117,8 +133,8 @@ final class DistributorCell: Roll {
     /// Whose turn it is. O(1), with a hash ring O(log n).
     func pick(_ type: Any.Type, _ key: DistributionKey?) throws(DistributorProblem) -> Pick {
         try state.withLock { state throws(DistributorProblem) in
-            try check(state, type)
-            if case .custom(let policy) = state.strategy?.way { return .choice(policy, Recipients(state.members)) }
+            try state.check(type)
+            if let policy = state.policy { return .choice(policy, Recipients(state.members)) }
             let members = state.members
             guard let place = state.chooser.choose(key, load: { members[$0].proc.load }) else {
                 guard let function = state.strategy?.keyFunction, key == nil else { throw .noKey }
@@ -147,17 +163,11 @@ final class DistributorCell: Roll {
     /// All members, for a message of a type.
     func all(_ type: Any.Type) throws(DistributorProblem) -> Recipients {
         try state.withLock { state throws(DistributorProblem) in
-            try check(state, type)
+            try state.check(type)
             return Recipients(state.members)
         }
     }
 
     /// How the members are chosen.
     var way: DistributionStrategy.Way { state.withLock { $0.strategy?.way ?? .roundRobin } }
-
-    private func check(_ state: borrowing State, _ type: Any.Type) throws(DistributorProblem) {
-        if !state.exists { throw .noDistributor }
-        if let taken = state.messageType, taken != type { throw .wrongMessageType(taken) }
-        if state.members.isEmpty { throw .emptyRecipients }
-    }
 }

@@ -13,9 +13,12 @@ struct HashRing: Sendable {
     }
     static let pointsPerSlot: UInt64 = 64
 
-    /// In order. Those of slots that came since the last choice are in `fresh`: a group that starts is put in at once.
+    /// In order, as of the last change that a choice has seen: a group that starts or stops is put in or taken out at once.
     private var points: [Point] = []
+    /// Slots that came since then.
     private var fresh: [UInt32] = []
+    /// Slots whose points went since then; one that came again is in `fresh`, too.
+    private var gone: Set<UInt32> = []
 
     mutating func add(_ slot: UInt32) { fresh.append(slot) }
 
@@ -23,7 +26,7 @@ struct HashRing: Sendable {
         if let index = fresh.firstIndex(of: slot) {
             fresh.remove(at: index)
         } else {
-            points.removeAll { $0.slot == slot }
+            gone.insert(slot)
         }
     }
 
@@ -31,6 +34,10 @@ struct HashRing: Sendable {
     ///
     /// - Complexity: O(log n) in the number of slots; after a change O(n), once.
     mutating func slot(of key: DistributionKey) -> UInt32? {
+        if !gone.isEmpty {
+            points.removeAll { gone.contains($0.slot) }
+            gone = []
+        }
         if !fresh.isEmpty { merge() }
         var (low, high) = (0, points.count)
         // Ends: the range shrinks in each round.

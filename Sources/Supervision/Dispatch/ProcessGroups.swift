@@ -75,7 +75,7 @@ public final class ProcessGroups: Sendable {
     /// Each change is there exactly once, in the order in which they happened; perhaps a moment after `join` has returned.
     public func changes(of group: String) -> GroupChanges {
         let (stream, continuation) = AsyncStream.makeStream(of: GroupChange.self)
-        let id = addMonitor(of: group, Monitor(tell: { continuation.yield($0) }, end: { continuation.finish() }))
+        let (id, _) = addMonitor(of: group, Monitor(tell: { continuation.yield($0) }, end: { continuation.finish() }))
         continuation.onTermination = { [weak self] _ in self?.removeMonitor(id, of: group) }
         return GroupChanges(stream: stream)
     }
@@ -92,10 +92,10 @@ public final class ProcessGroups: Sendable {
         _ make: @escaping @Sendable (GroupChange) -> Message
     ) {
         if ref.proc.hasEnded { return }
-        stopMonitoring(group, telling: ref)
         let relay = Relay<GroupChange>("monitor of \(group)", on: relays) { ref.tell(make($0)) }
-        _ = addMonitor(of: group, Monitor(tell: { relay.send($0) }, end: { relay.stop() }), process: ref.id)
-        departures.watch(ref.proc, for: self)
+        let monitor = Monitor(tell: { relay.send($0) }, end: { relay.stop() })
+        let (_, hadOne) = addMonitor(of: group, monitor, process: ref.id)
+        if !hadOne { departures.watch(ref.proc, for: self) }
     }
 
     /// Ends what `monitor` began.
@@ -107,16 +107,24 @@ public final class ProcessGroups: Sendable {
     /// How many monitors there are; of interest to tests.
     var monitorCount: Int { state.withLock { $0.monitors.values.reduce(0) { $0 + $1.count } } }
 
-    private func addMonitor(of group: String, _ monitor: Monitor, process: ProcID? = nil) -> UInt64 {
-        let id = state.withLock { state in
+    /// - Parameter process: Of which there is one monitor of a group: another one ends.
+    private func addMonitor(
+        of group: String,
+        _ monitor: Monitor,
+        process: ProcID? = nil
+    ) -> (id: UInt64, hadOne: Bool) {
+        let (id, former) = state.withLock { state -> (UInt64, Monitor?) in
             state.nextMonitor += 1
+            let before = process.flatMap { state.monitorsOfProcess[$0]?[group] }
+            let former = before.flatMap { state.monitors[group]?.removeValue(forKey: $0) }
             state.monitors[group, default: [:]][state.nextMonitor] = monitor
             if let process { state.monitorsOfProcess[process, default: [:]][group] = state.nextMonitor }
             for member in state.table.members(of: group) { state.outbox.post((.joined(member), [monitor])) }
-            return state.nextMonitor
+            return (state.nextMonitor, former)
         }
+        former?.end()
         deliver()
-        return id
+        return (id, former != nil)
     }
 
     @discardableResult
@@ -140,7 +148,9 @@ public final class ProcessGroups: Sendable {
         let changes = state.withLock { state in
             let changes = make(&state)
             for (group, change) in changes {
-                if let monitors = state.monitors[group] { state.outbox.post((change, Array(monitors.values))) }
+                guard let monitors = state.monitors[group] else { continue }
+                // In the order in which they came, so that runs of a simulation are equal.
+                state.outbox.post((change, monitors.sorted { $0.key < $1.key }.map(\.value)))
             }
             return changes
         }
