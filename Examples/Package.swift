@@ -18,6 +18,7 @@ let package = Package(
         .executable(name: "UndyingServer", targets: ["UndyingServer"]),
         .executable(name: "StockServer", targets: ["StockServer"]),
         .executable(name: "Topology", targets: ["Topology"]),
+        .executable(name: "LinkedStages", targets: ["LinkedStages"]),
     ],
     dependencies: [
         .package(name: "bastion", path: ".."),
@@ -60,6 +61,11 @@ let package = Package(
                 .product(name: "Executor", package: "bastion"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "LinkedStages",
+            dependencies: [.product(name: "Runtime", package: "bastion")],
             swiftSettings: settings
         ),
         .testTarget(
