@@ -107,12 +107,12 @@ import Testing
 
     @Test func treesOfOneNameAreLookedThroughInTheirOrder() throws {
         for name in ["a", "b"] {
-            try sim.system.supervise { Children(name, Echo(name, sim.trace)) }
+            try sim.system.supervise("tree") { Children(name, Echo(name, sim.trace)) }
         }
         sim.drain()
-        #expect(code { try sim.system.lookup("/root/a-0", of: Echo.Message.self) } == nil)
-        #expect(code { try sim.system.lookup("/root/b-0", of: Echo.Message.self) } == nil)
-        #expect(code { try sim.system.lookup("/root/c-0", of: Echo.Message.self) } == .notFound)
+        #expect(code { try sim.system.lookup("/tree/a-0", of: Echo.Message.self) } == nil)
+        #expect(code { try sim.system.lookup("/tree/b-0", of: Echo.Message.self) } == nil)
+        #expect(code { try sim.system.lookup("/tree/c-0", of: Echo.Message.self) } == .notFound)
     }
 
     @Test func namesThatCannotStandInAPathAreRefused() throws {
@@ -133,7 +133,7 @@ import Testing
             } catch {
                 trace("\((error as? SupervisionError)?.code == .badName)")
             }
-            trace("\(context.box.record?.supervisors.count ?? -1)")
+            trace("\((context.proc.observer as? ChildRecord)?.supervisors.count ?? -1)")
         }
         sim.drain()
         #expect(trace.lines == ["true", "0"])

@@ -7,7 +7,7 @@ import Runtime
 /// A job in two stages that are of no use without each other: they are linked, so that a trap in one ends both, and whoever
 /// ordered the job traps exits, so that it learns of it and orders the job anew.
 ///
-///     attempt 1: the stages ended: linked process ... Index out of range
+///     attempt 1: the stages ended: trap: index out of range
 ///     attempt 2: 499500
 @main
 struct LinkedStages {

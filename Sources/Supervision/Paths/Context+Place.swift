@@ -6,17 +6,19 @@ import LightProc
 
 /// Where an async child stands among others.
 extension Context {
+    private var record: ChildRecord? { proc.observer as? ChildRecord }
+
     /// Where this process stands, as a value; see ``path``.
     public var procPath: ProcPath { ProcPath(path) ?? .root }
 
     /// The supervisor of this process; nil of one that nobody restarts, which stands directly under the system.
-    public var supervisor: SupervisorRef? { box.record?.supervisor.ref }
+    public var supervisor: SupervisorRef? { record?.supervisor.ref }
 
     /// The process that this one's supervisor belongs to; nil if that is one of the system's.
     ///
     /// - Parameter type: Of the messages of the reference.
     public func parent<Message: Sendable>(of type: Message.Type = (any Sendable).self) -> ProcRef<Message>? {
-        box.record?.supervisor.parent.map { ProcRef($0) }
+        record?.supervisor.parent.map { ProcRef($0) }
     }
 
     /// The members of this process's own group, itself among them; those that have ended for good are left out.
@@ -25,7 +27,7 @@ extension Context {
     public func group<Message: Sendable>(
         of type: Message.Type = Message.self
     ) throws(SupervisionError) -> Group<Message> {
-        try SupervisorRef.ownGroup(of: box.record)
+        try SupervisorRef.ownGroup(of: record)
     }
 }
 
