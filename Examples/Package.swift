@@ -12,24 +12,29 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("InternalImportsByDefault"),
 ]
 
+/// Programs that show one thing each and end by themselves; `scripts/test-examples.sh` runs them.
+let programs = [
+    "RoundRobinDispatcher",
+    "Distributor",
+    "BroadcastMessage",
+    "SendRecv",
+    "Fibonacci",
+    "FibonacciTyped",
+    "MessageHandlerMultipleTypes",
+    "PrimeNumbers",
+    "ParallelComputation",
+    "ScalingGroups",
+    "Callbacks",
+    "LinkedStages",
+]
+
 let package = Package(
     name: "bastion-examples",
     products: [
         .executable(name: "UndyingServer", targets: ["UndyingServer"]),
         .executable(name: "StockServer", targets: ["StockServer"]),
         .executable(name: "Topology", targets: ["Topology"]),
-        .executable(name: "RoundRobinDispatcher", targets: ["RoundRobinDispatcher"]),
-        .executable(name: "Distributor", targets: ["Distributor"]),
-        .executable(name: "BroadcastMessage", targets: ["BroadcastMessage"]),
-        .executable(name: "SendRecv", targets: ["SendRecv"]),
-        .executable(name: "Fibonacci", targets: ["Fibonacci"]),
-        .executable(name: "FibonacciTyped", targets: ["FibonacciTyped"]),
-        .executable(name: "MessageHandlerMultipleTypes", targets: ["MessageHandlerMultipleTypes"]),
-        .executable(name: "PrimeNumbers", targets: ["PrimeNumbers"]),
-        .executable(name: "ParallelComputation", targets: ["ParallelComputation"]),
-        .executable(name: "ScalingGroups", targets: ["ScalingGroups"]),
-        .executable(name: "Callbacks", targets: ["Callbacks"]),
-    ],
+    ] + programs.map { .executable(name: $0, targets: [$0]) },
     dependencies: [
         .package(name: "bastion", path: ".."),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -73,61 +78,6 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
-        .executableTarget(
-            name: "RoundRobinDispatcher",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "Distributor",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "BroadcastMessage",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "SendRecv",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "Fibonacci",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "FibonacciTyped",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "MessageHandlerMultipleTypes",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "PrimeNumbers",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "ParallelComputation",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "ScalingGroups",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
-        .executableTarget(
-            name: "Callbacks",
-            dependencies: [.product(name: "Runtime", package: "bastion")],
-            swiftSettings: settings
-        ),
         .testTarget(
             name: "ServerRoutesTests",
             dependencies: ["ServerRoutes"],
@@ -146,4 +96,11 @@ let package = Package(
         // They run the program, which is built for them; nothing of it is imported.
         .testTarget(name: "TopologyTests", dependencies: ["Topology"], swiftSettings: settings),
     ]
+        + programs.map { name in
+            .executableTarget(
+                name: name,
+                dependencies: [.product(name: "Runtime", package: "bastion")],
+                swiftSettings: settings
+            )
+        }
 )

@@ -7,12 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# One a line.
-examples="
-RoundRobinDispatcher
-Distributor
-BroadcastMessage
-"
+# The programs of Examples/Package.swift, one a line.
+examples=$(sed -n '/^let programs = \[/,/^\]/s/^ *"\(.*\)",$/\1/p' Examples/Package.swift)
 
 if [ $# -eq 0 ]; then
     # shellcheck disable=SC2086 # one word each

@@ -45,7 +45,11 @@ import Testing
         #expect(item.path == "/shop/orders-0/below/items-0")
         #expect(try sim.system.lookup(item.id, of: Echo.Message.self).id == item.id)
         // An async one takes any type, and so it may be asked for without.
-        #expect(try sim.system.lookup("/shop/orders-0").id == orders[0].id)
+        let untyped = try sim.system.lookup("/shop/orders-0")
+        #expect(untyped.id == orders[0].id)
+        untyped.tell(1)
+        sim.drain()
+        #expect(orders[0].proc.isClosed && sim.system.deadLetters == 0)
     }
 
     @Test func whatIsNotThereIsToldWithWhatLivesNearest() throws {
@@ -103,12 +107,12 @@ import Testing
 
     @Test func treesOfOneNameAreLookedThroughInTheirOrder() throws {
         for name in ["a", "b"] {
-            try sim.system.supervise { Children(name, Echo(name, sim.trace)) }
+            try sim.system.supervise("tree") { Children(name, Echo(name, sim.trace)) }
         }
         sim.drain()
-        #expect(code { try sim.system.lookup("/root/a-0", of: Echo.Message.self) } == nil)
-        #expect(code { try sim.system.lookup("/root/b-0", of: Echo.Message.self) } == nil)
-        #expect(code { try sim.system.lookup("/root/c-0", of: Echo.Message.self) } == .notFound)
+        #expect(code { try sim.system.lookup("/tree/a-0", of: Echo.Message.self) } == nil)
+        #expect(code { try sim.system.lookup("/tree/b-0", of: Echo.Message.self) } == nil)
+        #expect(code { try sim.system.lookup("/tree/c-0", of: Echo.Message.self) } == .notFound)
     }
 
     @Test func namesThatCannotStandInAPathAreRefused() throws {

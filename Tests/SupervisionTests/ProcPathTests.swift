@@ -11,15 +11,15 @@ import Testing
 /// Paths: what parses, what does not, and that they print as they are parsed.
 @Suite struct ProcPathTests {
     @Test func aPathIsReadAndTakenApart() throws {
-        let path = try ProcPath(parsing: "/root/orders/worker-3")
-        #expect(path.components == ["root", "orders", "worker-3"])
-        #expect(path.name == "worker-3" && path.parent == "/root/orders")
-        #expect(try path.parent?.appending("worker-4") == "/root/orders/worker-4")
-        #expect(try ProcPath(components: ["root", "orders"]) == "/root/orders")
+        let path = try ProcPath(parsing: "/tree/orders/worker-3")
+        #expect(path.components == ["tree", "orders", "worker-3"])
+        #expect(path.name == "worker-3" && path.parent == "/tree/orders")
+        #expect(try path.parent?.appending("worker-4") == "/tree/orders/worker-4")
+        #expect(try ProcPath(components: ["tree", "orders"]) == "/tree/orders")
         #expect(ProcPath.root.components == [] && ProcPath.root.description == "/")
         #expect(ProcPath.root.parent == nil && ProcPath.root.name == nil && ProcPath("/") == .root)
-        #expect(path.isBelow("/root") && path.isBelow(.root) && !path.isBelow(path))
-        #expect(!path.isBelow("/root/order") && !path.isBelow("/root/orders/worker-3/a"))
+        #expect(path.isBelow("/tree") && path.isBelow(.root) && !path.isBelow(path))
+        #expect(!path.isBelow("/tree/order") && !path.isBelow("/tree/orders/worker-3/a"))
     }
 
     @Test(
