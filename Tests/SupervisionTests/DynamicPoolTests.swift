@@ -60,7 +60,11 @@ import Testing
     }
 
     private struct Restless: Reactive {
-        enum Message: Sendable { case again, fired(Int), report(Reply<[Int]>) }
+        enum Message: Sendable {
+            case again
+            case fired(Int)
+            case report(Reply<[Int]>)
+        }
         var generation = 0
         var fired = 0
         var wrong = 0

@@ -35,14 +35,15 @@ import Testing
 
     /// A process with something of everything, which then ends.
     private struct Case {
-        let sim = Simulation(containsTraps: true)
+        let sim: Simulation
         let worker: AnyRef
         let inHand: Answer<String>
         let stashed: Answer<String>
         let queued: Answer<String>
         let forwarded: Answer<String>
 
-        init(_ receiver: Receiver, _ end: End, restart: RestartType) throws {
+        init(_ receiver: Receiver, _ end: End, restart: RestartType, seed: UInt64) throws {
+            sim = Simulation(seed: seed, containsTraps: true)
             let trace = sim.trace
             let kept = Locked<[AnyReply]>([])
             let tree = try sim.system.supervise(intensity: .unlimited) {
@@ -92,30 +93,39 @@ import Testing
         }
     }
 
+    private static let seeds = RandomTest.seeds("FateTests", count: 4)
+
     @Test(arguments: Receiver.allCases, End.allCases)
     func aProcessThatIsRestarted(receiver: Receiver, end: End) throws {
-        let fate = try Case(receiver, end, restart: .permanent)
-        #expect(fate.sim.system.restarts == 1)
-        // The message in hand is lost, and its ask ends with the reason.
-        #expect(fate.inHand.error?.code == .processEnded && end.explains(fate.inHand.error?.reason))
-        // The stash comes first, then what waited; timers are gone, those that had fired too; the piped answer comes.
-        #expect(fate.sim.trace.lines == ["stashed", "stashed ask", "queued", "queued ask", "piped"])
-        #expect(fate.stashed.value == "answer" && fate.queued.value == "answer")
-        // Somebody else's by then.
-        #expect(fate.forwarded.value == "forwarded")
-        #expect(fate.sim.system.deadLetters == 0)
+        for seed in Self.seeds {
+            let fate = try Case(receiver, end, restart: .permanent, seed: seed)
+            #expect(fate.sim.system.restarts == 1)
+            // The message in hand is lost, and its ask ends with the reason.
+            #expect(fate.inHand.error?.code == .processEnded && end.explains(fate.inHand.error?.reason))
+            // The stash comes first, then what waited; timers are gone, those that had fired too; the piped answer comes.
+            #expect(
+                fate.sim.trace.lines == ["stashed", "stashed ask", "queued", "queued ask", "piped"],
+                "seed \(seed)"
+            )
+            #expect(fate.stashed.value == "answer" && fate.queued.value == "answer")
+            // Somebody else's by then.
+            #expect(fate.forwarded.value == "forwarded")
+            #expect(fate.sim.system.deadLetters == 0)
+        }
     }
 
     @Test(arguments: Receiver.allCases, End.allCases)
     func aProcessThatIsClosed(receiver: Receiver, end: End) throws {
-        let fate = try Case(receiver, end, restart: .temporary)
-        #expect(fate.worker.proc.isClosed)
-        for answer in [fate.inHand, fate.stashed, fate.queued] {
-            #expect(answer.error?.code == .processEnded && end.explains(answer.error?.reason))
+        for seed in Self.seeds {
+            let fate = try Case(receiver, end, restart: .temporary, seed: seed)
+            #expect(fate.worker.proc.isClosed)
+            for answer in [fate.inHand, fate.stashed, fate.queued] {
+                #expect(answer.error?.code == .processEnded && end.explains(answer.error?.reason), "seed \(seed)")
+            }
+            #expect(fate.sim.trace.lines == [])
+            #expect(fate.forwarded.value == "forwarded")
+            // The stash and what waited, two each.
+            #expect(fate.sim.system.deadLetters == 4)
         }
-        #expect(fate.sim.trace.lines == [])
-        #expect(fate.forwarded.value == "forwarded")
-        // The stash and what waited, two each.
-        #expect(fate.sim.system.deadLetters == 4)
     }
 }

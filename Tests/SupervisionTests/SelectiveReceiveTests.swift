@@ -150,7 +150,7 @@ import Testing
                 if isManaged { children.mailbox(.bounded(1_000, .fail)) } else { children }
             }
             let worker: ProcRef<Int> = try tree.group("worker").members[0]
-            var random = SplitMix(seed: seed)
+            var random = SplitMix(seed)
             var sent = 0
             for _ in 0..<20 {
                 for _ in 0..<Int.random(in: 1...6, using: &random) {
@@ -167,18 +167,6 @@ import Testing
             let left = sent - seen.count
             let stopped = sim.stops(tree)
             #expect(stopped && sim.system.deadLetters == left, "seed \(seed)")
-        }
-    }
-
-    private struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-        init(seed: UInt64) { state = seed }
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-            return z ^ (z >> 31)
         }
     }
 }

@@ -156,4 +156,62 @@ import Testing
         sim.drain()
         #expect(sim.system.deadLetters == 2)
     }
+
+    /// Handles, stashes, unstashes and fails at random: everything is handled once, except what was in hand at a failure.
+    @Test(arguments: Receiver.allCases)
+    func nothingIsLostOrHandledTwice(receiver: Receiver) throws {
+        for seed in RandomTest.seeds("nothingIsLostOrHandledTwice", count: 30) {
+            let sim = Simulation(seed: seed)
+            let random = Locked(SplitMix(seed))
+            let isQuiet = Locked(false)
+            let (handled, lost) = (Trace(), Trace())
+            let tree = try sim.system.supervise(intensity: .unlimited) {
+                receiver.children("worker") { message, context in
+                    guard let n = message.payload as? Int else {
+                        _ = context.unstash()
+                        return
+                    }
+                    switch isQuiet.withLock({ $0 }) ? 9 : random.withLock({ Int.random(in: 0..<10, using: &$0) }) {
+                    case 0:
+                        lost("\(n)")
+                        throw Failure()
+                    case 1...4: try context.stash(message)
+                    case 5:
+                        context.unstash(2)
+                        fallthrough
+                    default:
+                        handled("\(n)")
+                        message.reply?(n)
+                    }
+                }
+            }
+            let worker = try tree.refs("worker")[0]
+            var answers: [Int: Answer<Int>] = [:]
+            for n in 0..<60 {
+                let (isAsk, lane, pauses) = random.withLock { random in
+                    (Bool.random(using: &random), Int.random(in: 0..<5, using: &random), Bool.random(using: &random))
+                }
+                if isAsk {
+                    answers[n] = Answer(
+                        worker.request(n, as: Int.self, within: .seconds(60), lane: lane == 0 ? .control : .user)
+                    )
+                } else {
+                    worker.tell(n, lane: lane == 0 ? .control : .user)
+                }
+                if pauses { sim.drain() }
+            }
+            sim.drain()
+            isQuiet.withLock { $0 = true }
+            worker.tell("unstash")
+            sim.drain()
+            let all = (handled.lines + lost.lines).compactMap { Int($0) }
+            #expect(all.sorted() == Array(0..<60), "seed \(seed)")
+            let lostNumbers = Set(lost.lines)
+            for (n, answer) in answers {
+                #expect(answer.count == 1, "seed \(seed): \(n)")
+                #expect(answer.value == (lostNumbers.contains("\(n)") ? nil : n), "seed \(seed): \(n)")
+            }
+            #expect(sim.system.restarts == lost.lines.count && sim.system.deadLetters == 0, "seed \(seed)")
+        }
+    }
 }

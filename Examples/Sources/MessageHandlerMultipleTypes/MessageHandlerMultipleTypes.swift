@@ -38,8 +38,8 @@ struct MessageHandlerMultipleTypes: FortProgram {
             print(lines.joined(separator: "\n"), terminator: "\n\n")
             guard
                 lines == [
-                    "text from \(context.name): a text", "number 7", "order 12 of 2 items", "text from nobody: a secret",
-                    "not understood: Double", "closing for lunch",
+                    "text from \(context.name): a text", "number 7", "order 12 of 2 items",
+                    "text from nobody: a secret", "not understood: Double", "closing for lunch",
                 ]
             else { throw WrongResult() }
         }

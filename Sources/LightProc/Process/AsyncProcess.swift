@@ -331,12 +331,22 @@ extension LightProc {
     }
 
     /// The lock makes the caller the consumer.
+    @inline(__always)
     private func takeForReceiver(_ content: inout ProcSide.Content) -> MessageNode? {
         // An incarnation whose end is decided takes nothing more: what waits is the next one's.
-        guard state.phase == .active,
-            let node = content.control.takeFirst() ?? content.extras?.takeFirst() ?? mailbox.take()
-        else { return nil }
-        content.extras?.epoch &+= 1
+        guard state.phase == .active else { return nil }
+        if let extras = content.extras { return take(&content, extras) }
+        guard let node = content.control.takeFirst() ?? mailbox.take() else { return nil }
+        content.inHand = nil
+        if let receipt = node.receipt { content.register(receipt) }
+        return node
+    }
+
+    /// As above, of a mailbox with more than two lanes.
+    @inline(never)
+    private func take(_ content: inout ProcSide.Content, _ extras: MailboxExtras) -> MessageNode? {
+        guard let node = content.control.takeFirst() ?? extras.takeFirst() ?? mailbox.take() else { return nil }
+        extras.epoch &+= 1
         content.inHand = nil
         if let receipt = node.receipt { content.register(receipt) }
         if tag.isManaged { content.nodesTaken += 1 }

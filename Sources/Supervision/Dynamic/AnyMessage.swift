@@ -7,8 +7,8 @@ import LightProc
 /// A message of any type as its receiver sees it: what was sent, how (told, asked, broadcast), and by whom.
 ///
 /// It is one word; what it holds is shared by all copies, and by all receivers of a broadcast. A reactive process takes such messages
-/// with `typealias Message = AnyMessage`, an async one with ``Context/receive()``; see ``onTell(_:_:)-swift.method`` for how they are
-/// told apart. Costs one allocation per send, whatever the number of receivers.
+/// with `typealias Message = AnyMessage`, an async one with ``Context/receive()``; see ``MessageMatch`` for how they are told
+/// apart. Costs one allocation per send, whatever the number of receivers.
 public struct AnyMessage: Sendable, CustomStringConvertible {
     /// How a message was sent.
     public enum Kind: Sendable, Hashable {

@@ -33,6 +33,8 @@ public struct AnyRef: Sendable, Hashable, CustomStringConvertible {
 
     /// Sends a value, with the sender's address if the calling code belongs to a process. Any thread; never blocks.
     ///
+    /// Costs an allocation (none to a typed reactive process), and what ``LightProc/LightProc/current`` does.
+    ///
     /// - Returns: False when the process has ended for good, does not take values of that type, or its mailbox is full and its
     ///   policy is not to drop; ``trySend(_:lane:)`` says which.
     @discardableResult
