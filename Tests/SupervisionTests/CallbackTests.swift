@@ -22,7 +22,9 @@ import Testing
                 let inside = occasion.process.map { LightProc.current?.id == $0 } ?? true
                 let reason = occasion.reason.map { "(\(kind($0)), \(occasion.restarts))" } ?? ""
                 trace("\(what)\(reason)\(inside ? "" : " elsewhere")")
-                if occasion.process != nil, occasion.path != "/root/\(occasion.name)" { trace("path \(occasion.path)") }
+                if occasion.process != nil, occasion.path.split(separator: "/").last != occasion.name[...] {
+                    trace("path \(occasion.path)")
+                }
                 if (occasion.failure != nil) != (occasion.reason?.isFailure ?? false) { trace("failure?") }
             }
         }
@@ -140,7 +142,9 @@ import Testing
         let trace = sim.trace
         let tree = try sim.system.supervise(intensity: .init(1, within: .seconds(5))) {
             Self.spec(trace, isReactive: isReactive, isManaged: false, .permanent)
-            Children("other", body: noting(trace)).callbacks(Callbacks(afterStop: { trace("other \(Self.kind($0.reason!))") }))
+            Children("other", body: noting(trace)).callbacks(
+                Callbacks(afterStop: { trace("other \(Self.kind($0.reason!))") })
+            )
         }
         let member: ProcRef<Order> = try tree.group("m").members[0]
         member.tell(.fail)
@@ -150,7 +154,8 @@ import Testing
         #expect(
             trace.lines.filter { $0 != "made" }
                 == [
-                    "beforeStart", "afterStart", "beforeRestart(error, 1)", "afterRestart(error, 1)", "afterStop(error, 1)",
+                    "beforeStart", "afterStart", "beforeRestart(error, 1)", "afterRestart(error, 1)",
+                    "afterStop(error, 1)",
                     "other shutdown",
                 ]
         )
@@ -168,7 +173,8 @@ import Testing
         #expect(
             trace.lines
                 == [
-                    "beforeStart", "beforeRestart(error, 1)", "beforeRestart(error, 2)", "made", "afterRestart(error, 2)",
+                    "beforeStart", "beforeRestart(error, 1)", "beforeRestart(error, 2)", "made",
+                    "afterRestart(error, 2)",
                     "afterStop(shutdown, 2)",
                 ]
         )
@@ -258,7 +264,10 @@ import Testing
             let expected: [[String]] = [
                 ["beforeStart", "beforeRestart(trap, 1)", "afterRestart(trap, 1)"],
                 ["beforeStart", "afterStart", "beforeRestart(trap, 1)", "afterRestart(trap, 1)"],
-                ["beforeStart", "afterStart", "beforeRestart(error, 1)", "beforeRestart(trap, 2)", "afterRestart(trap, 2)"],
+                [
+                    "beforeStart", "afterStart", "beforeRestart(error, 1)", "beforeRestart(trap, 2)",
+                    "afterRestart(trap, 2)",
+                ],
                 [
                     "beforeStart", "afterStart", "beforeRestart(error, 1)", "afterRestart(error, 1)",
                     "beforeRestart(trap, 2)", "afterRestart(trap, 2)",
@@ -296,7 +305,9 @@ import Testing
         }
         sim.drain()
         // The farewell of the second one is held up: by little, then by much.
-        observer.set { proc, _ in proc.name == "second-0" && proc.isClosed && sim.milliseconds < 1000 ? .seconds(1) : nil }
+        observer.set { proc, _ in
+            proc.name == "second-0" && proc.isClosed && sim.milliseconds < 1000 ? .seconds(1) : nil
+        }
         let ended = Locked(0)
         tree.stop { ended.withLock { $0 = sim.milliseconds } }
         sim.advance(by: .seconds(10))
@@ -310,7 +321,8 @@ import Testing
             Children("second", shutdownTime: .seconds(2), body: noting(late.trace)).callbacks(lateNote("second"))
         }
         late.drain()
-        other.set { proc, _ in proc.name == "second-0" && proc.isClosed && late.milliseconds < 5000 ? .seconds(5) : nil }
+        other.set { proc, _ in proc.name == "second-0" && proc.isClosed && late.milliseconds < 5000 ? .seconds(5) : nil
+        }
         tree2.stop { ended.withLock { $0 = late.milliseconds } }
         late.advance(by: .seconds(10))
         #expect(late.trace.lines == ["2000: first", "5000: second"] && ended.withLock { $0 } == 2000)
@@ -321,7 +333,9 @@ import Testing
         let trace = sim.trace
         let tree = try sim.system.supervise(intensity: .unlimited) {
             Children("m", Member(trace), redundancy: 3)
-                .callbacks(Callbacks(beforeStart: { trace("start \($0.name)") }, afterStop: { trace("stop \($0.name)") }))
+                .callbacks(
+                    Callbacks(beforeStart: { trace("start \($0.name)") }, afterStop: { trace("stop \($0.name)") })
+                )
                 .heartbeat(every: .seconds(1), within: .seconds(1))
                 .resizer(Resizer(1...3))
         }
@@ -358,11 +372,15 @@ import Testing
             }
         }
         sim.drain()
-        guard case .finished(let tree) = starting.knownOutcome else { Issue.record("not started"); return }
+        guard case .finished(let tree) = starting.knownOutcome else {
+            Issue.record("not started")
+            return
+        }
         #expect(
             trace.lines
                 == [
-                    "before outer", "before first", "after first", "before member", "before inner", "before leaf", "after leaf",
+                    "before outer", "before first", "after first", "before member", "before inner", "before leaf",
+                    "after leaf",
                     "after inner", "after member", "after outer",
                 ]
         )
@@ -371,7 +389,8 @@ import Testing
         #expect(
             trace.lines
                 == [
-                    "stopped leaf shutdown", "stopped inner shutdown", "stopped member shutdown", "stopped first shutdown",
+                    "stopped leaf shutdown", "stopped inner shutdown", "stopped member shutdown",
+                    "stopped first shutdown",
                     "stopped outer shutdown",
                 ]
         )
@@ -420,7 +439,8 @@ import Testing
             trace("trap")
             _ = opaque([1])[opaque(9)]
         }
-        let tree = try sim.system.supervise(callbacks: Callbacks(beforeStart: trap, afterStart: trap, afterStop: trap)) {
+        let tree = try sim.system.supervise(callbacks: Callbacks(beforeStart: trap, afterStart: trap, afterStop: trap))
+        {
             Children("m", Member(trace))
         }
         sim.drain()
