@@ -408,12 +408,17 @@ import Testing
                 }
             }
             // Also what is added before its turn.
-            try tree.children { Children("late", body: noting(trace)) }
+            try tree.children {
+                Children("late") { context in
+                    trace("body")
+                    await context.untilStopped()
+                }
+            }
             sim.drain()
             #expect(trace.lines.first == "beforeStart" && trace.lines.count { $0 == "afterStart" } == 1, "SEED=\(seed)")
-            #expect(trace.lines.count { $0 == "body" } == 3, "SEED=\(seed)")
+            #expect(trace.lines.count { $0 == "body" } == 4, "SEED=\(seed)")
             #expect(sim.stops(tree))
-            #expect(trace.lines.last == "afterStop(shutdown, 0)" && trace.lines.count == 6, "SEED=\(seed)")
+            #expect(trace.lines.last == "afterStop(shutdown, 0)" && trace.lines.count == 7, "SEED=\(seed)")
         }
     }
 

@@ -169,6 +169,7 @@ import Testing
         }
         #expect(sim.stops(tree))
         // Nothing goes on afterwards.
+        #expect(sim.executor.nextTimer == nil)
         let steps = sim.executor.steps
         sim.advance(by: .seconds(100))
         #expect(sim.executor.steps == steps && sim.executor.nextTimer == nil)

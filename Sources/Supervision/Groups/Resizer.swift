@@ -14,7 +14,7 @@
 /// | anything else | nothing |
 ///
 /// Between the two lies what keeps a group from swinging: a group that is neither overloaded nor idle stays as it is, and one that
-/// had to grow soon after it had shrunk does not shrink so far again for a while, each time twice as long, until the load is a different one.
+/// had to grow soon after it had shrunk does not shrink so far again for a while, each time twice as long up to a day, until the load is a different one.
 ///
 /// A group with a resizer has mailboxes with a policy (`.unbounded` unless it says otherwise).
 public struct Resizer: Sendable, Hashable {
@@ -177,7 +177,7 @@ struct ResizerMachine: Sendable {
         guard count > 0 else { return .keep }
         lastGrowth = now
         if let last = lastShrink, now - last.at < hold {
-            hold *= 2
+            hold = min(hold * 2, .seconds(86_400))
             regret = Regret(size: last.from, until: now + hold, peak: last.peak)
         }
         lastShrink = nil
