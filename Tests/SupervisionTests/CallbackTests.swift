@@ -422,6 +422,40 @@ import Testing
         }
     }
 
+    @Test func nothingStartsBeforeBeforeStartHasReturned() throws {
+        let observer = Delays()
+        let sim = Simulation(observer: observer)
+        observer.set { proc, _ in
+            proc.name == "callbacks of s" && sim.milliseconds < 1000 ? .seconds(1) - sim.executor.now : nil
+        }
+        func member(_ name: String) -> Children {
+            Children(name) { context in
+                sim.note(name)
+                await context.untilStopped()
+            }
+        }
+        let tree = try sim.system.supervise("s", callbacks: Callbacks(beforeStart: { _ in sim.note("before") })) {
+            member("first")
+        }
+        try tree.children { member("second") }
+        sim.advance(by: .seconds(5))
+        #expect(sim.trace.lines.first == "1000: before" && sim.trace.lines.count == 3, "\(sim.trace.lines)")
+    }
+
+    @Test func readyMeansNothingInOtherGroups() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise {
+            Children("m") { context in
+                context.ready()
+                await context.untilStopped()
+            }.callbacks(Self.callbacks(trace))
+        }
+        sim.drain()
+        #expect(trace.lines == ["beforeStart", "afterStart"])
+        withExtendedLifetime(tree) {}
+    }
+
     @Test func aSupervisorThatGivesUpSaysSo() throws {
         let sim = Simulation()
         let trace = sim.trace
