@@ -17,9 +17,9 @@ struct GroupFeatures: Sendable {
     var observers: [any GroupObserver] = []
 
     /// What the starts of a member do besides starting it; nil for nothing.
-    func watch(_ box: ChildBox) -> StartWatch? {
+    var startWatch: StartWatch? {
         guard reportsStarts || signalsReady || callbacks?.hasStartCallbacks == true else { return nil }
-        return StartWatch(callbacks: callbacks, signalsReady: signalsReady, box: box)
+        return StartWatch(callbacks: callbacks, signalsReady: signalsReady)
     }
 
     func validate(group: String, redundancy: Int) throws(SupervisionError) {
@@ -36,7 +36,6 @@ struct GroupFeatures: Sendable {
 struct StartWatch: Sendable {
     let callbacks: Callbacks?
     let signalsReady: Bool
-    let box: ChildBox
 
     /// Before anything of the incarnation is there.
     func begins(_ proc: LightProc) {
@@ -60,7 +59,7 @@ struct StartWatch: Sendable {
         } else {
             callbacks?.afterRestart?(Callbacks.Occasion(proc, reason: proc.lastExit))
         }
-        box.record?.started()
+        (proc.observer as? ChildRecord)?.started()
     }
 
     /// Makes the body of a reactive member.
@@ -79,7 +78,7 @@ extension Context {
     /// Calls `afterStart` or `afterRestart` of the group, here and now, and lets who waits for the start go on. The first call of
     /// an incarnation counts; in other groups it has no effect. Any task of the process.
     public func ready() {
-        guard let record = box.record, record.isReady(incarnation) else { return }
-        StartWatch(callbacks: record.features.callbacks, signalsReady: true, box: box).began(proc)
+        guard let record = proc.observer as? ChildRecord, record.isReady(incarnation) else { return }
+        StartWatch(callbacks: record.features.callbacks, signalsReady: true).began(proc)
     }
 }

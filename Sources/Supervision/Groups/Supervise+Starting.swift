@@ -117,7 +117,7 @@ extension Context {
     ) async throws -> SupervisorRef {
         let supervisor = supervisor(name, intensity, callbacks)
         let records = try supervisor.makeGroups(children(), mustStart: true)
-        guard box.record?.own(supervisor, incarnation: incarnation) == true else {
+        guard (proc.observer as? ChildRecord)?.own(supervisor, incarnation: incarnation) == true else {
             supervisor.discard(records)
             throw CancellationError()
         }

@@ -59,7 +59,7 @@ public struct Children: Sendable {
         messageType = nil
         make = { system, box, spec in
             let hooks = system.hooks
-            let watch = spec.features.watch(box)
+            let watch = spec.features.startWatch
             let proc = LightProc.async(on: system.executor) { proc in
                 try hooks?.starting(proc)
                 if let watch {
@@ -100,9 +100,9 @@ public struct Children: Sendable {
         self.priority = priority
         self.deadline = deadline
         messageType = Body.Message.self
-        make = { system, box, spec in
+        make = { system, _, spec in
             let proc =
-                spec.features.watch(box).map { watch in
+                spec.features.startWatch.map { watch in
                     Self.reactive({ try watch.make(behavior) }, in: system, spec)
                 } ?? Self.reactive(behavior, in: system, spec)
             proc.join(system.domain(for: containment))

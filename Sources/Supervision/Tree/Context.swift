@@ -11,7 +11,7 @@ public struct Context: Sendable {
     @usableFromInline let proc: LightProc
     /// The system that this process lives in.
     public let system: BastionSystem
-    let box: ChildBox
+    private let box: ChildBox
     let incarnation: UInt32
 
     init(proc: LightProc, system: BastionSystem, box: ChildBox) {
