@@ -10,7 +10,7 @@ import sys
 OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "docs" / "scaling.svg"
 WIDTH, LEFT, RIGHT = 800, 70, 730
 PANELS = [("messages a second", "load", "#2980b9"), ("members", "members", "#c0392b"), ("longest wait, ms", "wait", "#7f8c8d")]
-HEIGHT, GAP, TOP = 130, 40, 50
+HEIGHT, GAP, TOP = 130, 50, 60
 
 
 def line(rows, column, top, highest, colour, is_step):
@@ -30,7 +30,7 @@ def plot(rows):
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{total}" font-family="sans-serif" font-size="13">',
         f'<rect width="{WIDTH}" height="{total}" fill="white"/>',
-        '<text x="20" y="26" font-size="16">A group of 1 to 10 members under two waves of load; each member handles 50 messages a second</text>',
+        '<text x="20" y="26" font-size="15">A group of 1 to 10 members under two waves of load; a member handles 50 messages a second</text>',
     ]
     for number, (title, column, colour) in enumerate(PANELS):
         top = TOP + number * (HEIGHT + GAP)
@@ -43,7 +43,7 @@ def plot(rows):
         for second in range(0, int(rows[-1]["second"]) + 2, 60):
             x = LEFT + (RIGHT - LEFT) * second / int(rows[-1]["second"])
             out.append(f'<text x="{x:.0f}" y="{top + HEIGHT + 16}" text-anchor="middle" fill="#555">{second} s</text>')
-        out.append(f'<text x="{LEFT + 6}" y="{top + 12}" fill="{colour}">{title}</text>')
+        out.append(f'<text x="{LEFT}" y="{top - 6}" fill="{colour}">{title}</text>')
         out.append(line(rows, column, top, highest, colour, column == "members"))
     return "\n".join(out + ["</svg>", ""])
 

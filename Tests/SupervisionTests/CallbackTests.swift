@@ -22,7 +22,9 @@ import Testing
                 let inside = occasion.process.map { LightProc.current?.id == $0 } ?? true
                 let reason = occasion.reason.map { "(\(kind($0)), \(occasion.restarts))" } ?? ""
                 trace("\(what)\(reason)\(inside ? "" : " elsewhere")")
-                if occasion.process != nil, occasion.path != "/root/\(occasion.name)" { trace("path \(occasion.path)") }
+                if occasion.process != nil, occasion.path.split(separator: "/").last != occasion.name[...] {
+                    trace("path \(occasion.path)")
+                }
                 if (occasion.failure != nil) != (occasion.reason?.isFailure ?? false) { trace("failure?") }
             }
         }
@@ -141,7 +143,9 @@ import Testing
         let trace = sim.trace
         let tree = try sim.system.supervise(intensity: .init(1, within: .seconds(5))) {
             Self.spec(trace, isReactive: isReactive, isManaged: false, .permanent)
-            Children("other", body: noting(trace)).callbacks(Callbacks(afterStop: { trace("other \(Self.kind($0.reason!))") }))
+            Children("other", body: noting(trace)).callbacks(
+                Callbacks(afterStop: { trace("other \(Self.kind($0.reason!))") })
+            )
         }
         let member: ProcRef<Order> = try tree.group("m").members[0]
         member.tell(.fail)
@@ -151,7 +155,8 @@ import Testing
         #expect(
             trace.lines.filter { $0 != "made" }
                 == [
-                    "beforeStart", "afterStart", "beforeRestart(error, 1)", "afterRestart(error, 1)", "afterStop(error, 1)",
+                    "beforeStart", "afterStart", "beforeRestart(error, 1)", "afterRestart(error, 1)",
+                    "afterStop(error, 1)",
                     "other shutdown",
                 ]
         )
@@ -169,7 +174,8 @@ import Testing
         #expect(
             trace.lines
                 == [
-                    "beforeStart", "beforeRestart(error, 1)", "beforeRestart(error, 2)", "made", "afterRestart(error, 2)",
+                    "beforeStart", "beforeRestart(error, 1)", "beforeRestart(error, 2)", "made",
+                    "afterRestart(error, 2)",
                     "afterStop(shutdown, 2)",
                 ]
         )
@@ -259,7 +265,10 @@ import Testing
             let expected: [[String]] = [
                 ["beforeStart", "beforeRestart(trap, 1)", "afterRestart(trap, 1)"],
                 ["beforeStart", "afterStart", "beforeRestart(trap, 1)", "afterRestart(trap, 1)"],
-                ["beforeStart", "afterStart", "beforeRestart(error, 1)", "beforeRestart(trap, 2)", "afterRestart(trap, 2)"],
+                [
+                    "beforeStart", "afterStart", "beforeRestart(error, 1)", "beforeRestart(trap, 2)",
+                    "afterRestart(trap, 2)",
+                ],
                 [
                     "beforeStart", "afterStart", "beforeRestart(error, 1)", "afterRestart(error, 1)",
                     "beforeRestart(trap, 2)", "afterRestart(trap, 2)",
@@ -297,7 +306,9 @@ import Testing
         }
         sim.drain()
         // The farewell of the second one is held up: by little, then by much.
-        observer.set { proc, _ in proc.name == "second-0" && proc.isClosed && sim.milliseconds < 1000 ? .seconds(1) : nil }
+        observer.set { proc, _ in
+            proc.name == "second-0" && proc.isClosed && sim.milliseconds < 1000 ? .seconds(1) : nil
+        }
         let ended = Locked(0)
         tree.stop { ended.withLock { $0 = sim.milliseconds } }
         sim.advance(by: .seconds(10))
@@ -311,7 +322,8 @@ import Testing
             Children("second", shutdownTime: .seconds(2), body: noting(late.trace)).callbacks(lateNote("second"))
         }
         late.drain()
-        other.set { proc, _ in proc.name == "second-0" && proc.isClosed && late.milliseconds < 5000 ? .seconds(5) : nil }
+        other.set { proc, _ in proc.name == "second-0" && proc.isClosed && late.milliseconds < 5000 ? .seconds(5) : nil
+        }
         tree2.stop { ended.withLock { $0 = late.milliseconds } }
         late.advance(by: .seconds(10))
         #expect(late.trace.lines == ["2000: first", "5000: second"] && ended.withLock { $0 } == 2000)
@@ -322,7 +334,9 @@ import Testing
         let trace = sim.trace
         let tree = try sim.system.supervise(intensity: .unlimited) {
             Children("m", Member(trace), redundancy: 3)
-                .callbacks(Callbacks(beforeStart: { trace("start \($0.name)") }, afterStop: { trace("stop \($0.name)") }))
+                .callbacks(
+                    Callbacks(beforeStart: { trace("start \($0.name)") }, afterStop: { trace("stop \($0.name)") })
+                )
                 .heartbeat(every: .seconds(1), within: .seconds(1))
                 .resizer(Resizer(1...3))
         }
@@ -359,11 +373,15 @@ import Testing
             }
         }
         sim.drain()
-        guard case .finished(let tree) = starting.knownOutcome else { Issue.record("not started"); return }
+        guard case .finished(let tree) = starting.knownOutcome else {
+            Issue.record("not started")
+            return
+        }
         #expect(
             trace.lines
                 == [
-                    "before outer", "before first", "after first", "before member", "before inner", "before leaf", "after leaf",
+                    "before outer", "before first", "after first", "before member", "before inner", "before leaf",
+                    "after leaf",
                     "after inner", "after member", "after outer",
                 ]
         )
@@ -372,7 +390,8 @@ import Testing
         #expect(
             trace.lines
                 == [
-                    "stopped leaf shutdown", "stopped inner shutdown", "stopped member shutdown", "stopped first shutdown",
+                    "stopped leaf shutdown", "stopped inner shutdown", "stopped member shutdown",
+                    "stopped first shutdown",
                     "stopped outer shutdown",
                 ]
         )
@@ -390,13 +409,52 @@ import Testing
                 }
             }
             // Also what is added before its turn.
-            try tree.children { Children("late", body: noting(trace)) }
+            try tree.children {
+                Children("late") { context in
+                    trace("body")
+                    await context.untilStopped()
+                }
+            }
             sim.drain()
             #expect(trace.lines.first == "beforeStart" && trace.lines.count { $0 == "afterStart" } == 1, "SEED=\(seed)")
-            #expect(trace.lines.count { $0 == "body" } == 3, "SEED=\(seed)")
+            #expect(trace.lines.count { $0 == "body" } == 4, "SEED=\(seed)")
             #expect(sim.stops(tree))
-            #expect(trace.lines.last == "afterStop(shutdown, 0)" && trace.lines.count == 6, "SEED=\(seed)")
+            #expect(trace.lines.last == "afterStop(shutdown, 0)" && trace.lines.count == 7, "SEED=\(seed)")
         }
+    }
+
+    @Test func nothingStartsBeforeBeforeStartHasReturned() throws {
+        let observer = Delays()
+        let sim = Simulation(observer: observer)
+        observer.set { proc, _ in
+            proc.name == "callbacks of s" && sim.milliseconds < 1000 ? .seconds(1) - sim.executor.now : nil
+        }
+        func member(_ name: String) -> Children {
+            Children(name) { context in
+                sim.note(name)
+                await context.untilStopped()
+            }
+        }
+        let tree = try sim.system.supervise("s", callbacks: Callbacks(beforeStart: { _ in sim.note("before") })) {
+            member("first")
+        }
+        try tree.children { member("second") }
+        sim.advance(by: .seconds(5))
+        #expect(sim.trace.lines.first == "1000: before" && sim.trace.lines.count == 3, "\(sim.trace.lines)")
+    }
+
+    @Test func readyMeansNothingInOtherGroups() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise {
+            Children("m") { context in
+                context.ready()
+                await context.untilStopped()
+            }.callbacks(Self.callbacks(trace))
+        }
+        sim.drain()
+        #expect(trace.lines == ["beforeStart", "afterStart"])
+        withExtendedLifetime(tree) {}
     }
 
     @Test func aSupervisorThatGivesUpSaysSo() throws {
@@ -421,7 +479,8 @@ import Testing
             trace("trap")
             _ = opaque([1])[opaque(9)]
         }
-        let tree = try sim.system.supervise(callbacks: Callbacks(beforeStart: trap, afterStart: trap, afterStop: trap)) {
+        let tree = try sim.system.supervise(callbacks: Callbacks(beforeStart: trap, afterStart: trap, afterStop: trap))
+        {
             Children("m", Member(trace))
         }
         sim.drain()

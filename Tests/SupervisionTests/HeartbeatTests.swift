@@ -50,7 +50,8 @@ import Testing
     }
 
     @Test(arguments: [
-        (Duration.zero, Duration.seconds(1), 1), (.seconds(1), .zero, 1), (.seconds(1), .seconds(2), 1), (.seconds(1), .seconds(1), 0),
+        (Duration.zero, Duration.seconds(1), 1), (.seconds(1), .zero, 1), (.seconds(1), .seconds(2), 1),
+        (.seconds(1), .seconds(1), 0),
     ])
     func aHeartbeatThatMakesNoSenseIsRefused(every: Duration, within: Duration, misses: Int) {
         let error = #expect(throws: SupervisionError.self) {
@@ -72,7 +73,8 @@ import Testing
                 context.onExit { sim.note("\(CallbackTests.kind($0))") }
                 for await n in context.messages(of: Int.self) { trace("\(n)") }
             }
-        return (isManaged ? bare.mailbox(.unbounded) : bare).heartbeat(every: .seconds(10), within: .seconds(1), misses: 2)
+        return (isManaged ? bare.mailbox(.unbounded) : bare)
+            .heartbeat(every: .seconds(10), within: .seconds(1), misses: 2)
     }
 
     private struct Noting: Reactive {
@@ -100,9 +102,13 @@ import Testing
         }
         member.tell(1)
         sim.advance(by: .seconds(100))
-        // Asked at 20 s and 30 s, dead at 31 s. An async member ends when its shutdown time is over, a reactive one when it comes back.
+        // Asked at 20 s and 30 s, dead at 31 s. An async member ends when its shutdown time is over, a reactive one when it
+        // comes back.
         #expect(sim.trace.lines == (isReactive ? ["45000: unresponsive", "1"] : ["36000: unresponsive"]))
-        guard case .unresponsive(.seconds(11))? = member.proc.lastExit else { Issue.record("\(member.proc.lastExit as Any)"); return }
+        guard case .unresponsive(.seconds(11))? = member.proc.lastExit else {
+            Issue.record("\(member.proc.lastExit as Any)")
+            return
+        }
         #expect(member.proc.restarts == 1 && sim.system.restarts == 1)
         member.tell(2)
         sim.drain()
@@ -157,7 +163,10 @@ import Testing
         for name in ["sleeper", "idle", "parent"] {
             #expect(try tree.supervisor.group(name).snapshot.members[0].restarts == 0, "\(name)")
         }
-        guard case .error? = try tree.group("loser", of: Int.self).members[0].proc.lastExit else { Issue.record("loser"); return }
+        guard case .error? = try tree.group("loser", of: Int.self).members[0].proc.lastExit else {
+            Issue.record("loser")
+            return
+        }
         #expect(sim.stops(tree))
         // Nothing goes on afterwards.
         let steps = sim.executor.steps
@@ -174,7 +183,7 @@ import Testing
         let steps = sim.executor.steps
         sim.advance(by: .seconds(100))
         #expect(sim.executor.steps - steps <= 101 && sim.executor.steps - steps >= 90)
-        withExtendedLifetime(tree) {}
+        #expect(sim.executor.nextTimer != nil && sim.stops(tree) && sim.executor.nextTimer == nil)
     }
 
     @Test func membersThatComeAndGoAreFollowed() throws {
@@ -186,7 +195,9 @@ import Testing
         sim.drain()
         let group: Group<Int> = try tree.group("m")
         let stuck = group.members[2]
-        observer.set { proc, _ in proc === stuck.proc && sim.milliseconds < 60_000 ? .seconds(60) - sim.executor.now : nil }
+        observer.set { proc, _ in
+            proc === stuck.proc && sim.milliseconds < 60_000 ? .seconds(60) - sim.executor.now : nil
+        }
         stuck.tell(7)
         sim.advance(by: .seconds(100))
         #expect(sim.trace.lines == ["60000: unresponsive", "7"])

@@ -93,7 +93,9 @@ final class Followed: GroupObserver {
         #expect(error?.code == .duplicateName)
         #expect(throws: SupervisionError.self) { try tree.group("b", of: Int.self) }
         #expect(sim.stops(tree))
-        let late = #expect(throws: SupervisionError.self) { try tree.children { Children("c", body: noting(sim.trace)) } }
+        let late = #expect(throws: SupervisionError.self) {
+            try tree.children { Children("c", body: noting(sim.trace)) }
+        }
         #expect(late?.code == .supervisorStopped)
     }
 
@@ -187,7 +189,9 @@ final class Followed: GroupObserver {
 
     @Test func aMemberThatEndsForGoodLeavesTheGroup() throws {
         let trace = sim.trace
-        let tree = try sim.system.supervise { Children("echo", Echo("echo", trace), redundancy: 2, restart: .transient) }
+        let tree = try sim.system.supervise {
+            Children("echo", Echo("echo", trace), redundancy: 2, restart: .transient)
+        }
         let group: Group<Echo.Message> = try tree.group("echo")
         let first = group.members[0]
         first.tell(.finish)
@@ -223,7 +227,10 @@ final class Followed: GroupObserver {
         sim.advance(by: .seconds(1))
         #expect(Set(trace.lines) == Set((1...6).map { "\($0)" }), "\(trace.lines)")
         #expect(leaving.proc.isClosed && group.members.count == 1)
-        guard case .shutdown? = leaving.proc.lastExit else { Issue.record("not shut down"); return }
+        guard case .shutdown? = leaving.proc.lastExit else {
+            Issue.record("not shut down")
+            return
+        }
         #expect(sim.system.deadLetters == 0)
     }
 
@@ -313,5 +320,53 @@ final class Followed: GroupObserver {
             count.withLock { $0 = answer }
         }
         #expect(isAnswered && count.withLock { $0 } == 0)
+    }
+
+    /// On threads: senders, and somebody who changes the size all the time. Bounded by the answers.
+    @Test(arguments: [true, false])
+    func everyAskIsAnsweredWhileMembersComeAndGo(isReactive: Bool) async throws {
+        try await withPool { system in
+            let spec =
+                isReactive
+                ? Children("w", Doubling(), redundancy: 3)
+                : Children("w", redundancy: 3) { context in
+                    for await question in context.messages(of: Doubling.Question.self) {
+                        await context.yield()
+                        question.reply(question.number * 2)
+                    }
+                }
+            let tree = try system.supervise { spec.mailbox(.unbounded) }
+            let group: Group<Doubling.Question> = try tree.group("w")
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                for _ in 0..<3 {
+                    tasks.addTask {
+                        for n in 0..<200 {
+                            let answer = try await group.ask(within: .seconds(60)) {
+                                Doubling.Question(number: n, reply: $0)
+                            }
+                            #expect(answer == n * 2)
+                        }
+                    }
+                }
+                tasks.addTask {
+                    for n in 0..<200 {
+                        try tree.resize(group: "w", to: 1 + n * 7 % 5)
+                        await Task.yield()
+                    }
+                }
+                try await tasks.waitForAll()
+            }
+            #expect(system.deadLetters == 0)
+        }
+    }
+
+    private struct Doubling: Reactive {
+        struct Question: Sendable {
+            let number: Int
+            let reply: Reply<Int>
+        }
+        mutating func receive(_ question: consuming Question, in context: borrowing ReactiveContext<Doubling>) {
+            question.reply(question.number * 2)
+        }
     }
 }

@@ -225,7 +225,8 @@ private struct Model {
                 expected = model.ended(id, isFailure: end != .normal && end != .shutdown, at: now)
                 actual = machine.childEnded(id, end.reason, at: now)
             case 65..<72:
-                let ids = model.children.map(\.id).filter { _ in Int.random(in: 0..<4, using: &random) == 0 } + [nextID + 7]
+                let ids =
+                    model.children.map(\.id).filter { _ in Int.random(in: 0..<4, using: &random) == 0 } + [nextID + 7]
                 event = "remove \(ids)"
                 expected = model.remove(ids)
                 actual = machine.remove(ids)

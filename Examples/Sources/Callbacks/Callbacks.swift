@@ -13,7 +13,11 @@ struct CallbacksExample: FortProgram {
 
     func run(in context: Context) async throws {
         let diary = Diary()
-        let shop = try await context.supervise("shop", startingWithin: .seconds(30), callbacks: diary.callbacks("shop")) {
+        let shop = try await context.supervise(
+            "shop",
+            startingWithin: .seconds(30),
+            callbacks: diary.callbacks("shop")
+        ) {
             Children("counter") { context in
                 let till = try await context.supervise(
                     "till",

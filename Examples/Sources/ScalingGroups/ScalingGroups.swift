@@ -26,7 +26,12 @@ enum ScalingGroups {
                     handled.add(job)
                 }
             }.resizer(
-                Resizer(1...10, growingAbove: .queueDelay(.milliseconds(100)), every: .seconds(1), patience: .seconds(5))
+                Resizer(
+                    1...10,
+                    growingAbove: .queueDelay(.milliseconds(100)),
+                    every: .seconds(1),
+                    patience: .seconds(5)
+                )
             )
         }
         let workers: Group<Int> = try tree.group("worker")

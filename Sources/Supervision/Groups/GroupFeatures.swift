@@ -17,7 +17,7 @@ struct GroupFeatures: Sendable {
     var observers: [any GroupObserver] = []
 
     /// What the starts of a member do besides starting it; nil for nothing.
-    func watch() -> StartWatch? {
+    var startWatch: StartWatch? {
         guard reportsStarts || signalsReady || callbacks?.hasStartCallbacks == true else { return nil }
         return StartWatch(callbacks: callbacks, signalsReady: signalsReady)
     }

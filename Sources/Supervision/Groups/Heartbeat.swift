@@ -140,7 +140,9 @@ extension Supervisor {
     func beat(_ group: GroupRecord, _ body: inout SupervisorBody) {
         let key = ObjectIdentifier(group)
         guard let id = body.undertakings.monitors[key]?.next() else {
-            if let monitor = body.undertakings.monitors[key] { setTimer(.beat, for: group, after: monitor.pause, &body) }
+            if let monitor = body.undertakings.monitors[key] {
+                setTimer(.beat, for: group, after: monitor.pause, &body)
+            }
             return
         }
         if let child = body.children[id] {

@@ -14,7 +14,7 @@
 /// | anything else | nothing |
 ///
 /// Between the two lies what keeps a group from swinging: a group that is neither overloaded nor idle stays as it is, and one that
-/// had to grow soon after it had shrunk does not shrink so far again for a while, each time twice as long, until the load is a different one.
+/// had to grow soon after it had shrunk does not shrink so far again for a while, each time twice as long up to a day, until the load is a different one.
 ///
 /// A group with a resizer has mailboxes with a policy (`.unbounded` unless it says otherwise).
 public struct Resizer: Sendable, Hashable {
@@ -69,14 +69,23 @@ public struct Resizer: Sendable, Hashable {
 
     func flaw(redundancy: Int) -> String? {
         if bounds.lowerBound < 1 { return "a resizer must leave at least one member, got \(bounds)" }
-        if !bounds.contains(redundancy) { return "the redundancy must lie within the resizer's \(bounds), got \(redundancy)" }
-        if growthRate <= 0 || !growthRate.isFinite { return "the resizer's growth rate must be positive, got \(growthRate)" }
-        if !(shrinkRate > 0 && shrinkRate <= 1) { return "the resizer's shrink rate must be above 0 and at most 1, got \(shrinkRate)" }
-        if !(idleShare >= 0 && idleShare <= 0.8) { return "the resizer's idle share must be 0 to 0.8, got \(idleShare)" }
+        if !bounds.contains(redundancy) {
+            return "the redundancy must lie within the resizer's \(bounds), got \(redundancy)"
+        }
+        if growthRate <= 0 || !growthRate.isFinite {
+            return "the resizer's growth rate must be positive, got \(growthRate)"
+        }
+        if !(shrinkRate > 0 && shrinkRate <= 1) {
+            return "the resizer's shrink rate must be above 0 and at most 1, got \(shrinkRate)"
+        }
+        if !(idleShare >= 0 && idleShare <= 0.8) {
+            return "the resizer's idle share must be 0 to 0.8, got \(idleShare)"
+        }
         if interval <= .zero { return "the resizer's interval must be positive, got \(interval)" }
         if patience < .zero { return "the resizer's patience must not be negative, got \(patience)" }
         switch threshold {
-        case .queueDelay(let delay) where delay <= .zero: return "the resizer's queue delay must be positive, got \(delay)"
+        case .queueDelay(let delay) where delay <= .zero:
+            return "the resizer's queue delay must be positive, got \(delay)"
         case .depth(let depth) where depth < 0: return "the resizer's depth must not be negative, got \(depth)"
         case .queueDelay, .depth: return nil
         }
@@ -126,7 +135,7 @@ struct ResizerMachine: Sendable {
     static let utilisation = 0.8
 
     let resizer: Resizer
-    /// Since when the group is idle, and the most members that were busy meanwhile.
+    /// Since when the group is idle, as far as that has not been acted on, and the most members that were busy meanwhile.
     private var quiet: (since: Duration, peak: Int)?
     private var lastGrowth: Duration?
     private var lastShrink: (at: Duration, from: Int, peak: Int)?
@@ -156,6 +165,8 @@ struct ResizerMachine: Sendable {
         let peak = max(began.peak, sample.busy)
         quiet = (began.since, peak)
         guard now - began.since >= resizer.patience else { return .keep }
+        // It must be idle for as long again, and what was busy before does not count then.
+        quiet = (now, 0)
         return shrink(sample.size, peak, at: now)
     }
 
@@ -166,7 +177,7 @@ struct ResizerMachine: Sendable {
         guard count > 0 else { return .keep }
         lastGrowth = now
         if let last = lastShrink, now - last.at < hold {
-            hold *= 2
+            hold = min(hold * 2, .seconds(86_400))
             regret = Regret(size: last.from, until: now + hold, peak: last.peak)
         }
         lastShrink = nil
@@ -183,8 +194,6 @@ struct ResizerMachine: Sendable {
         let count = min(Self.atLeastOne(size, resizer.shrinkRate), size - least)
         guard count > 0 else { return .keep }
         lastShrink = (now, size, peak)
-        // The group must be idle for as long again.
-        quiet = (now, 0)
         return .shrink(count)
     }
 

@@ -96,7 +96,12 @@ final class StartTicket: Sendable {
     }
 
     /// - Parameter done: Called once, on any thread; must not block.
-    init(_ records: [ChildRecord], isWhole: Bool, within time: Duration, done: @escaping @Sendable (StartError?) -> Void) {
+    init(
+        _ records: [ChildRecord],
+        isWhole: Bool,
+        within time: Duration,
+        done: @escaping @Sendable (StartError?) -> Void
+    ) {
         self.records = records
         self.isWhole = isWhole
         self.time = time
@@ -129,7 +134,9 @@ final class StartTicket: Sendable {
 
     func error(_ code: StartError.Code, reason: ExitReason? = nil) -> StartError {
         let position = position
-        guard records.indices.contains(position) else { return StartError(code: code, child: "", path: "", reason: reason) }
+        guard records.indices.contains(position) else {
+            return StartError(code: code, child: "", path: "", reason: reason)
+        }
         let record = records[position]
         return StartError(
             code: code,
@@ -178,9 +185,11 @@ extension Supervisor {
         }
         body.undertakings.starts.append(ticket)
         body.undertakings.hasStarted = true
-        ticket.setTimer(system.executor.wake(after: ticket.time) { [weak self, weak ticket] in
-            if let self, let ticket { send(.abandon(ticket, .timeout)) }
-        })
+        ticket.setTimer(
+            system.executor.wake(after: ticket.time) { [weak self, weak ticket] in
+                if let self, let ticket { send(.abandon(ticket, .timeout)) }
+            }
+        )
         return goOn(ticket, ticket.step { $0.begin() }, ticket.error(.stopped), &body)
     }
 

@@ -154,7 +154,8 @@ extension Supervisor {
         ) { callback(occasion) }
         caller.notifyWhenEnded { [self] end in
             if end.isFailure {
-                system.tell(.error) { [path] in ("a callback of a supervisor failed: \(end)", ["supervisor": "\(path)"]) }
+                system.tell(.error) { [path] in ("a callback of a supervisor failed: \(end)", ["supervisor": "\(path)"])
+                }
             }
             next()
         }

@@ -129,7 +129,7 @@ public struct Children: Sendable {
         takesMiddleware = messageType != nil
         make = { system, spec in
             let hooks = system.hooks
-            let watch = spec.features.watch()
+            let watch = spec.features.startWatch
             let proc = LightProc.async(on: system.executor) { proc in
                 try hooks?.starting(proc)
                 if let watch {
@@ -173,7 +173,7 @@ public struct Children: Sendable {
         takesMiddleware = true
         make = { system, spec in
             let proc =
-                spec.features.watch().map { watch in
+                spec.features.startWatch.map { watch in
                     Self.reactive({ try watch.make(behavior) }, in: system, spec)
                 } ?? Self.reactive(behavior, in: system, spec)
             proc.join(system.domain(for: containment))

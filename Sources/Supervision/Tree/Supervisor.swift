@@ -225,10 +225,11 @@ struct SupervisorBody: ReactiveBody {
     /// What is to start waits while a callback is called that is to come first.
     private mutating func isHeldBack(_ event: SupervisorEvent) -> Bool {
         switch event {
-        case .add, .start:
+        case .add, .start, .remove, .group:
             undertakings.early?.append(event)
             return true
-        default: return false
+        case .begin, .started, .abandon, .ended, .elapsed, .retired, .stop, .finished:
+            return false
         }
     }
 

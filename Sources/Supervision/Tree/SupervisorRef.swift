@@ -97,7 +97,7 @@ public struct Group<Message: Sendable>: Sendable {
         }
     }
 
-    /// Asks the member whose turn it is, without waiting.
+    /// Asks the member whose turn it is, without waiting. One that is leaving at this moment refuses.
     public func request<Value: Sendable>(
         within time: Duration = .seconds(5),
         _ make: (Reply<Value>) -> Message
