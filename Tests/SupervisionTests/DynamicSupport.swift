@@ -109,5 +109,3 @@ extension SupervisorRef {
     /// The members of a group, as takers of anything.
     func refs(_ name: String) throws -> [AnyRef] { try group(name, of: AnyMessage.self).dynamic }
 }
-
-extension SplitMix: RandomNumberGenerator {}

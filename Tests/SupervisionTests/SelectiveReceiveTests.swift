@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import LightProc
 import Testing
 
@@ -150,7 +151,7 @@ import Testing
                 if isManaged { children.mailbox(.bounded(1_000, .fail)) } else { children }
             }
             let worker: ProcRef<Int> = try tree.group("worker").members[0]
-            var random = SplitMix(seed)
+            var random = SplitMix64(seed: seed)
             var sent = 0
             for _ in 0..<20 {
                 for _ in 0..<Int.random(in: 1...6, using: &random) {

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import LightProc
 import Testing
 
@@ -162,7 +163,7 @@ import Testing
     func nothingIsLostOrHandledTwice(receiver: Receiver) throws {
         for seed in RandomTest.seeds("nothingIsLostOrHandledTwice", count: 30) {
             let sim = Simulation(seed: seed)
-            let random = Locked(SplitMix(seed))
+            let random = Locked(SplitMix64(seed: seed))
             let isQuiet = Locked(false)
             let (handled, lost) = (Trace(), Trace())
             let tree = try sim.system.supervise(intensity: .unlimited) {

@@ -339,6 +339,7 @@ extension LightProc {
         guard let node = content.control.takeFirst() ?? mailbox.take() else { return nil }
         content.inHand = nil
         if let receipt = node.receipt { content.register(receipt) }
+        if tag.isManaged { content.nodesTaken += 1 }
         return node
     }
 
