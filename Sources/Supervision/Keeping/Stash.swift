@@ -27,7 +27,8 @@ final class StashPart: CompanionPart {
         let putBack: @Sendable (LightProc) -> Void
     }
     private let items = Locked(Ring<Item>())
-    private let scheduler: any ProcScheduler
+    /// Not retained: it outlives the process, and must not go with the last of these.
+    private unowned let scheduler: any ProcScheduler
 
     init(_ scheduler: any ProcScheduler) { self.scheduler = scheduler }
 

@@ -100,7 +100,8 @@ final class TimersPart: CompanionPart {
         var over: UInt32 = 0
     }
     private let state = Locked(State())
-    private let scheduler: any ProcScheduler
+    /// Not retained: it outlives the process, and must not go with the last of these.
+    private unowned let scheduler: any ProcScheduler
 
     init(_ scheduler: any ProcScheduler) { self.scheduler = scheduler }
 
