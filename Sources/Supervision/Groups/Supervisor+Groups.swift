@@ -125,10 +125,12 @@ extension Supervisor {
         }
     }
 
-    /// Nothing is made any more: what members were made of is the user's, and is destroyed in a process of its own.
+    /// Nothing is made or called any more: what members were made of, and callbacks, are the user's, and are destroyed in a
+    /// process of their own.
     func letGoOfSpecs() {
-        let specs = groups.withLock { $0.values.compactMap { $0.takeSpec() } }
-        if !specs.isEmpty { LightProc.runOnce(on: system.executor) { _ = specs } }
+        let left = (specs: groups.withLock { $0.values.compactMap { $0.takeSpec() } }, callbacks: takeCallbacks())
+        if left.specs.isEmpty, left.callbacks == nil { return }
+        LightProc.runOnce(on: system.executor) { _ = left }
     }
 
     func forgetGroup(_ group: GroupRecord) {

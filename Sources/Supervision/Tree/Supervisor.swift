@@ -85,8 +85,16 @@ final class Supervisor: Sendable {
 
     var outcome: SupervisorMachine.Outcome? { finish.withLock { $0.outcome } }
 
-    /// What is called around its start and after its end; nil once that was called.
+    /// What is called around its start and after its end; nil once all has been.
     var callbacks: Callbacks? { finish.withLock { $0.callbacks } }
+
+    /// The user's: who takes them has them destroyed where it does no harm.
+    func takeCallbacks() -> Callbacks? {
+        finish.withLock { finish in
+            defer { finish.callbacks = nil }
+            return finish.callbacks
+        }
+    }
 
     /// All children have ended. What is to be called then is called first.
     fileprivate func finishing(_ outcome: SupervisorMachine.Outcome, cause: ExitReason?) {
@@ -154,8 +162,6 @@ enum SupervisorEvent: Sendable {
     case ended(SupervisorMachine.ChildID, ExitReason)
     case elapsed(SupervisorMachine.ChildID, generation: Int)
     case retired(SupervisorMachine.ChildID)
-    /// Take children out; `done` is called when they are gone.
-    case remove([SupervisorMachine.ChildID], done: @Sendable () -> Void)
     /// Something of one group.
     case group(GroupRecord, GroupEvent)
     case stop
@@ -201,8 +207,6 @@ struct SupervisorBody: ReactiveBody {
         case .retired(let id):
             undertakings.farewells.removeValue(forKey: id)?.cancel()
             actions = machine.childRetired(id)
-        case .remove(let ids, let done):
-            actions = shell.remove(ids, then: done, &self)
         case .group(let group, let event):
             actions = shell.handle(event, of: group, &self)
         case .finished:
@@ -225,7 +229,7 @@ struct SupervisorBody: ReactiveBody {
     /// What is to start waits while a callback is called that is to come first.
     private mutating func isHeldBack(_ event: SupervisorEvent) -> Bool {
         switch event {
-        case .add, .start, .remove, .group:
+        case .add, .start, .group:
             undertakings.early?.append(event)
             return true
         case .begin, .started, .abandon, .ended, .elapsed, .retired, .stop, .finished:
