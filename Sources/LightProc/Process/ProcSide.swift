@@ -186,7 +186,9 @@ extension ProcSideContent {
     var extras: MailboxExtras? {
         get { rare?.extras }
         _modify {
-            if let rare { yield &rare.extras } else {
+            if let rare {
+                yield &rare.extras
+            } else {
                 var new: MailboxExtras?
                 yield &new
                 if let new { makeRare().extras = new }

@@ -88,7 +88,10 @@ extension MessageQueue {
     func take(_ number: Int, by proc: LightProc) -> Entry? {
         let (take, admitted) = content.withLock { content in
             let take = content.state.take(number)
-            if take.entry != nil { content.counters.taken += 1 }
+            if let entry = take.entry {
+                content.counters.taken += 1
+                content.lastTaken = entry.sent
+            }
             return (take, take.admitted.compactMap { content.waiters.removeValue(forKey: $0) })
         }
         for done in admitted { done(.sent) }
@@ -101,7 +104,7 @@ extension MessageQueue {
             }
             ring(tokens, .user, proc)
         }
-        return take.entry
+        return take.entry.flatMap { examine($0, proc) }
     }
 }
 

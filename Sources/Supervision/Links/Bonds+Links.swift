@@ -75,7 +75,8 @@ extension Bonds {
             case .normal: nil
             // No failure, and so none of who is linked to it; of a chain: where it began stays known, and the reason does not grow.
             case .shutdown, .linked: exit.reason
-            case .error, .trap, .killed, .deadlineExceeded, .unresponsive, .noProcess: .linked(exit.process, exit.reason)
+            case .error, .trap, .killed, .deadlineExceeded, .unresponsive, .noProcess:
+                .linked(exit.process, exit.reason)
             }
         let verdict = content.withLock { content -> Verdict in
             // Dissolved meanwhile, or this incarnation has ended as well.

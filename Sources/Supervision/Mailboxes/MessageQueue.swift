@@ -246,10 +246,12 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         ring(tokens, .user, proc)
         for done in admitted { done(.sent) }
         if !take.dropped.isEmpty { drop(take.dropped, proc) }
-        var entry = take.entry
-        entry?.ticket = nil
-        if let entry, let poison { return examine(entry, poison, proc) }
-        guard let notice = take.notice else { return entry }
+        if var entry = take.entry {
+            entry.ticket = nil
+            return examine(entry, proc)
+        }
+        guard let notice = take.notice else { return nil }
+        if poison != nil { content.withLock { $0.poison.took(nil) } }
         guard let message = notice.message(for: proc), let message = message as? Message else { return nil }
         return Entry(message: message, receipt: nil, sent: now, level: 0, sender: nil)
     }
@@ -262,8 +264,9 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
 
     // MARK: Poison
 
-    /// The message if it is to be handled; nil if it was dropped or set aside.
-    private func examine(_ entry: Entry, _ poison: PoisonPolicy, _ proc: LightProc) -> Entry? {
+    /// The message if it is to be handled; nil if it was dropped or set aside. By the process.
+    func examine(_ entry: Entry, _ proc: LightProc) -> Entry? {
+        guard let poison else { return entry }
         let type = type(of: entry.message as Any)
         // The user's code, as the decision: outside the lock.
         let key = poison.key(entry.message).map { PoisonTable.Key(type: ObjectIdentifier(type), key: $0) }
