@@ -26,23 +26,31 @@ import Testing
                 let tally = Locked(Tally())
                 /// By name, who was registered last.
                 let recent = Locked<[ProcRef<Int>?]>([nil, nil, nil])
+                /// Threads that still give names.
+                let naming = Locked(2)
                 await Task.detached {
                     onThreads(4) { thread in
                         var random = SplitMix64(seed: seed &* 31 &+ UInt64(thread))
-                        for _ in 0..<(thread < 2 ? 500 : 5_000) {
-                            let number = Int(random.next(upperBound: UInt64(3)))
-                            if thread < 2 {
+                        if thread < 2 {
+                            for _ in 0..<500 {
+                                let number = Int(random.next(upperBound: UInt64(3)))
                                 Self.nameAndClose("name-\(number)", system, tally) { ref in
                                     recent.withLock { $0[number] = ref }
                                 }
-                            } else if let ref = recent.withLock({ $0[number] }), ref.proc.isClosed {
-                                let found = try? system.registry.whereis("name-\(number)", of: Int.self)
-                                tally.withLock { tally in
-                                    tally.looked += 1
-                                    if found?.id == ref.id { tally.stale += 1 }
-                                }
                             }
+                            naming.withLock { $0 -= 1 }
+                            return
                         }
+                        // Ends: when nobody names any more, all that was named is closed.
+                        var looked = 0
+                        while looked == 0 || naming.withLock({ $0 > 0 }) {
+                            let number = Int(random.next(upperBound: UInt64(3)))
+                            guard let ref = recent.withLock({ $0[number] }), ref.proc.isClosed else { continue }
+                            let found = try? system.registry.whereis("name-\(number)", of: Int.self)
+                            looked += 1
+                            if found?.id == ref.id { tally.withLock { $0.stale += 1 } }
+                        }
+                        tally.withLock { $0.looked += looked }
                     }
                 }.value
                 let result = tally.withLock { $0 }
