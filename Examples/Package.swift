@@ -26,6 +26,7 @@ let programs = [
     "ScalingGroups",
     "Callbacks",
     "LinkedStages",
+    "Middleware",
 ]
 
 let package = Package(

@@ -187,6 +187,24 @@ extension Scenario {
             await meeting.gate.wait()
             await tree.stop()
         },
+        Scenario(name: "ask_inside", unit: "an async process asks, circles are looked for", operations: 50_000) {
+            try await askInside($0, $1)
+        },
+        Scenario(name: "ask_inside_unwatched", unit: "the same, nobody looks for circles", operations: 50_000) {
+            let blind = BastionSystem(executor: $0.executor, askCycles: .ignore, log: $0.log)
+            try await askInside(blind, $1)
+        },
+        Scenario(name: "counting_managed", unit: "message, reactive, bounded mailbox", operations: 200_000) {
+            system,
+            count in
+            let gate = Gate()
+            let tree = try system.supervise {
+                Children("counter", Counter(gate: gate)).mailbox(.bounded(count + 1))
+            }
+            system.spawn(Producer(left: count, counter: try tree.group("counter").members[0])).tell(1)
+            await gate.wait()
+            await tree.stop()
+        },
         Scenario(name: "ask", unit: "question and answer", operations: 20_000) { system, count in
             let asked = system.spawn(Asked())
             for _ in 0..<count { _ = try await asked.ask { .question($0) } }
@@ -217,4 +235,18 @@ extension Scenario {
             await tree.stop()
         },
     ]
+}
+
+/// An async child asks a reactive process, one question after the other.
+private func askInside(_ system: BastionSystem, _ count: Int) async throws {
+    let asked = system.spawn(Asked())
+    let gate = Gate()
+    let tree = try system.supervise {
+        Children("asker", restart: .temporary) { _ in
+            for _ in 0..<count { _ = try await asked.ask { .question($0) } }
+            await gate.open()
+        }
+    }
+    await gate.wait()
+    await tree.stop()
 }
