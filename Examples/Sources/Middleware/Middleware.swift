@@ -4,6 +4,7 @@
 
 import Glibc
 import Runtime
+import Synchronization
 
 /// A middleware server: clients send blocks over TCP, workers pack them, and who waits for a worker holds its client up.
 ///
@@ -95,13 +96,14 @@ struct Flaky: Error {}
 
 /// What the middleware has measured.
 final class Figures: Sendable {
-    private let counts = Locked((handled: 0, retried: 0))
-    var handled: Int { counts.withLock { $0.handled } }
-    var retried: Int { counts.withLock { $0.retried } }
+    private let handledCount = Atomic(0)
+    private let retriedCount = Atomic(0)
+    var handled: Int { handledCount.load(ordering: .relaxed) }
+    var retried: Int { retriedCount.load(ordering: .relaxed) }
     func note(_ outcome: Middleware.Outcome) {
-        if case .handled = outcome { counts.withLock { $0.handled += 1 } }
+        if case .handled = outcome { handledCount.wrappingAdd(1, ordering: .relaxed) }
     }
-    func noteRetry() { counts.withLock { $0.retried += 1 } }
+    func noteRetry() { retriedCount.wrappingAdd(1, ordering: .relaxed) }
 }
 
 struct WrongResult: Error, CustomStringConvertible {
