@@ -194,6 +194,15 @@ extension Scenario {
             let blind = BastionSystem(executor: $0.executor, askCycles: .ignore, log: $0.log)
             try await askInside(blind, $1)
         },
+        Scenario(name: "counting_supervised", unit: "message, reactive, to a child", operations: 200_000) {
+            system,
+            count in
+            let gate = Gate()
+            let tree = try system.supervise { Children("counter", Counter(gate: gate)) }
+            system.spawn(Producer(left: count, counter: try tree.group("counter").members[0])).tell(1)
+            await gate.wait()
+            await tree.stop()
+        },
         Scenario(name: "counting_managed", unit: "message, reactive, bounded mailbox", operations: 200_000) {
             system,
             count in
