@@ -22,7 +22,7 @@ filter=${2:-}
 # Signals are ours: what the tests expect of a trap that is not contained is the signal, not the sanitizer's report.
 signals=handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0:handle_abort=0
 # The first report ends the program: later ones may be consequences.
-export TSAN_OPTIONS=$signals:halt_on_error=1:${TSAN_OPTIONS:-}
+export TSAN_OPTIONS=$signals:halt_on_error=1:suppressions=$PWD/scripts/tsan-suppressions.txt:${TSAN_OPTIONS:-}
 # A process that trapped leaks by design, and its stack is left without unwinding.
 export ASAN_OPTIONS=$signals:detect_leaks=0:detect_stack_use_after_return=0:use_sigaltstack=0:${ASAN_OPTIONS:-}
 # The runtime's own reports of crashes clone the program, which ThreadSanitizer does not survive.
