@@ -194,22 +194,37 @@ import Testing
 
     @Test func aBurstIsNotShed() {
         var controller = QueueDelayController(target: .milliseconds(5), interval: .milliseconds(100))
-        for n in 0..<99 {
-            #expect(controller.drops(after: .milliseconds(50), isLast: false, at: .milliseconds(n)) == false)
+        controller.startsToFill(at: .seconds(9))
+        for n in 0...100 {
+            #expect(
+                controller.drops(after: .milliseconds(50), isLast: false, at: .seconds(9) + .milliseconds(n)) == false
+            )
         }
-        #expect(controller.drops(after: .milliseconds(4), isLast: false, at: .milliseconds(99)) == false)
-        #expect(controller.drops(after: .milliseconds(50), isLast: false, at: .milliseconds(100)) == false)
-        #expect(controller.drops(after: .milliseconds(50), isLast: false, at: .milliseconds(199)) == false)
+        // It was empty once.
+        #expect(controller.drops(after: .milliseconds(50), isLast: true, at: .milliseconds(9_101)) == false)
+        #expect(controller.drops(after: .milliseconds(50), isLast: false, at: .milliseconds(9_201)) == false)
     }
 
-    /// RFC 8289: the first after an interval, then after interval / sqrt(n).
-    @Test func aStandingQueueIsShedMoreAndMoreOften() {
+    @Test func ofAStandingQueueWhatWaitedTooLongIsShed() {
         var controller = QueueDelayController(target: .milliseconds(5), interval: .milliseconds(100))
-        var drops: [Int] = []
-        for n in 0..<400 where controller.drops(after: .milliseconds(50), isLast: false, at: .milliseconds(n)) {
-            drops.append(n)
+        for n in 101..<400 {
+            #expect(controller.drops(after: .milliseconds(6), isLast: false, at: .milliseconds(n)) == true)
+            #expect(controller.drops(after: .milliseconds(5), isLast: false, at: .milliseconds(n)) == false)
         }
-        #expect(drops == [100, 200, 271, 329, 379])
+    }
+
+    /// However fast messages come, what waits is what came within the target, once the queue stands.
+    @Test func aFloodDoesNotMakeAStandingQueueGrow() {
+        var state = QueueState<Int>(.unbounded.shedding(above: .milliseconds(5), for: .milliseconds(20)))
+        var longest = 0
+        for millisecond in 0..<1_000 {
+            let now = Duration.milliseconds(millisecond)
+            for n in 0..<100 { _ = state.offer(Self.entry(n, sent: now)) }
+            _ = state.tokensToRing()
+            _ = state.take(at: now)
+            if millisecond > 20 { longest = max(longest, state.count) }
+        }
+        #expect(longest <= 700)
     }
 
     @Test func theLastMessageIsNeverShed() {

@@ -32,9 +32,9 @@ public struct MailboxPolicy: Sendable {
     public private(set) var overflow = Overflow.fail
     /// How long a message may wait before it is dropped instead of handled; nil: for ever.
     public private(set) var maximumAge: Duration?
-    /// Drops messages while all of them wait longer than this; nil: does not.
+    /// Drops messages that wait longer than this while the mailbox stands; nil: does not.
     public private(set) var sheddingTarget: Duration?
-    /// For how long they must have waited longer before the first is dropped.
+    /// For how long it must not have been empty to be taken to stand.
     public private(set) var sheddingInterval: Duration = .milliseconds(100)
     /// How many levels of urgency there are; 1: first in, first out.
     public private(set) var levels = 1
@@ -62,10 +62,10 @@ public struct MailboxPolicy: Sendable {
         return policy
     }
 
-    /// Sheds load by queue delay: while every message has waited longer than `target` for a whole `interval`, messages are
-    /// dropped, the longer the more often, until the delay is below the target again.
+    /// Sheds load by queue delay: once the mailbox has not been empty for a whole `interval`, and until it is again, messages
+    /// that have waited longer than `target` are dropped when their turn comes.
     ///
-    /// The law is CoDel's (Nichols & Jacobson 2012; RFC 8289). Messages of level 0 are not shed where there are levels.
+    /// After Maurer, "Fail at Scale" (ACM Queue 2015). Messages of level 0 are not shed where there are levels.
     public func shedding(above target: Duration, for interval: Duration = .milliseconds(100)) -> MailboxPolicy {
         var policy = self
         policy.sheddingTarget = target

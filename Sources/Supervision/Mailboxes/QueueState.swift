@@ -234,6 +234,7 @@ struct QueueState<Message: Sendable>: Sendable {
     }
 
     private mutating func add(_ entry: Entry) {
+        if count == 0 { controller?.startsToFill(at: entry.sent) }
         levels[entry.level].append(numbered(entry))
         count += 1
     }
