@@ -23,14 +23,14 @@ left, right, top, bottom = 70, 560, 50, 330
 x = lambda sent: left + sent / last * (right - left)
 y = lambda megabytes: bottom - megabytes / most * (bottom - top)
 out = [
-    '<svg xmlns="http://www.w3.org/2000/svg" width="800" height="390" font-family="sans-serif" font-size="13">',
-    '<rect width="800" height="390" fill="white"/>',
+    '<svg xmlns="http://www.w3.org/2000/svg" width="900" height="390" font-family="sans-serif" font-size="13">',
+    '<rect width="900" height="390" fill="white"/>',
     '<text x="20" y="26" font-size="16">Memory while a slow consumer is flooded, by policy of its mailbox</text>',
 ]
 for step in range(5):
     value = most * step / 4
     out.append(f'<line x1="{left}" x2="{right}" y1="{y(value):.0f}" y2="{y(value):.0f}" stroke="#ddd"/>')
-    out.append(f'<text x="{left - 8}" y="{y(value) + 4:.0f}" text-anchor="end" fill="#555">{value:.0f} MB</text>')
+    out.append(f'<text x="{left - 8}" y="{y(value) + 4:.0f}" text-anchor="end" fill="#555">{value:.1f} MB</text>')
     out.append(
         f'<text x="{x(last * step / 4):.0f}" y="{bottom + 20}" text-anchor="middle" fill="#555">{last * step / 4e6:.1f}M</text>'
     )
