@@ -143,6 +143,16 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
             case .user: return add(entry, &content)
             }
         }
+        return carryOut(offer, tokens, lane, proc)
+    }
+
+    /// Does outside of the lock what was decided about a message under it.
+    private func carryOut(
+        _ offer: State.Offer,
+        _ tokens: Int,
+        _ lane: MessageLane,
+        _ proc: LightProc
+    ) -> SendOutcome<Message> {
         switch offer {
         case .taken: ring(tokens, lane, proc)
         case .takenFor(let oldest):
@@ -184,16 +194,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
             return (offer, tokens, number)
         }
         if number != 0 { return (nil, number) }
-        switch offer {
-        case .taken: ring(tokens, .user, proc)
-        case .takenFor(let oldest):
-            ring(tokens, .user, proc)
-            drop([(oldest, .overflow)], proc)
-        case .dropped(let entry): drop([(entry, .overflow)], proc)
-        case .full(let entry): return (.full(entry.message), 0)
-        case .closed(let entry): return (.closed(entry.message), 0)
-        }
-        return (.sent, 0)
+        return (carryOut(offer, tokens, .user, proc), 0)
     }
 
     func offer(_ notice: Notice, to proc: LightProc) {
