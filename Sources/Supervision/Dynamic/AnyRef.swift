@@ -170,7 +170,7 @@ extension AnyAsk {
     }
 }
 
-extension ManagedQueue {
+extension MessageQueue {
     func offer(
         dynamic message: AnyMessage,
         receipt: AnyAsk?,
@@ -178,35 +178,22 @@ extension ManagedQueue {
         to proc: LightProc
     ) -> AnyRef.Outcome {
         // An async process's queue holds what its envelopes do.
-        if let queue = self as? MessageQueue<any Sendable> {
-            if !proc.isReactive { return AnyRef.Outcome(queue.offer(message, receipt: receipt, lane: lane, to: proc)) }
-            if message.kind == .ask { return .wrongType }
-            return AnyRef.Outcome(queue.offer(message.payload, lane: lane, to: proc))
+        if !proc.isReactive || proc.messageType == AnyMessage.self {
+            return AnyRef.Outcome(offer(message, receipt: receipt, lane: lane, to: proc))
         }
-        if let queue = self as? MessageQueue<AnyMessage> {
-            return AnyRef.Outcome(queue.offer(message, receipt: receipt, lane: lane, to: proc))
-        }
-        return message.kind == .ask ? .wrongType : offer(exactly: message.payload, lane: lane, to: proc)
+        let fits = proc.messageType == (any Sendable).self || proc.messageType == type(of: message.payload)
+        guard fits, message.kind != .ask else { return .wrongType }
+        return AnyRef.Outcome(offer(message.payload, lane: lane, to: proc))
     }
 }
 
 extension AnyRef.Outcome {
-    init<Message: Sendable>(_ outcome: SendOutcome<Message>) {
+    init(_ outcome: SendOutcome) {
         switch outcome {
         case .sent: self = .sent
         case .full: self = .full
         case .closed: self = .closed
         }
-    }
-}
-
-extension MessageQueue {
-    func offer(exactly payload: any Sendable, lane: MessageLane, to proc: LightProc) -> AnyRef.Outcome {
-        guard type(of: payload) == Message.self, let message = Envelope(message: payload).message(as: Message.self)
-        else {
-            return .wrongType
-        }
-        return AnyRef.Outcome(offer(message, lane: lane, to: proc))
     }
 }
 

@@ -39,7 +39,7 @@ extension Context {
         _ type: Message.Type,
         _ fits: (Message) -> Bool
     ) async throws -> Message {
-        let queue = proc.managedQueue as? MessageQueue<any Sendable>
+        let queue = proc.managedQueue
         var selection = LightProc.Selection()
         var seen = 0
         // Ends: each round looks at what is new, or waits for that.
@@ -78,7 +78,7 @@ extension Context {
 
 extension MessageQueue {
     /// What waits and has come since; in the order in which it would be taken. By the process.
-    func waiting(after seen: inout Int) -> [(number: Int, message: Message)] {
+    func waiting(after seen: inout Int) -> [(number: Int, message: any Sendable)] {
         let all = content.withLock { $0.state.waiting(after: seen) }
         seen = max(seen, all.map(\.number).max() ?? 0)
         return all

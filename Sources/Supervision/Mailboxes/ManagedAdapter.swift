@@ -7,13 +7,13 @@ import LightProc
 /// A ``Reactive`` whose messages go through a queue: what the process itself takes out of its mailbox are tokens.
 struct ManagedAdapter<Body: Reactive>: ReactiveBody {
     private var body: Body
-    private let queue: MessageQueue<Body.Message>
+    private let queue: MessageQueue
     private let middleware: Middleware?
     private let hooks: (any SystemHooks)?
 
     /// In the name of the process, when it starts.
     init(
-        queue: MessageQueue<Body.Message>,
+        queue: MessageQueue,
         middleware: Middleware?,
         hooks: (any SystemHooks)?,
         _ make: () throws -> Body
@@ -27,11 +27,13 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
     }
 
     mutating func receive(_ token: consuming QueueToken, on proc: LightProc) throws {
-        // Nil when the message was dropped meanwhile.
-        guard let entry = queue.take(by: proc) else { return }
+        // Nil when the message was dropped meanwhile; of another type may only be a notice.
+        guard let entry = queue.take(by: proc),
+            let message = Envelope(message: entry.message).message(as: Body.Message.self)
+        else { return }
         if let receipt = entry.receipt { proc.accept(receipt) }
         switch hooks?.receiving(Body.Message.self, by: proc) {
-        case nil, .delay: try handle(entry, on: proc)
+        case nil, .delay: try handle(message, entry, on: proc)
         case .error(let error): throw error
         case .trap:
             SimulatedTrap.lose((body, entry))
@@ -45,13 +47,17 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
         try body.receiveTimedOut(in: ReactiveContext(proc))
     }
 
-    private mutating func handle(_ entry: QueueEntry<Body.Message>, on proc: LightProc) throws {
+    private mutating func handle(
+        _ message: Body.Message,
+        _ entry: MessageQueue.Entry,
+        on proc: LightProc
+    ) throws {
         guard let middleware, let system = proc.system else {
-            return try body.receive(entry.message, in: ReactiveContext(proc))
+            return try body.receive(message, in: ReactiveContext(proc))
         }
         do {
             try middleware.now(Middleware.Handling(entry, by: proc, in: system)) {
-                try body.receive(entry.message, in: ReactiveContext(proc))
+                try body.receive(message, in: ReactiveContext(proc))
             }
         } catch let error as DroppedMessage {
             queue.drop(entry, for: error.reason, proc)
@@ -60,9 +66,9 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
 }
 
 extension Middleware.Handling {
-    init<Message>(_ entry: QueueEntry<Message>, by proc: LightProc, in system: BastionSystem) {
+    init(_ entry: MessageQueue.Entry, by proc: LightProc, in system: BastionSystem) {
         self.init(
-            type(of: entry.message as Any),
+            type(of: entry.message),
             sent: entry.sent,
             deadline: entry.receipt?.deadline,
             by: proc,

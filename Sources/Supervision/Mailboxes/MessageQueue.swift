@@ -7,21 +7,6 @@ import LightProc
 /// What lies in the mailbox of a managed process in place of a message: a bell, which says that the queue has one.
 struct QueueToken: Sendable {}
 
-/// The queue of a managed process, whatever its messages are.
-protocol ManagedQueue: CompanionPart {
-    var counters: MailboxCounters { get }
-    /// When the message was sent that was taken last; nil if none was.
-    var lastTaken: Duration? { get }
-    /// Lets messages that were set aside as poisonous be handled after all; returns how many.
-    func releaseParked(of proc: LightProc) -> Int
-    /// Adds a notice behind the messages that wait. Any thread.
-    func offer(_ notice: Notice, to proc: LightProc)
-    /// Adds a message if it is exactly of the type that the queue holds.
-    func offer(exactly payload: any Sendable, lane: MessageLane, to proc: LightProc) -> AnyRef.Outcome
-    /// Refuses everything from now on if nothing waits, and nobody waits for room. True if it does refuse. Any thread.
-    func closeIfEmpty() -> Bool
-}
-
 /// What has become of the messages of a managed mailbox.
 public struct MailboxCounters: Sendable, Hashable {
     /// Messages that wait now, those of the control lane aside.
@@ -56,14 +41,17 @@ public struct MailboxCounters: Sendable, Hashable {
 }
 
 /// The shell around ``QueueState``: a lock, the process's bell, and what is the user's destroyed where it does no harm.
-final class MessageQueue<Message: Sendable>: ManagedQueue {
-    typealias State = QueueState<Message>
+///
+/// One type for all messages: they lie in it as `any Sendable`, and who takes one out knows what it was sent as. Generic over the
+/// message it would not be specialised for the types of other modules, and take many times as long.
+final class MessageQueue: CompanionPart {
+    typealias State = QueueState<any Sendable>
     typealias Entry = State.Entry
 
     struct Content {
         var state: State
         var counters = MailboxCounters()
-        var waiters: [Int: @Sendable (SendOutcome<Message>) -> Void] = [:]
+        var waiters: [Int: @Sendable (SendOutcome) -> Void] = [:]
         var lastTaken: Duration?
         /// Tokens that were handled, or given up for lost.
         var tokensHandled = 0
@@ -89,6 +77,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         content = Locked(Content(state: State(policy)))
     }
 
+    /// When the message was sent that was taken last; nil if none was.
     var lastTaken: Duration? { content.withLock(\.lastTaken) }
 
     var counters: MailboxCounters {
@@ -104,7 +93,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     }
 
     private func entry(
-        _ message: Message,
+        _ message: any Sendable,
         _ receipt: AnyAsk?,
         _ lane: MessageLane = .user,
         holding ticket: MessageReceipt? = nil,
@@ -129,13 +118,13 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
 
     // MARK: Senders
 
-    /// Adds a message, or says why not. Any thread.
+    /// Adds a message, or says why not; an ask has ended then. Any thread.
     func offer(
-        _ message: Message,
+        _ message: any Sendable,
         receipt: AnyAsk? = nil,
         lane: MessageLane = .user,
         to proc: LightProc
-    ) -> SendOutcome<Message> {
+    ) -> SendOutcome {
         let entry = entry(message, receipt, lane, of: proc)
         let (offer, tokens) = content.withLock { content -> (State.Offer, Int) in
             switch lane {
@@ -152,15 +141,20 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         _ tokens: Int,
         _ lane: MessageLane,
         _ proc: LightProc
-    ) -> SendOutcome<Message> {
+    ) -> SendOutcome {
         switch offer {
         case .taken: ring(tokens, lane, proc)
         case .takenFor(let oldest):
             ring(tokens, lane, proc)
             drop([(oldest, .overflow)], proc)
         case .dropped(let entry): drop([(entry, .overflow)], proc)
-        case .full(let entry): return .full(entry.message)
-        case .closed(let entry): return .closed(entry.message)
+        // Before the message goes, and the reply that is in it, unanswered.
+        case .full(let entry):
+            entry.receipt?.fail(.full)
+            return .full
+        case .closed(let entry):
+            entry.receipt?.refused(proc.lastExit)
+            return .closed
         }
         return .sent
     }
@@ -175,16 +169,17 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         return (offer, content.state.tokensToRing())
     }
 
-    /// Adds a message, or lets it wait for room if the policy says so: then `done` is called once, on any thread.
+    /// Adds a message, or lets it wait for room if the policy says so: then `done` is called once, on any thread. An ask that
+    /// is not taken has ended.
     ///
     /// - Returns: What became of it, or the number under which it waits.
     func offerOrWait(
-        _ message: Message,
+        _ message: any Sendable,
         receipt: AnyAsk? = nil,
         holding ticket: MessageReceipt? = nil,
         to proc: LightProc,
-        _ done: @escaping @Sendable (SendOutcome<Message>) -> Void
-    ) -> (outcome: SendOutcome<Message>?, number: Int) {
+        _ done: @escaping @Sendable (SendOutcome) -> Void
+    ) -> (outcome: SendOutcome?, number: Int) {
         let entry = entry(message, receipt, holding: ticket, of: proc)
         let (offer, tokens, number) = content.withLock { content -> (State.Offer, Int, Int) in
             let (offer, tokens) = add(entry, &content)
@@ -197,6 +192,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         return (carryOut(offer, tokens, .user, proc), 0)
     }
 
+    /// Adds a notice behind the messages that wait. Any thread.
     func offer(_ notice: Notice, to proc: LightProc) {
         let tokens = content.withLock { content in
             content.state.offer(notice)
@@ -205,12 +201,15 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         ring(tokens, .user, proc)
     }
 
-    /// Takes back what a sender waits with; nil if it was taken, or refused, meanwhile.
-    func withdraw(_ number: Int) -> Message? {
-        content.withLock { content in
+    /// Takes back what a sender waits with, and destroys it. False if it was taken, or refused, meanwhile.
+    func withdraw(_ number: Int, of proc: LightProc) -> Bool {
+        let entry = content.withLock { content in
             content.waiters[number] = nil
-            return content.state.withdraw(number)?.message
+            return content.state.withdraw(number)
         }
+        guard let entry else { return false }
+        destroy([entry], on: proc.scheduler)
+        return true
     }
 
     func ring(_ tokens: Int, _ lane: MessageLane, _ proc: LightProc) {
@@ -253,12 +252,12 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         }
         guard let notice = take.notice else { return nil }
         if poison != nil { content.withLock { $0.poison.took(nil) } }
-        guard let message = notice.message(for: proc), let message = message as? Message else { return nil }
+        guard let message = notice.message(for: proc) else { return nil }
         return Entry(message: message, receipt: nil, sent: now, level: 0, sender: nil)
     }
 
     /// Puts a message where the token that is handled next finds it. By the process, which handles that token at once.
-    func putFirst(_ message: Message, at now: Duration) {
+    func putFirst(_ message: any Sendable, at now: Duration) {
         let entry = Entry(message: message, receipt: nil, sent: now, level: policy.levels - 1, sender: nil)
         content.withLock { $0.state.putFirst(entry) }
     }
@@ -268,7 +267,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     /// The message if it is to be handled; nil if it was dropped or set aside. By the process.
     func examine(_ entry: Entry, _ proc: LightProc) -> Entry? {
         guard let poison else { return entry }
-        let type = type(of: entry.message as Any)
+        let type = type(of: entry.message)
         // The user's code, as the decision: outside the lock.
         let key = poison.key(entry.message).map { PoisonTable.Key(type: ObjectIdentifier(type), key: $0) }
         let known = content.withLock { content in
@@ -305,6 +304,7 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         return nil
     }
 
+    /// Lets messages that were set aside as poisonous be handled after all; returns how many.
     func releaseParked(of proc: LightProc) -> Int {
         let (count, tokens) = content.withLock { content in
             let parked = content.parked.removeAll()
@@ -338,36 +338,34 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         }
     }
 
+    /// Refuses everything from now on if nothing waits, and nobody waits for room. True if it does refuse. Any thread.
     func closeIfEmpty() -> Bool { content.withLock { $0.parked.isEmpty && $0.state.closeIfEmpty() } }
 
     // MARK: What is not handled
 
     func closed(_ proc: LightProc?, _ id: ProcID, reason: ExitReason) {
-        let (left, waiting) = content.withLock { content -> ([Entry], [@Sendable () -> Void]) in
-            var (left, waiting) = content.state.close()
-            left += content.parked.removeAll()
+        let (left, waiting, refused) = content.withLock { content in
+            let (left, waiting) = content.state.close()
             return (
-                left,
-                waiting.map { number, entry in
-                    let done = content.waiters.removeValue(forKey: number)
-                    return { done?(.closed(entry.message)) }
-                }
+                left + content.parked.removeAll(), waiting.map(\.entry),
+                waiting.compactMap { content.waiters.removeValue(forKey: $0.number) }
             )
         }
-        for refuse in waiting { refuse() }
-        guard let system = system.system, !left.isEmpty else { return }
+        for entry in waiting { entry.receipt?.refused(reason) }
+        for done in refused { done(.closed) }
+        guard let system = system.system, !left.isEmpty || !waiting.isEmpty else { return }
         for entry in left {
             entry.receipt?.processEnded(reason)
-            system.deadLetter(DeadLetter(Message.self, entry.message, to: id, proc?.name, from: entry.sender, .closed))
+            system.deadLetter(DeadLetter(of: entry.message, to: id, proc?.name, from: entry.sender, .closed))
         }
-        destroy(left, on: system.executor)
+        destroy(left + waiting, on: system.executor)
     }
 
     /// A message is not handled, for a reason that was found after it was taken. By the process.
     func drop(_ entry: Entry, for reason: DeadLetter.Reason, _ proc: LightProc) {
         entry.receipt?.fail(.dropped)
         system.system?.deadLetter(
-            DeadLetter(Message.self, entry.message, to: proc.id, proc.name, from: entry.sender, reason)
+            DeadLetter(of: entry.message, to: proc.id, proc.name, from: entry.sender, reason)
         )
     }
 
@@ -382,15 +380,22 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
                 case .shed: .shed
                 }
             system.system?.deadLetter(
-                DeadLetter(Message.self, entry.message, to: proc.id, proc.name, from: entry.sender, reason)
+                DeadLetter(of: entry.message, to: proc.id, proc.name, from: entry.sender, reason)
             )
         }
         destroy(dropped.map(\.entry), on: proc.scheduler)
     }
 
+    /// Whether nothing happens when a message is destroyed.
+    private static func isTrivial(_ message: any Sendable) -> Bool {
+        func open<Actual>(_ actual: Actual) -> Bool { _isPOD(Actual.self) }
+        return _openExistential(message, do: open)
+    }
+
     /// Destroys messages in a process of its own, as their `deinit` may trap: many with one.
     private func destroy(_ entries: [Entry], on scheduler: any ProcScheduler) {
-        if _isPOD(Message.self) { return }
+        let entries = entries.filter { !Self.isTrivial($0.message) }
+        if entries.isEmpty { return }
         let isFirst = content.withLock { content in
             content.refuse += entries
             return content.refuse.count == entries.count

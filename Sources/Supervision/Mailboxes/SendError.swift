@@ -5,11 +5,11 @@
 public import LightProc
 
 /// What became of a message that was sent.
-enum SendOutcome<Message: Sendable>: Sendable {
+enum SendOutcome: Sendable {
     /// It is in the mailbox, or was dropped there as the policy says.
     case sent
-    case full(Message)
-    case closed(Message)
+    case full
+    case closed
 }
 
 /// Why a message was not taken. The message comes back with it.
@@ -50,8 +50,8 @@ extension ProcRef {
     public func trySend(_ message: Message) throws(SendError<Message>) {
         switch offer(message) {
         case .sent: break
-        case .full(let message): throw .full(message, id)
-        case .closed(let message): throw .closed(message, id)
+        case .full: throw .full(message, id)
+        case .closed: throw .closed(message, id)
         }
     }
 
@@ -64,10 +64,10 @@ extension ProcRef {
     /// As above; what comes with the message is let go of when that is taken out of a managed mailbox, or dropped there.
     func send(_ message: Message, holding ticket: MessageReceipt?) async throws(SendError<Message>) {
         guard let queue = proc.managedQueue else { return try trySend(message) }
-        switch await wait(message, holding: ticket, in: queue) {
+        switch await proc.wait(message, holding: ticket, in: queue) {
         case .sent: break
-        case .full(let message): throw Task.isCancelled ? .cancelled(message, id) : .full(message, id)
-        case .closed(let message): throw .closed(message, id)
+        case .full: throw Task.isCancelled ? .cancelled(message, id) : .full(message, id)
+        case .closed: throw .closed(message, id)
         }
     }
 
@@ -78,104 +78,32 @@ extension ProcRef {
     @discardableResult
     public func releaseParked() -> Int { proc.managedQueue?.releaseParked(of: proc) ?? 0 }
 
-    func offer(_ message: Message) -> SendOutcome<Message> {
-        if let queue = proc.managedQueue { return offer(message, receipt: nil, lane: .user, to: queue) }
+    func offer(_ message: Message) -> SendOutcome {
+        if let queue = proc.managedQueue { return queue.offer(message, to: proc) }
         if proc.isReactive {
             let node = MessageNode.make(message)
-            return proc.push(node) ? .sent : .closed(node.open(as: Message.self).message)
+            if proc.push(node) { return .sent }
+            node.refuse(as: Message.self)
+        } else {
+            let node = MessageNode.make(Envelope(message: message))
+            if proc.push(node) { return .sent }
+            node.refuse(as: Envelope.self)
         }
-        let node = MessageNode.make(Envelope(message: message))
-        return proc.push(node) ? .sent : .closed(own(node.open(as: Envelope.self).message.message))
-    }
-
-    // MARK: Managed processes
-
-    /// Hands a message to the queue of a managed process.
-    func offer(
-        _ message: Message,
-        receipt: AnyAsk?,
-        lane: MessageLane,
-        to queue: any ManagedQueue
-    ) -> SendOutcome<Message> {
-        switch queue {
-        case let queue as MessageQueue<Message>:
-            return queue.offer(message, receipt: receipt, lane: lane, to: proc)
-        case let queue as MessageQueue<any Sendable>:
-            return own(queue.offer(message, receipt: receipt, lane: lane, to: proc))
-        default: preconditionFailure("impossible: references are made for the type of the messages")
-        }
-    }
-
-    /// Hands a message over, waiting for room if the policy says so; then `done` is called once, on any thread.
-    func offerOrWait(
-        _ message: Message,
-        receipt: AnyAsk?,
-        holding ticket: MessageReceipt? = nil,
-        to queue: any ManagedQueue,
-        _ done: @escaping @Sendable (SendOutcome<Message>) -> Void
-    ) -> (outcome: SendOutcome<Message>?, number: Int) {
-        switch queue {
-        case let queue as MessageQueue<Message>:
-            return queue.offerOrWait(message, receipt: receipt, holding: ticket, to: proc, done)
-        case let queue as MessageQueue<any Sendable>:
-            let (outcome, number) = queue.offerOrWait(message, receipt: receipt, holding: ticket, to: proc) {
-                done(own($0))
-            }
-            return (outcome.map(own), number)
-        default: preconditionFailure("impossible: references are made for the type of the messages")
-        }
-    }
-
-    func withdraw(_ number: Int, from queue: any ManagedQueue) -> Message? {
-        switch queue {
-        case let queue as MessageQueue<Message>: queue.withdraw(number)
-        case let queue as MessageQueue<any Sendable>: queue.withdraw(number).map(own)
-        default: preconditionFailure("impossible: references are made for the type of the messages")
-        }
-    }
-
-    private func wait(
-        _ message: Message,
-        holding ticket: MessageReceipt?,
-        in queue: any ManagedQueue
-    ) async -> SendOutcome<Message> {
-        let place = WaitingPlace<Message>()
-        let (outcome, number) = offerOrWait(message, receipt: nil, holding: ticket, to: queue) { place.settle($0) }
-        if let outcome { return outcome }
-        return await withTaskCancellationHandler {
-            await withUnsafeContinuation { place.wait($0) }
-        } onCancel: {
-            if let message = withdraw(number, from: queue) { place.settle(.full(message)) }
-        }
-    }
-
-    private func own(_ outcome: SendOutcome<any Sendable>) -> SendOutcome<Message> {
-        switch outcome {
-        case .sent: .sent
-        case .full(let message): .full(own(message))
-        case .closed(let message): .closed(own(message))
-        }
-    }
-
-    private func own(_ message: any Sendable) -> Message {
-        guard let message = Envelope(message: message).message(as: Message.self) else {
-            preconditionFailure("impossible: it was sent as this type")
-        }
-        return message
+        return .closed
     }
 }
 
 /// Where a sender waits for room: settled once.
-private final class WaitingPlace<Message: Sendable>: Sendable {
+private final class WaitingPlace: Sendable {
     private enum State {
         case open
-        case waiting(UnsafeContinuation<SendOutcome<Message>, Never>)
-        case settled(SendOutcome<Message>)
+        case waiting(UnsafeContinuation<SendOutcome, Never>)
+        case settled(SendOutcome)
     }
     private let state = Locked(State.open)
 
-    func wait(_ continuation: UnsafeContinuation<SendOutcome<Message>, Never>) {
-        let outcome = state.withLock { state -> SendOutcome<Message>? in
+    func wait(_ continuation: UnsafeContinuation<SendOutcome, Never>) {
+        let outcome = state.withLock { state -> SendOutcome? in
             if case .settled(let outcome) = state { return outcome }
             state = .waiting(continuation)
             return nil
@@ -183,8 +111,8 @@ private final class WaitingPlace<Message: Sendable>: Sendable {
         if let outcome { continuation.resume(returning: outcome) }
     }
 
-    func settle(_ outcome: SendOutcome<Message>) {
-        let waiting = state.withLock { state -> UnsafeContinuation<SendOutcome<Message>, Never>? in
+    func settle(_ outcome: SendOutcome) {
+        let waiting = state.withLock { state -> UnsafeContinuation<SendOutcome, Never>? in
             defer { state = .settled(outcome) }
             if case .waiting(let continuation) = state { return continuation }
             return nil
@@ -195,5 +123,21 @@ private final class WaitingPlace<Message: Sendable>: Sendable {
 
 extension LightProc {
     /// The queue that the process's messages go through; nil if its mailbox takes them as they are.
-    var managedQueue: (any ManagedQueue)? { tag.isManaged ? Companion.existing(of: self)?.queue : nil }
+    var managedQueue: MessageQueue? { tag.isManaged ? Companion.existing(of: self)?.queue : nil }
+
+    /// Hands a message to the process's queue, and waits for room if the policy says so.
+    fileprivate func wait(
+        _ message: any Sendable,
+        holding ticket: MessageReceipt?,
+        in queue: MessageQueue
+    ) async -> SendOutcome {
+        let place = WaitingPlace()
+        let (outcome, number) = queue.offerOrWait(message, holding: ticket, to: self) { place.settle($0) }
+        if let outcome { return outcome }
+        return await withTaskCancellationHandler {
+            await withUnsafeContinuation { place.wait($0) }
+        } onCancel: {
+            if queue.withdraw(number, of: self) { place.settle(.full) }
+        }
+    }
 }

@@ -54,17 +54,16 @@ public struct DeadLetter: Sendable, CustomStringConvertible {
         self.reason = reason
     }
 
-    /// As above; of a message of any type its own type is told.
-    init<Message>(
-        _ type: Message.Type,
-        _ message: Message,
+    /// As above, of a message; of one that is told apart by its receiver the type of its value.
+    init(
+        of message: any Sendable,
         to receiver: ProcID,
         _ receiverName: String?,
         from sender: ProcID?,
         _ reason: Reason
     ) {
-        let actual = (message as? AnyMessage).map { Swift.type(of: $0.payload) } ?? Swift.type(of: message as Any)
-        self.init(actual, to: receiver, receiverName, from: sender, reason)
+        let type = (message as? AnyMessage).map { Swift.type(of: $0.payload) } ?? Swift.type(of: message)
+        self.init(type, to: receiver, receiverName, from: sender, reason)
     }
 
     /// One line: the type of the message, whom it was for, and why it was not handled.

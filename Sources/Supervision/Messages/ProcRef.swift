@@ -56,16 +56,9 @@ public struct ProcRef<Message: Sendable>: Sendable {
             return try await request(within: time, lane: lane, make).value()
         }
         let ask = Ask<Value>(proc, within: time)
-        let (outcome, number) = offerOrWait(make(Reply(ask)), receipt: ask, to: queue) { outcome in
-            if case .closed = outcome { ask.refused(ask.proc.lastExit) }
-        }
-        switch outcome {
-        case .sent: break
-        case .full: ask.fail(.full)
-        case .closed: ask.refused(proc.lastExit)
+        let (outcome, number) = queue.offerOrWait(make(Reply(ask)), receipt: ask, to: proc) { _ in }
         // It waits for room; its place goes with it, also when nobody waits for the answer any longer.
-        case nil: ask.whenSettled { _ in _ = withdraw(number, from: queue) }
-        }
+        if outcome == nil { ask.whenSettled { _ in _ = queue.withdraw(number, of: proc) } }
         return try await PendingReply(ask: ask).value()
     }
 
@@ -129,16 +122,10 @@ public struct ProcRef<Message: Sendable>: Sendable {
         _ message: consuming Message,
         receipt: MessageReceipt?,
         lane: MessageLane,
-        to queue: any ManagedQueue
+        to queue: MessageQueue
     ) -> Bool {
         // Every receipt is that of an ask.
-        let receipt = receipt as? AnyAsk
-        switch offer(message, receipt: receipt, lane: lane, to: queue) {
-        case .sent: return true
-        case .full: receipt?.fail(.full)
-        case .closed: receipt?.refused(proc.lastExit)
-        }
-        return false
+        queue.offer(message, receipt: receipt as? AnyAsk, lane: lane, to: proc) == .sent
     }
 }
 

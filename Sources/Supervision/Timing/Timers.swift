@@ -63,9 +63,6 @@ public struct Timers<Message: Sendable>: Sendable {
     private func form(_ message: Message) -> TimerSource.Form {
         if !proc.isReactive { return .envelope(message) }
         guard let queue = proc.managedQueue else { return .node { MessageNode.make(message) } }
-        guard let queue = queue as? MessageQueue<Message> else {
-            preconditionFailure("impossible: the context is of the type of the messages")
-        }
         let scheduler = proc.scheduler
         return .node {
             queue.putFirst(message, at: scheduler.now)

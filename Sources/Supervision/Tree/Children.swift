@@ -140,7 +140,7 @@ public struct Children: Sendable {
             }
             proc.declareMessages(of: Envelope.self)
             if spec.isManaged {
-                let queue = MessageQueue<any Sendable>(spec.mailbox ?? .unbounded, poison: spec.poison, in: system)
+                let queue = MessageQueue(spec.mailbox ?? .unbounded, poison: spec.poison, in: system)
                 proc.manageMessages(of: Envelope.self, by: Companion(queue: queue))
             }
             proc.join(system.domain(for: containment))
@@ -190,7 +190,7 @@ public struct Children: Sendable {
     ) -> LightProc {
         let hooks = system.hooks
         if spec.isManaged {
-            let queue = MessageQueue<Body.Message>(spec.mailbox ?? .unbounded, poison: spec.poison, in: system)
+            let queue = MessageQueue(spec.mailbox ?? .unbounded, poison: spec.poison, in: system)
             let middleware = spec.middleware
             let proc = LightProc.reactive(on: system.executor) {
                 try ManagedAdapter(queue: queue, middleware: middleware, hooks: hooks, behavior)

@@ -28,7 +28,7 @@ extension CompanionPart {
 /// Made when first needed. A part that comes after the process has closed is told at once.
 final class Companion: ProcCompanion {
     /// The queue that messages go through; nil for a process whose mailbox takes them as they are.
-    let queue: (any ManagedQueue)?
+    let queue: MessageQueue?
     private let content = Locked(Content())
 
     private struct Content {
@@ -37,7 +37,7 @@ final class Companion: ProcCompanion {
         var list: [any CompanionPart] { parts.map(\.part) }
     }
 
-    init(queue: (any ManagedQueue)? = nil) { self.queue = queue }
+    init(queue: MessageQueue? = nil) { self.queue = queue }
 
     /// The companion of a process, made if there is none. Any thread.
     static func of(_ proc: LightProc) -> Companion {

@@ -94,7 +94,7 @@ public struct Context: Sendable {
             proc.received(Envelope(message: message).typeWord)
             return Envelope(message: message)
         }
-        guard envelope.message is QueueToken, let queue = proc.managedQueue as? MessageQueue<any Sendable> else {
+        guard envelope.message is QueueToken, let queue = proc.managedQueue else {
             return envelope
         }
         guard let entry = queue.take(by: proc) else { return nil }
