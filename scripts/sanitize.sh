@@ -32,9 +32,26 @@ flags=(--sanitize="$kind" --scratch-path "$build" --disable-xctest)
 echo "== build the tests with the $kind sanitizer"
 swift build --quiet --build-tests --sanitize="$kind" --scratch-path "$build" --disable-build-manifest-caching
 
+# Tests that had begun when the output ends: one of them ended the program.
+unfinished() { # LOG
+    awk '/^◇ Test case / { next }
+        /^◇ Test .* started\.$/ { sub(/^◇ Test /, ""); sub(/ started\.$/, ""); running[$0] = 1 }
+        /^(✔|✘) Test .* (passed|failed) after / {
+            sub(/^(✔|✘) Test /, ""); sub(/ (passed|failed) after .*/, ""); sub(/ with [0-9]+ test cases$/, ""); delete running[$0]
+        }
+        END { for (name in running) if (name != "run") print "FAILED or not ended: " name }' "$1"
+}
+
 run() {
     echo "== run $*"
-    swift test --quiet "${flags[@]}" --skip-build "$@"
+    local log=$build/tests.log
+    if swift test "${flags[@]}" --skip-build "$@" >"$log" 2>&1; then
+        grep 'Test run with' "$log"
+        return
+    fi
+    cat "$log"
+    unfinished "$log"
+    return 1
 }
 
 if [ -n "$filter" ]; then

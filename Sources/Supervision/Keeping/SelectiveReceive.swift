@@ -109,7 +109,7 @@ extension MessageQueue {
 }
 
 extension QueueState {
-    func waiting(after seen: Int) -> [(number: Int, message: Message)] {
+    func waiting(after seen: Int) -> [(number: Int, message: any Sendable)] {
         ([control] + levels).flatMap { ring in
             ring.elements.filter { $0.number > seen && $0.receipt?.isSettled != true }.map { ($0.number, $0.message) }
         }

@@ -49,7 +49,7 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
 
     private mutating func handle(
         _ message: Body.Message,
-        _ entry: MessageQueue.Entry,
+        _ entry: QueueEntry,
         on proc: LightProc
     ) throws {
         guard let middleware, let system = proc.system else {
@@ -66,7 +66,7 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
 }
 
 extension Middleware.Handling {
-    init(_ entry: MessageQueue.Entry, by proc: LightProc, in system: BastionSystem) {
+    init(_ entry: QueueEntry, by proc: LightProc, in system: BastionSystem) {
         self.init(
             type(of: entry.message),
             sent: entry.sent,

@@ -45,8 +45,8 @@ public struct MailboxCounters: Sendable, Hashable {
 /// One type for all messages: they lie in it as `any Sendable`, and who takes one out knows what it was sent as. Generic over the
 /// message it would not be specialised for the types of other modules, and take many times as long.
 final class MessageQueue: CompanionPart {
-    typealias State = QueueState<any Sendable>
-    typealias Entry = State.Entry
+    typealias State = QueueState
+    typealias Entry = QueueEntry
 
     struct Content {
         var state: State

@@ -5,8 +5,8 @@
 import LightProc
 
 /// A message in the queue of a managed process.
-struct QueueEntry<Message>: Sendable where Message: Sendable {
-    let message: Message
+struct QueueEntry: Sendable {
+    let message: any Sendable
     /// Of an ask.
     let receipt: AnyAsk?
     /// When it was sent, on the executor's clock.
@@ -34,8 +34,8 @@ enum DropCause: Sendable, Hashable {
 ///
 /// The process's own mailbox is the bell: it holds tokens, one for each message that is here, perhaps more. `offer` and `take`
 /// say how often to ring.
-struct QueueState<Message: Sendable>: Sendable {
-    typealias Entry = QueueEntry<Message>
+struct QueueState: Sendable {
+    typealias Entry = QueueEntry
 
     /// What becomes of a message.
     enum Offer {

@@ -97,6 +97,7 @@ struct ReactiveAdapter<Body: Reactive>: ReactiveBody {
     }
 
     /// An incarnation begins. In the name of the process.
+    @usableFromInline
     static func begin() {
         if let timeout = Body.receiveTimeout { LightProc.current?.beginReceiveTimeout(timeout) }
     }
