@@ -246,7 +246,7 @@ final class MessageQueue: CompanionPart {
         ring(tokens, .user, proc)
         for done in admitted { done(.sent) }
         if !take.dropped.isEmpty { drop(take.dropped, proc) }
-        if var entry = take.entry {
+        if let entry = take.entry {
             entry.ticket = nil
             return examine(entry, proc)
         }

@@ -4,8 +4,9 @@
 
 import LightProc
 
-/// A message in the queue of a managed process.
-struct QueueEntry: Sendable {
+/// A message in the queue of a managed process. An object, as it is passed on often: copies of its parts cost more.
+final class QueueEntry: @unchecked Sendable {
+    // Sendable: what changes does so under the queue's lock, or while one thread has it.
     let message: any Sendable
     /// Of an ask.
     let receipt: AnyAsk?
@@ -19,6 +20,22 @@ struct QueueEntry: Sendable {
     var ticket: MessageReceipt?
     /// Grows from one message that was added to the next.
     var number = 0
+
+    init(
+        message: any Sendable,
+        receipt: AnyAsk?,
+        sent: Duration,
+        level: Int,
+        sender: ProcID?,
+        ticket: MessageReceipt? = nil
+    ) {
+        self.message = message
+        self.receipt = receipt
+        self.sent = sent
+        self.level = level
+        self.sender = sender
+        self.ticket = ticket
+    }
 }
 
 /// Why a message was not handled.
@@ -151,7 +168,6 @@ struct QueueState: Sendable {
     }
 
     private mutating func numbered(_ entry: Entry) -> Entry {
-        var entry = entry
         lastNumber += 1
         entry.number = lastNumber
         return entry
