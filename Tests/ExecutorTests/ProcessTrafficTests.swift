@@ -374,11 +374,14 @@ private struct Hoarder: ReactiveBody {
         switch kind {
         case .reactive: LightProc.reactive(Hoarder(tally), on: pool)
         case .async:
-            LightProc.start(of: Message.self, on: pool) { proc in
-                let hoarder = Hoarder(tally)
-                while let node = await proc.receiveNode() {
-                    if try hoarder.isOver(node.open(as: Message.self).message) { return }
-                }
+            startAsync(Hoarder(tally), on: pool)
+        }
+    }
+
+    private static func startAsync(_ hoarder: Hoarder, on pool: WorkerPool) -> LightProc {
+        LightProc.start(of: Message.self, on: pool) { proc in
+            while let node = await proc.receiveNode() {
+                if try hoarder.isOver(node.open(as: Message.self).message) { return }
             }
         }
     }
