@@ -51,11 +51,27 @@ static _Atomic(crt_thread *) trappedThreads;   // a stack; pushed by handlers, t
 static _Atomic(uint32_t) trapsUnderWay;        // handlers that were entered and whose trap is not reported yet
 static _Atomic(uint32_t) reaperSignal;         // a futex; counts pushes
 
-// async-signal-safe: sigaction, and system calls by number.
-// Gives the signal to whoever would have got it without us: puts the former action back and lets it happen again, by
-// executing the faulting instruction once more where it faulted, or by sending the signal again where it was sent.
-static void passOn(int signal, const siginfo_t *info) {
-    sigaction(signal, &previousActions[signal], NULL);
+// async-signal-safe: plain loads, sigaction, and system calls by number; and whatever the former handler does.
+// Gives the signal to whoever would have got it without us. A handler is called as the kernel would call it, and we stay
+// in place: it may know what to do, as one that serves the guard pages of another runtime, and then the program goes on.
+// Otherwise the former action is put back and it happens again, by executing the faulting instruction once more where it
+// faulted, or by sending the signal again where it was sent.
+static void passOn(int signal, siginfo_t *info, void *context) {
+    const struct sigaction *former = &previousActions[signal];
+    bool isSigned = former->sa_flags & SA_SIGINFO;
+    if (!isSigned && former->sa_handler == SIG_IGN && info->si_code <= 0) return;
+    if ((isSigned || (former->sa_handler != SIG_DFL && former->sa_handler != SIG_IGN)) && !(former->sa_flags & SA_RESETHAND)) {
+        // Blocked meanwhile is what the interrupted code had blocked, what the handler wants, and the signal itself. The
+        // kernel's set is the first word of the library's. It is put back when our handler returns.
+        unsigned long mask = *(const unsigned long *)&((const ucontext_t *)context)->uc_sigmask;
+        mask |= *(const unsigned long *)&former->sa_mask;
+        if (!(former->sa_flags & SA_NODEFER)) mask |= 1ul << (signal - 1);
+        syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, NULL, sizeof mask);
+        if (isSigned) former->sa_sigaction(signal, info, context);
+        else former->sa_handler(signal);
+        return;
+    }
+    sigaction(signal, former, NULL);
     if (info->si_code <= 0 || signal == SIGTRAP) syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal);
 }
 
@@ -129,7 +145,7 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
     if (!self || !(self->process || self->runsPlainJob) || !self->stackHigh || self->criticalDepth
         || (info->si_code <= 0
             && !(signal == SIGABRT && info->si_code == SI_TKILL && info->si_pid == getpid()))) {
-        passOn(signal, info);                      // safe, see there
+        passOn(signal, info, context);             // safe, see there
         return;
     }
     int savedErrno = errno;                        // a thread-local of libc, present since the thread began
@@ -180,7 +196,7 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
         siglongjmp(self->base, 1);                 // to crt_runThread below, which only ends the thread
     putBack(trap->message);                        // ours: who decides takes it only after "held" was delivered
     errno = savedErrno;                            // as above
-    passOn(signal, info);                          // safe, see there
+    passOn(signal, info, context);                 // safe, see there
 }
 
 int crt_installTrapHandlers(void) {

@@ -85,6 +85,7 @@ import Testing
             let report = await handle.handle.exit().trapReport
             #expect(report?.process == handle.id)
             await hooked.wait()
+            #expect(handle.handle.proc.lostTasks == 0, "the one that trapped is none of them")
             #expect(try await bystander.outcome().get() == 7)
         }
         await shutDown(pool)
@@ -93,7 +94,8 @@ import Testing
     /// The parent awaits the child, which never completes; the process ends all the same.
     @Test func aTrapInAChildTaskEndsTheProcess() async throws {
         let pool = try BlockingPoolTests.pool()
-        let handle = pool.spawn {
+        let hooked = AsyncGate()
+        let (proc, handle) = LightProc.recoverable(on: pool) {
             try await withThrowingTaskGroup(of: Int.self) { group in
                 for number in 0..<5 {
                     group.addTask { try await blocking { number == 3 ? Misdeed.index.commit() : number } }
@@ -101,7 +103,12 @@ import Testing
                 return try await group.reduce(0, +)
             }
         }
+        proc.prepare(name: nil, stack: nil, observer: nil, shutdownTime: .seconds(60))
+        proc.onExit { _ in hooked.open() }
+        proc.restart()
         #expect(await handle.handle.exit().trapReport?.process == handle.id)
+        await hooked.wait()
+        #expect(proc.lostTasks == 1, "the parent")
         await shutDown(pool)
     }
 

@@ -98,6 +98,62 @@ import Testing
         }
     }
 
+    /// A page that is made readable when somebody reads it, by a handler that was there before ours.
+    private enum GuardedPage {
+        nonisolated(unsafe) static var start = UnsafeMutableRawPointer(bitPattern: 1)!
+        nonisolated(unsafe) static var faults = 0
+
+        static func install() {
+            faults = 0
+            start = mmap(nil, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            var action = sigaction()
+            action.__sigaction_handler.sa_sigaction = { _, info, _ in
+                // What is not ours ends the program.
+                guard info?.pointee._sifields._sigfault.si_addr == GuardedPage.start else { _exit(9) }
+                GuardedPage.faults += 1
+                mprotect(GuardedPage.start, 4096, PROT_READ)
+            }
+            action.sa_flags = SA_SIGINFO | SA_ONSTACK
+            precondition(sigaction(SIGSEGV, &action, nil) == 0)
+        }
+
+        /// The next read faults again.
+        static func read() -> UInt8 {
+            mprotect(start, 4096, PROT_NONE)
+            return opaque(start).load(as: UInt8.self)
+        }
+    }
+
+    @Test func aFormerHandlerThatKnowsWhatToDoIsAskedEachTimeAndContainmentStays() async {
+        await #expect(processExitsWith: .success) {
+            GuardedPage.install()
+            let pool = try WorkerPool(workers: 1)
+            for round in 1...3 {
+                // On a thread that is not ours, and in a process.
+                #expect(GuardedPage.read() == 0)
+                #expect(try await pool.spawn { GuardedPage.read() }.outcome().get() == 0)
+                #expect(GuardedPage.faults == 2 * round)
+                let overflow = pool.spawn { Misdeed.endlessRecursion.commit() }
+                #expect(await overflow.handle.exit().trapReport?.kind == .stackOverflow)
+            }
+            #expect(Containment.contained == 3)
+            await shutDown(pool)
+        }
+    }
+
+    @Test func aSignalThatIsIgnoredStaysSoAndContainmentStays() async {
+        await #expect(processExitsWith: .success) {
+            signal(SIGABRT, SIG_IGN)
+            let pool = try WorkerPool(workers: 1)
+            for _ in 0..<3 {
+                kill(getpid(), SIGABRT)
+                let cast = pool.spawn { Misdeed.forcedCast.commit() }
+                #expect(await cast.handle.exit().trapReport?.kind == .failedCast)
+            }
+            await shutDown(pool)
+        }
+    }
+
     /// The report of the Swift runtime stays what it was without us.
     @Test func theWordsOfTheRuntimeArePrintedInAnyCase() async {
         let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {

@@ -9,12 +9,18 @@ import Testing
 
 @testable import Executor
 
-/// Reactive processes on real workers, under more traffic than is good for them: what the mailbox's own tests ask of the
+/// Processes of both kinds on real workers, under more traffic than is good for them: what the mailbox's own tests ask of the
 /// queue, asked of the process. Everything sent is handled once, in the order of its sender, by one thread at a time.
 @Suite struct ProcessTrafficTests {
-    @Test func smoke() async throws {
+    enum Kind: CaseIterable {
+        case reactive
+        case async
+    }
+
+    @Test(arguments: Kind.allCases)
+    func smoke(_ kind: Kind) async throws {
         let pool = try WorkerPool(workers: 1)
-        let (proc, notes) = Reader.make(on: pool, senders: 1)
+        let (proc, notes) = Reader.make(kind, on: pool, senders: 1)
         for number in 0..<3 { #expect(proc.send(Reader.Letter(sender: 0, number: number))) }
         proc.send(Reader.Letter.last)
         #expect(await exit(of: proc).description == "normal")
@@ -25,11 +31,11 @@ import Testing
     }
 
     /// The sender is a process of the same pool, or a thread outside.
-    @Test(arguments: [true, false])
-    func spsc(isProcess: Bool) async throws {
+    @Test(arguments: Kind.allCases, [true, false])
+    func spsc(_ kind: Kind, isProcess: Bool) async throws {
         let pool = try WorkerPool(workers: 2)
         let count = 20_000 * RandomRun.scale
-        let (proc, notes) = Reader.make(on: pool, senders: 1)
+        let (proc, notes) = Reader.make(kind, on: pool, senders: 1)
         let send: @Sendable () -> Void = {
             for number in 0..<count { proc.send(Reader.Letter(sender: 0, number: number)) }
             proc.send(Reader.Letter.last)
@@ -45,10 +51,11 @@ import Testing
     }
 
     /// Many senders at once, half of them processes.
-    @Test func stampede() async throws {
+    @Test(arguments: Kind.allCases)
+    func stampede(_ kind: Kind) async throws {
         let pool = try WorkerPool(workers: 2)
         let (senders, each) = (8, 2_500 * RandomRun.scale)
-        let (proc, notes) = Reader.make(on: pool, senders: senders)
+        let (proc, notes) = Reader.make(kind, on: pool, senders: senders)
         let send: @Sendable (Int) -> Void = { sender in
             for number in 0..<each { proc.send(Reader.Letter(sender: sender, number: number)) }
             proc.send(Reader.Letter.last)
@@ -63,17 +70,22 @@ import Testing
 
     /// Processes that come and go: each letter makes its reader write the next one, to anybody, so that most mailboxes
     /// are idle most of the time, and every process is woken by many.
-    @Test func stress() async throws {
+    @Test(arguments: Kind.allCases)
+    func stress(_ kind: Kind) async throws {
         let pool = try WorkerPool(workers: 2)
         let (count, chains, hops) = (12, 24, 500 * RandomRun.scale)
         print("SEED=\(RandomRun.seed) SCALE=\(RandomRun.scale)")
         let done = AsyncGate()
         let book = AddressBook(count: count, lettersToCome: chains * (hops + 1)) { done.open() }
         for number in 0..<count {
-            book.add(LightProc.reactive(Writer(number: number, in: book, seed: RandomRun.seed), on: pool))
+            book.add(Writer.make(kind, number: number, in: book, seed: RandomRun.seed, on: pool))
         }
         for chain in 0..<chains { book.post(hops: hops, from: nil, to: chain % count) }
         await done.wait()
+        for proc in book.everybody {
+            proc.stop()
+            #expect(await exit(of: proc).description == "shutdown")
+        }
         await shutDown(pool)
         #expect(book.lettersToCome == 0)
         #expect(book.complaints == [])
@@ -81,11 +93,12 @@ import Testing
     }
 
     /// One worker, a process that is flooded by many senders, and two that talk only to each other: all get their turns.
-    @Test func noStarvation() async throws {
+    @Test(arguments: Kind.allCases)
+    func noStarvation(_ kind: Kind) async throws {
         // Nobody stands in for the worker, however long it waits for the beginning.
         let pool = try WorkerPool(workers: 1, stallThreshold: nil)
         let (senders, each, hops) = (4, 5_000, 40_000)
-        let (flooded, notes) = Reader.make(on: pool, senders: senders)
+        let (flooded, notes) = Reader.make(kind, on: pool, senders: senders)
         // The worker is kept busy until everything is in place: from then on what happens is the same every time.
         let (isBusy, isReady) = (AsyncGate(), BlockingGate())
         LightProc.reactive(Doer(), on: pool).tell { _ in
@@ -131,13 +144,13 @@ import Testing
     }
 
     /// Messages are sent while the process ends: handled, left or refused, each is destroyed once, and so is the body.
-    @Test(arguments: Ending.allCases)
-    func destructors(_ ending: Ending) async throws {
+    @Test(arguments: Kind.allCases, Ending.allCases)
+    func destructors(_ kind: Kind, _ ending: Ending) async throws {
         let pool = try WorkerPool(workers: 2)
         let (rounds, senders, each) = (20 * RandomRun.scale, 3, 100)
         let tally = Tally()
         for round in 0..<rounds {
-            let proc = LightProc.reactive(Hoarder(tally), on: pool)
+            let proc = Hoarder.make(kind, tally, on: pool)
             let start = Rendezvous(senders)
             let threads = (0..<senders).map { sender in
                 PlainThread(name: "sender") {
@@ -195,9 +208,19 @@ private struct Reader: ReactiveBody {
     private var next: [Int]
     private var sendersLeft: Int
 
-    static func make(on pool: WorkerPool, senders: Int) -> (LightProc, Notes) {
+    static func make(_ kind: ProcessTrafficTests.Kind, on pool: WorkerPool, senders: Int) -> (LightProc, Notes) {
         let notes = Notes(senders: senders)
-        return (LightProc.reactive(Reader(notes, senders), on: pool), notes)
+        switch kind {
+        case .reactive: return (LightProc.reactive(Reader(notes, senders), on: pool), notes)
+        case .async:
+            let proc = LightProc.start(of: Letter.self, on: pool) { proc in
+                var reader = Reader(notes, senders)
+                while let node = await proc.receiveNode() {
+                    if reader.read(node.open(as: Letter.self).message) { return }
+                }
+            }
+            return (proc, notes)
+        }
     }
 
     private init(_ notes: Notes, _ senders: Int) {
@@ -206,14 +229,14 @@ private struct Reader: ReactiveBody {
         sendersLeft = senders
     }
 
-    mutating func receive(_ message: consuming Letter, on proc: LightProc) {
+    mutating func receive(_ message: consuming Letter, on proc: LightProc) { if read(message) { proc.finish() } }
+
+    /// Whether that was all.
+    mutating func read(_ message: Letter) -> Bool {
         if message.sender < 0 {
             sendersLeft -= 1
-            if sendersLeft == 0 {
-                notes.next.withLock { [next] in $0 = next }
-                proc.finish()
-            }
-            return
+            if sendersLeft == 0 { notes.next.withLock { [next] in $0 = next } }
+            return sendersLeft == 0
         }
         if message.number != next[message.sender] {
             let text = "sender \(message.sender): \(message.number) where \(next[message.sender]) was due"
@@ -221,6 +244,7 @@ private struct Reader: ReactiveBody {
         }
         next[message.sender] += 1
         notes.countOne()
+        return false
     }
 }
 
@@ -241,6 +265,7 @@ private final class AddressBook: Sendable {
     var lettersToCome: Int { toCome.load(ordering: .sequentiallyConsistent) }
     var complaints: [String] { wrong.withLock { $0 } }
     func add(_ proc: LightProc) { procs.withLock { $0.append(proc) } }
+    var everybody: [LightProc] { procs.withLock { $0 } }
     func forget() { procs.withLock { $0 = [] } }
     func complain(_ text: String) { wrong.withLock { $0.append(text) } }
 
@@ -276,7 +301,26 @@ private struct Writer: ReactiveBody {
         received = sent
     }
 
-    mutating func receive(_ message: consuming Letter, on proc: LightProc) {
+    static func make(
+        _ kind: ProcessTrafficTests.Kind,
+        number: Int,
+        in book: AddressBook,
+        seed: UInt64,
+        on pool: WorkerPool
+    ) -> LightProc {
+        switch kind {
+        case .reactive: LightProc.reactive(Writer(number: number, in: book, seed: seed), on: pool)
+        case .async:
+            LightProc.start(of: Letter.self, on: pool) { proc in
+                var writer = Writer(number: number, in: book, seed: seed)
+                while let node = await proc.receiveNode() { writer.read(node.open(as: Letter.self).message) }
+            }
+        }
+    }
+
+    mutating func receive(_ message: consuming Letter, on proc: LightProc) { read(message) }
+
+    private mutating func read(_ message: Letter) {
         if let sender = message.sender {
             if message.number != received[sender] { book.complain("\(number) got \(message) at \(received[sender])") }
             received[sender] += 1
@@ -326,9 +370,44 @@ private struct Hoarder: ReactiveBody {
     private let own: Cargo
     init(_ tally: Tally) { own = Cargo(tally) }
 
+    static func make(_ kind: ProcessTrafficTests.Kind, _ tally: Tally, on pool: WorkerPool) -> LightProc {
+        switch kind {
+        case .reactive: LightProc.reactive(Hoarder(tally), on: pool)
+        case .async:
+            startAsync(Hoarder(tally), on: pool)
+        }
+    }
+
+    private static func startAsync(_ hoarder: Hoarder, on pool: WorkerPool) -> LightProc {
+        LightProc.start(of: Message.self, on: pool) { proc in
+            while let node = await proc.receiveNode() {
+                if try hoarder.isOver(node.open(as: Message.self).message) { return }
+            }
+        }
+    }
+
     mutating func receive(_ message: consuming Message, on proc: LightProc) throws {
-        guard case .end(let error) = message else { return }
+        if try isOver(message) { proc.finish() }
+    }
+
+    private func isOver(_ message: Message) throws -> Bool {
+        guard case .end(let error) = message else { return false }
         if let error { throw error }
-        proc.finish()
+        return true
+    }
+}
+
+extension LightProc {
+    /// Starts an async process that has more time to unwind than it ever needs.
+    fileprivate static func start<Message: Sendable>(
+        of messages: Message.Type,
+        on pool: WorkerPool,
+        _ main: nonisolated(nonsending) @escaping @Sendable (LightProc) async throws -> Void
+    ) -> LightProc {
+        let proc = LightProc.async(on: pool, main)
+        proc.declareMessages(of: messages)
+        proc.prepare(name: nil, stack: nil, observer: nil, shutdownTime: .seconds(60))
+        proc.restart()
+        return proc
     }
 }

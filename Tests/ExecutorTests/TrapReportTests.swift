@@ -40,6 +40,46 @@ import Testing
         await shutDown(pool)
     }
 
+    /// One of messages of any type says itself of which type the message in hand is; what an incarnation before had in hand does
+    /// not count.
+    @Test func aProcessOfMessagesOfAnyTypeNamesTheTypeOfTheMessageInHand() async throws {
+        let pool = try WorkerPool(workers: 1)
+        let isBroken = Locked(false)
+        let reasons = Locked<[ExitReason]>([])
+        let over = AsyncGate()
+        let proc = LightProc.reactive(on: pool) {
+            if isBroken.withLock({ $0 }) { Misdeed.index.commit() }
+            return Doer()
+        }
+        proc.prepare(name: nil, stack: nil, observer: nil, shutdownTime: .seconds(60))
+        final class Again: ProcObserver {
+            let ended: @Sendable (LightProc, ExitReason) -> Void
+            init(_ ended: @escaping @Sendable (LightProc, ExitReason) -> Void) { self.ended = ended }
+            func procEnded(_ proc: LightProc, reason: ExitReason) { ended(proc, reason) }
+            func procDiscarded(messageOf type: Any.Type, by proc: LightProc) {}
+        }
+        let observer = Again { proc, reason in
+            let count = reasons.withLock { reasons in
+                reasons.append(reason)
+                return reasons.count
+            }
+            isBroken.withLock { $0 = count == 1 }
+            if count < 3 { return proc.restart() }
+            proc.close()
+            over.open()
+        }
+        proc.prepare(name: nil, stack: nil, observer: observer, shutdownTime: .seconds(60))
+        proc.restart()
+        proc.tell { proc in
+            proc.handles([String].self)
+            Misdeed.index.commit()
+        }
+        proc.tell { _ in Misdeed.index.commit() }
+        await over.wait()
+        #expect(reasons.withLock { $0.map { $0.trapReport?.messageType } } == ["Array<String>", "Deed", "Deed"])
+        await shutDown(pool)
+    }
+
     @Test(
         arguments: [
             (nil, "null"), ("plain", "\"plain\""), ("a \"b\" \\ c", "\"a \\\"b\\\" \\\\ c\""),

@@ -100,6 +100,22 @@ import Testing
         #expect(group.members[0].proc.restarts == 1)
     }
 
+    private struct Anything: Reactive {
+        mutating func receive(_ message: consuming any Sendable, in context: borrowing ReactiveContext<Self>) {}
+    }
+
+    @Test func faultsByTypeSeeWhatAMessageOfAnyTypeReallyIs() throws {
+        let simulation = Simulation(seed: 5, faults: [.trap(.messages(of: String.self), atMessage: 2)])
+        let anything = simulation.system.spawn(Anything())
+        let probe = simulation.probe(of: Never.self)
+        anything.tell("one")
+        anything.tell(2)
+        try simulation.runUntilIdle()
+        #expect(anything.proc.lastExit == nil)
+        anything.tell("three")
+        #expect(try probe.expectEnd(of: anything).trapReport?.messageType == "String")
+    }
+
     @Test func aFaultInjectedLaterCountsFromThenOn() throws {
         let (simulation, group) = try start(.async, [])
         group.members[0].tell(.add(1))

@@ -75,10 +75,28 @@ import Testing
         let lines = try await anything.ask(within: .seconds(60)) { Question(reply: $0) }
         #expect(lines == Self.said)
         #expect(anything.proc.restarts == 1)
-        // What the type is called at run time: nothing of `Sendable` is left there.
-        #expect(anything.proc.lastExit?.trapReport?.messageType == "Any")
+        #expect(anything.proc.lastExit?.trapReport?.messageType == "Never.Type")
         #expect(trace.lines == ["freed"])
         await tree.stop()
+    }
+
+    /// Traps at a string.
+    private struct Fragile: Reactive {
+        mutating func receive(_ message: consuming AnyMessage, in context: borrowing ReactiveContext<Self>) {
+            if message.payload is String { _ = opaque([1])[opaque(9)] }
+        }
+    }
+
+    @Test func theReportOfATrapNamesTheTypeThatTheMessageReallyHad() async throws {
+        let system = BastionSystem(name: "any", executor: try WorkerPool(workers: 1), log: .silent)
+        let anything = system.spawn(Anything())
+        anything.tell(7)
+        anything.tell(Never.self)
+        #expect(await ProcHandle(anything.proc).exit().trapReport?.messageType == "Never.Type")
+        let fragile = system.spawn(Fragile())
+        fragile.dynamic.tell(7)
+        fragile.dynamic.tell("seven")
+        #expect(await ProcHandle(fragile.proc).exit().trapReport?.messageType == "String")
     }
 
     @Test func whatIsLeftOfAClosedOneIsDestroyed() throws {

@@ -111,6 +111,8 @@ typedef struct crt_thread {
     crt_sample sample;
     uint32_t runsPlainJob;                      // it runs a job of no process; the current task may be one of a process
     int32_t number;                             // the kernel's, once it has started
+    // The number of the process of messages of any type that handled one here last, and of which type that was.
+    uintptr_t receiver, received;
 } crt_thread;
 
 /// The calling thread's record, or NULL on a thread that is not ours.

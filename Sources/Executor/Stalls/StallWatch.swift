@@ -190,7 +190,7 @@ final class StallWatch: Sendable {
                 process: sample?.proc?.id,
                 name: sample?.proc?.name,
                 path: sample?.proc?.path,
-                messageType: sample?.proc?.messageTypeName,
+                messageType: sample?.messageType ?? sample?.proc?.messageTypeName,
                 duration: .nanoseconds(Int64(time)),
                 backtrace: sample?.frames ?? []
             )
@@ -227,6 +227,8 @@ extension StallReport {
 private final class StackSampler {
     struct Sample {
         var proc: LightProc?
+        /// Which type the message in hand really has, of a process that takes messages of any type.
+        var messageType: String?
         var frames: [UInt]
         var rescued: RunItem?
     }
@@ -242,11 +244,13 @@ private final class StackSampler {
         let record = thread.record
         guard crt_requestSample(record), crt_awaitSample(record, 100) else { return nil }
         var proc: LightProc?
+        var messageType: Any.Type?
         var count = 0
         // As long as it takes for the retain, so that the process is still there; it takes no lock.
         if crt_holdSample(record, true) {
             // safety: the thread runs the process, which it holds, and waits.
             proc = record.pointee.sample.process.map { Unmanaged<LightProc>.fromOpaque($0).takeUnretainedValue() }
+            messageType = proc?.actualMessageType(on: record)
             if crt_holdSample(record, false) {
                 count = walk(record)
                 // It went on meanwhile: what was seen is of different moments.
@@ -256,6 +260,7 @@ private final class StackSampler {
         let rescued = crt_takeRescued(record)
         return Sample(
             proc: proc,
+            messageType: messageType.map { "\($0)" },
             frames: Array(frames[..<count]),
             rescued: rescued == 0 ? nil : RunItem(bits: rescued)
         )

@@ -116,7 +116,7 @@ package final class TrapContainment: Sendable {
             process: culprit.proc.id,
             name: culprit.proc.name,
             path: culprit.proc.path,
-            messageType: culprit.proc.messageType,
+            messageType: culprit.proc.actualMessageType(on: thread) ?? culprit.proc.messageType,
             time: Self.wallClock,
             backtrace: evidence.frames,
             words: thread.pointee.trap.message

@@ -22,8 +22,8 @@ public struct TrapReport: Sendable {
     public var name: String? { content.name }
     /// Where the process stands in the tree of supervisors, as in `/shop/orders-3`; nil if nobody supervises it.
     public var path: String? { content.path }
-    /// The type of the messages that the process takes; for an async one, which may take several, that of the message that
-    /// its incarnation received last, nil if none.
+    /// The type of the messages that the process takes; for one that takes several, as async ones do, and reactive ones of
+    /// `any Sendable`, that of the message that its incarnation received last, nil if none.
     public var messageType: String? { content.messageType.map { "\($0)" } }
     /// When it happened, since the beginning of 1970 (UTC).
     public var time: Duration { content.time }

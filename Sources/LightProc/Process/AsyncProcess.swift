@@ -94,6 +94,12 @@ extension LightProc {
         }
     }
 
+    /// The executor of an incarnation that has not been cleaned up yet; nil if that is not the present one.
+    func executor(of incarnation: UInt32) -> ProcTaskExecutor? {
+        let executor = existingSide?.content.withLock { $0.executor }
+        return executor?.incarnation == incarnation ? executor : nil
+    }
+
     /// Cancels the task, and with it all of its child tasks. On a worker, in the name of the process: cancellation
     /// handlers are its code.
     func cancelTask() {

@@ -364,6 +364,8 @@ extension LightProc {
 
     private func start() {
         companion?.starting(self, incarnation: incarnation)
+        // What the incarnation before handled is not in hand.
+        if let thread = crt_self(), thread.pointee.receiver == UInt(id.rawValue) { thread.pointee.receiver = 0 }
         // Ending already: `beforeStart` trapped, or the process was linked to one that ended meanwhile.
         let state = self.state
         guard state.phase == .active else { return }

@@ -259,6 +259,23 @@ public class LightProc: @unchecked Sendable {
     @usableFromInline
     package final func received(_ type: UInt) { receivedType = type }
 
+    /// Remembers which type the message in hand really has, of a process that takes messages of any type. By its handler.
+    @inlinable @inline(__always)
+    package final func handles(_ type: Any.Type) {
+        guard let thread = crt_self() else { return }
+        thread.pointee.receiver = UInt(id.rawValue)
+        // safety: a metatype is one word, the address of the metadata.
+        thread.pointee.received = unsafeBitCast(type, to: UInt.self)
+    }
+
+    /// Which type the message really has that a process of messages of any type handled last on a thread in this incarnation; nil
+    /// for other processes. By the process, or while the thread stands still; takes no lock.
+    package final func actualMessageType(on thread: UnsafeMutablePointer<crt_thread>?) -> Any.Type? {
+        guard let thread, thread.pointee.receiver == UInt(id.rawValue) else { return nil }
+        // safety: written by `handles`.
+        return unsafeBitCast(thread.pointee.received, to: Any.Type?.self)
+    }
+
     /// ``messageType``, for people.
     package final var messageTypeName: String? { messageType.map { "\($0)" } }
 

@@ -41,6 +41,11 @@
 ///
 /// Impossible is also to retire more than was admitted.
 ///
+/// The original has one word for all of a process. What its bits mean is here: *scheduled* and *running*: the mailbox is busy
+/// (``Mailbox``; of an async process there are activations, or orders); *completed*: ending and ended; *closed*: closed; *handle*
+/// and the count of references: the object's, counted by the language; *awaiter* and *locked*: ``Awaiters``, behind the lock of the
+/// side.
+///
 /// A pure value: no clock, lock or atomic inside. The shell applies one transition at a time to an ``AtomicWord``.
 /// The incarnation makes late events harmless: what belongs to an incarnation that is over is told so and does nothing.
 /// It is 32 bits wide: a wrap needs four billion restarts of one process between a job's queueing and its run.

@@ -19,13 +19,15 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     private var hasMain = false
     /// Whether its jobs may block their thread.
     private let blocks: Bool
-    /// What may still go on: twice the number of child tasks that are counted, and 1 for the first task until it returns.
-    private let tasks = AtomicWord(1)
+    /// What may still go on: twice the number of child tasks that are counted, and 1 for the first task until it returns. 0 in
+    /// a blocking twin: they are counted once.
+    private let tasks: AtomicWord
 
     init(_ proc: LightProc, incarnation: UInt32) {
         self.proc = proc
         self.incarnation = incarnation
         blocks = false
+        tasks = AtomicWord(1)
         _ = TaskHooks.installed
     }
 
@@ -34,6 +36,7 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         proc = executor.proc
         incarnation = executor.incarnation
         blocks = true
+        tasks = AtomicWord(0)
         hasMain = true
     }
 
@@ -48,6 +51,7 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         self.proc = proc
         incarnation = 0
         blocks = false
+        tasks = AtomicWord(0)
     }
 
     /// Queues a job with the scheduler of the process; a job of an incarnation that is over is dropped, and leaks.
@@ -133,7 +137,9 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
         let isMain = proc.isMainTask(task)
         let isCounted = isMain || crt_isCounted(task)
         let children = Int(crt_strand(task))
-        let main = tasks.update { word in
+        // A task that blocks prefers the twin of the one that counts it.
+        let counting = blocks ? proc.executor(of: incarnation) ?? self : self
+        let main = counting.tasks.update { word in
             defer { word = (word - min(word & ~1, UInt(2 * children))) & ~1 }
             return Int(word & 1)
         }

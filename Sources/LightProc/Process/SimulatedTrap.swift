@@ -17,7 +17,7 @@ package struct SimulatedTrap: Error {
             process: proc.id,
             name: proc.name,
             path: proc.path,
-            messageType: proc.messageType,
+            messageType: proc.actualMessageType(on: crt_self()) ?? proc.messageType,
             backtrace: []
         )
     }

@@ -87,8 +87,28 @@ struct ReactiveAdapter<Body: Reactive>: ReactiveBody {
 
     @inlinable
     mutating func receive(_ message: consuming Body.Message, on proc: LightProc) throws {
+        if Self.takesAnyType { Self.note(message, on: proc) }
         try body.receive(message, in: ReactiveContext(proc))
         if Body.receiveTimeout != nil { proc.noteReceived() }
+    }
+
+    /// Whether only the message itself says of which type it is. Known to the compiler where this is specialised.
+    @inlinable
+    static var takesAnyType: Bool {
+        @inline(__always) get {
+            !_isPOD(Body.Message.self)
+                && (Body.Message.self == (any Sendable).self || Body.Message.self == AnyMessage.self)
+        }
+    }
+
+    /// Lets a trap report say of which type the message in hand was. Of a process that takes messages of any type.
+    @inlinable
+    static func note(_ message: borrowing Body.Message, on proc: LightProc) { proc.handles(actualType(of: message)) }
+
+    @inlinable
+    static func actualType(of message: borrowing Body.Message) -> Any.Type {
+        let any = copy message as Any
+        return Body.Message.self == AnyMessage.self ? AnyMessage.actualType(of: any) : type(of: any)
     }
 
     @inlinable

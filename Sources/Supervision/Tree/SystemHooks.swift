@@ -55,7 +55,12 @@ struct HookedAdapter<Body: Reactive>: ReactiveBody {
     }
 
     mutating func receive(_ message: consuming Body.Message, on proc: LightProc) throws {
-        switch hooks.receiving(Body.Message.self, by: proc) {
+        var type: Any.Type = Body.Message.self
+        if ReactiveAdapter<Body>.takesAnyType {
+            type = ReactiveAdapter<Body>.actualType(of: message)
+            proc.handles(type)
+        }
+        switch hooks.receiving(type, by: proc) {
         case nil, .delay:
             try body.receive(message, in: ReactiveContext(proc))
             if Body.receiveTimeout != nil { proc.noteReceived() }

@@ -53,7 +53,7 @@ struct Storm {
         Containment.leakBudget = Containment.leaked.bytes + max(count, 1) * 512
         let storm = self
         let progress = Progress()
-        let bystanders = (0..<3).map { _ in system.spawn(Bystander()) }
+        let bystanders = (0..<2).map { _ in system.spawn(Bystander()) } + tree.bystanders.members
         let loads = bystanders.map { bystander in
             pool.spawn { try await Self.load(bystander, pool, until: progress) }
         }
@@ -137,6 +137,8 @@ struct Storm {
     private struct Tree {
         let reactive: Group<Order>
         let async: Group<Order>
+        /// Async processes that must not notice.
+        let bystanders: Group<Bystander.Message>
     }
 
     private func start(_ system: BastionSystem) throws -> Tree {
@@ -145,8 +147,23 @@ struct Storm {
             Children("async", redundancy: Self.drivers) { context in
                 for await order in context.messages(of: Order.self) { await order.obey() }
             }
+            Children("bystander", redundancy: 2) { context in
+                var numbers: [Int] = []
+                for await message in context.messages(of: Bystander.Message.self) {
+                    switch message {
+                    case .number(let number): numbers.append(number)
+                    case .take(let reply):
+                        reply(numbers)
+                        numbers = []
+                    }
+                }
+            }
         }
-        return Tree(reactive: try ref.group("reactive"), async: try ref.group("async"))
+        return Tree(
+            reactive: try ref.group("reactive"),
+            async: try ref.group("async"),
+            bystanders: try ref.group("bystander")
+        )
     }
 
     /// All children answer.
