@@ -9,7 +9,7 @@ import Testing
 @testable import LightProc
 
 /// Child tasks of processes that end, on real workers and with real traps.
-@Suite(.timeLimit(.minutes(2))) struct ChildTaskPoolTests {
+@Suite(.timeLimit(.minutes(5))) struct ChildTaskPoolTests {
     final class Count: Sendable {
         private let word = Atomic(0)
         // ordering: sequentiallyConsistent: tests are not in a hurry.

@@ -8,7 +8,7 @@ import Testing
 @testable import LightProc
 
 /// Who lets go of a handle has nothing to do with the process any more, and the process goes on.
-@Suite(.timeLimit(.minutes(1))) struct DroppedHandleTests {
+@Suite(.timeLimit(.minutes(5))) struct DroppedHandleTests {
     private final class Note: Sendable {
         let reason = Locked<String?>(nil)
         let ended = AsyncGate()

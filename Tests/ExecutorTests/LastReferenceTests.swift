@@ -8,7 +8,7 @@ import Testing
 @testable import LightProc
 
 /// Who lets go of the last reference to a process does not answer for what it leaves behind, as that dies.
-@Suite(.timeLimit(.minutes(1))) struct LastReferenceTests {
+@Suite(.timeLimit(.minutes(5))) struct LastReferenceTests {
     fileprivate final class Bomb: Sendable {
         let wentOff: BlockingGate
         init(_ wentOff: BlockingGate) { self.wentOff = wentOff }

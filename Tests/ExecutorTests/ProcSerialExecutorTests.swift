@@ -57,7 +57,7 @@ private final class Flag: Sendable {
     func set() { word.store(true, ordering: .sequentiallyConsistent) }
 }
 
-@Suite(.timeLimit(.minutes(2))) struct ProcSerialExecutorTests {
+@Suite(.timeLimit(.minutes(5))) struct ProcSerialExecutorTests {
     // MARK: As any executor of an actor
 
     @Test func oneJobRunsAtATimeAndEachProcessIsServedInOrder() async throws {

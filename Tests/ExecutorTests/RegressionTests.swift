@@ -9,7 +9,7 @@ import Testing
 @testable import LightProc
 
 /// Defects that were found and mended; each test failed once. Those that hung or went on for ever have a time limit.
-@Suite(.serialized, .timeLimit(.minutes(1))) struct RegressionTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct RegressionTests {
     private final class Bomb: Sendable { deinit { Misdeed.index.commit() } }
     private struct Holder: ReactiveBody {
         let bomb = Bomb()

@@ -11,7 +11,7 @@ import Testing
 /// The thread that looks up symbols. That no other does is asserted by the code itself, in all tests.
 ///
 /// Each in a program of its own: there is one such thread in a program.
-@Suite(.timeLimit(.minutes(2))) struct ReportThreadTests {
+@Suite(.timeLimit(.minutes(5))) struct ReportThreadTests {
     private static let name = "bastion-reports"
 
     /// Keeps the thread busy until the gate opens; returns when it is.

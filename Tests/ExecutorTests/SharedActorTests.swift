@@ -8,7 +8,7 @@ import Testing
 @testable import LightProc
 
 /// Default actors that processes and tasks of no process share: whose turn it is says nothing about whose job runs.
-@Suite(.timeLimit(.minutes(1))) struct SharedActorTests {
+@Suite(.timeLimit(.minutes(5))) struct SharedActorTests {
     fileprivate actor Clerk {
         /// Keeps the actor until the gate opens.
         func hold(_ inside: AsyncGate, until release: BlockingGate) {

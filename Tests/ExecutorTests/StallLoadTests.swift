@@ -12,7 +12,7 @@ import Testing
 /// A worker is stuck while the others always have something to run, so that none of them looks for what others have.
 ///
 /// Each test ends because what waits for the stuck worker is run all the same; otherwise it would hang.
-@Suite(.serialized, .timeLimit(.minutes(2))) struct StallLoadTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct StallLoadTests {
     /// Processes that send to themselves, until it is over.
     private final class Load: Sendable {
         private let isOver = Atomic<Bool>(false)

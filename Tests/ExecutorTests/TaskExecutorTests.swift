@@ -81,7 +81,7 @@ import Testing
     }
 
     /// What the process before it has spent is not the task's.
-    @Test(.timeLimit(.minutes(1))) func aTaskThatReceivesForAProcessGetsOn() async throws {
+    @Test(.timeLimit(.minutes(5))) func aTaskThatReceivesForAProcessGetsOn() async throws {
         let pool = try BlockingPoolTests.pool()
         let isOver = AsyncGate()
         let proc = LightProc.async(on: pool) { _ in await isOver.wait() }

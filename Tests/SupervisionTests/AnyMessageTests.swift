@@ -9,7 +9,7 @@ import Testing
 @testable import Supervision
 
 /// A reactive process that takes messages of any type: `any Sendable` rides on the same mailbox.
-@Suite(.timeLimit(.minutes(1))) struct AnyMessageTests {
+@Suite(.timeLimit(.minutes(5))) struct AnyMessageTests {
     private struct Large: Sendable, Equatable {
         var words = (1, 2, 3, 4, 5, 6, 7, 8, 9)
         static func == (first: Large, second: Large) -> Bool {

@@ -9,7 +9,7 @@ import Testing
 @testable import Supervision
 
 /// The same on real threads: nothing is lost, nothing comes twice, nothing comes of what was cancelled.
-@Suite(.serialized, .timeLimit(.minutes(2))) struct DynamicPoolTests {
+@Suite(.serialized, .timeLimit(.minutes(5))) struct DynamicPoolTests {
     private static let senders = 4
     private static let messages = 500
 

@@ -153,6 +153,8 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         _ lane: MessageLane,
         _ proc: LightProc
     ) -> SendOutcome<Message> {
+        // What rings no bell is a send like others.
+        if tokens == 0 { LightProc.spendReduction() }
         switch offer {
         case .taken: ring(tokens, lane, proc)
         case .takenFor(let oldest):
