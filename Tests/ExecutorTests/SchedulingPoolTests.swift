@@ -196,10 +196,28 @@ import Testing
         await shutDown(pool)
     }
 
-    @Test func aProcessIsWokenWhereItRanLast() async throws {
+    enum Kind: CaseIterable { case reactive, async }
+
+    /// A process of a kind that does what its messages say.
+    private func doer(_ kind: Kind, on pool: WorkerPool) -> LightProc {
+        if kind == .reactive { return LightProc.reactive(Doer(), on: pool) }
+        let proc = LightProc.async(on: pool) { proc in
+            while let deed = await proc.receiveNode()?.open(as: Doer.Deed.self).message { try deed.act(proc) }
+        }
+        proc.declareMessages(of: Doer.Deed.self)
+        proc.restart()
+        return proc
+    }
+
+    private func end(_ proc: LightProc, _ kind: Kind) async {
+        proc.stop()
+        if kind == .async { _ = await exit(of: proc) }
+    }
+
+    @Test(arguments: Kind.allCases) func aProcessIsWokenWhereItRanLast(_ kind: Kind) async throws {
         let pool = try pool("core:4 pu:1")
         let places = Locked<[Int]>([])
-        let proc = LightProc.reactive(Doer(), on: pool)
+        let proc = doer(kind, on: pool)
         for round in 1...50 {
             blockingWaitUntilIdle(pool)
             proc.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } }
@@ -209,6 +227,7 @@ import Testing
         let seen = places.withLock { $0 }
         #expect(Set(seen).count == 1, "\(seen)")
         #expect(proc.tag.worker == seen.first)
+        await end(proc, kind)
         await shutDown(pool)
     }
 
@@ -232,10 +251,10 @@ import Testing
     }
 
     /// It is not kept waiting for that worker, though.
-    @Test func aProcessMovesWhenItsWorkerIsBusyAndAnotherIdles() async throws {
+    @Test(arguments: Kind.allCases) func aProcessMovesWhenItsWorkerIsBusyAndAnotherIdles(_ kind: Kind) async throws {
         let pool = try pool("core:2 pu:1")
         let places = Locked<[Int]>([])
-        let proc = LightProc.reactive(Doer(), on: pool)
+        let proc = doer(kind, on: pool)
         func place() -> Int {
             let count = places.withLock { $0.count }
             proc.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } }
@@ -259,16 +278,19 @@ import Testing
         #expect(blockersPlace.withLock { $0 } == first)
         #expect(place() == 1 - first)
         goOn.open()
+        await end(proc, kind)
         await shutDown(pool)
     }
 
     /// Two nodes with two workers each, which this machine may not have: the decisions are the same.
-    @Test func whatIsWokenFromAnotherNodeGoesBackToItsOwn() async throws {
+    @Test(arguments: Kind.allCases) func whatIsWokenFromAnotherNodeGoesBackToItsOwn(_ kind: Kind) async throws {
         let pool = try pool("pack:2 [numa] core:2 pu:1")
         #expect(pool.nodes.count == 2)
         #expect(pool.workers.prefix(4).map(\.node) == [0, 0, 1, 1])
         let places = Locked<[Int]>([])
-        let (waker, sleeper) = (LightProc.reactive(Doer(), on: pool), LightProc.reactive(Doer(), on: pool))
+        let (waker, sleeper) = (LightProc.reactive(Doer(), on: pool), doer(kind, on: pool))
+        blockingWaitUntilIdle(pool)
+        let before = pool.counters.map(\.wakes)
         for round in 1...40 {
             blockingWaitUntilIdle(pool)
             // Each of them at home on another node, by turns.
@@ -281,13 +303,17 @@ import Testing
             while places.withLock({ $0.count }) < round { sched_yield() }
             #expect(places.withLock { $0[round - 1] } == (round % 2 == 0 ? 2 : 1))
         }
-        // Within a node it stays with who woke it.
+        // Who woke them is counted: each of the two by turns, and whom the last to find something woke.
         blockingWaitUntilIdle(pool)
+        let wakes = zip(pool.counters, before).map { $0.wakes - $1 }
+        #expect(wakes[0] >= 20 && wakes[3] >= 20, "\(wakes)")
+        // Within a node it stays with who woke it.
         waker.move(to: ProcTag.home(ofWorker: 2))
         sleeper.move(to: ProcTag.home(ofWorker: 3))
         waker.tell { _ in sleeper.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } } }
         while places.withLock({ $0.count }) < 41 { sched_yield() }
         #expect(places.withLock { $0[40] } == 2)
+        await end(sleeper, kind)
         await shutDown(pool)
     }
 
@@ -358,6 +384,7 @@ import Testing
         // Two workers that share a cache, and two of another node.
         let pool = try pool("pack:2 [numa] l3:1 core:2 pu:1")
         #expect(pool.workers[0].tiers.map(\.distance) == [.local, .far])
+        blockingWaitUntilIdle(pool)
         let everybody = Rendezvous(4)
         let counted = Rendezvous(3)
         // Ready on one worker, which waits for the others to take them.

@@ -118,6 +118,28 @@ import Testing
         await shutDown(pool)
     }
 
+    /// The older half, rounded up: one of them to be run at once, the others in the thief's ring.
+    @Test(arguments: [1, 2, 3, 8, 9, 1023, 1024]) func aThiefTakesHalf(_ count: Int) {
+        let victim = RunRing()
+        let thief = RunRing()
+        // Never run: words. The ring wraps around meanwhile.
+        let items = (0..<count).map { RunItem(bits: UInt($0 + 1) << 4) }
+        for _ in 0..<700 {
+            _ = victim.push(items[0])
+            _ = victim.pop()
+        }
+        for item in items { _ = victim.push(item) }
+        let half = (count + 1) / 2
+        let stolen = thief.steal(from: victim)
+        #expect(stolen == items[half - 1])
+        let moved = (0..<half).map { _ in thief.pop() }
+        #expect(moved == items[..<(half - 1)].map(Optional.some) + [nil])
+        let left = (0...(count - half)).map { _ in victim.pop() }
+        #expect(left == items[half...].map(Optional.some) + [nil])
+        let none = thief.steal(from: victim)
+        #expect(none == nil)
+    }
+
     // MARK: Floods
 
     private struct Receiver: ReactiveBody {

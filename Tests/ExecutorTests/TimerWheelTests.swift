@@ -205,6 +205,37 @@ import Testing
         }
     }
 
+    /// A million, over a minute; a third is cancelled. Each of the others comes out once, in order and when it is due.
+    @Test func aMillionAreInFlight() {
+        print("SEED=\(RandomRun.seed)")
+        var random = SeededGenerator(seed: RandomRun.seed)
+        // Sanitizers take ten times as long.
+        let count = Sanitizer.isAny ? 100_000 : 1_000_000
+        let (second, seconds) = (1_000_000_000 as UInt64, 60 as UInt64)
+        let deadlines = (0..<count).map { _ in random.next() % (seconds * second) }
+        var wheel = TimerWheel<Int>()
+        let handles = deadlines.indices.map { wheel.insert($0, at: deadlines[$0]) }
+        #expect(wheel.count == count)
+        let cancelled = stride(from: 0, to: count, by: 3)
+        let taken = cancelled.count { wheel.cancel(handles[$0]) == $0 }
+        #expect(taken == (count + 2) / 3)
+        #expect(wheel.count == count - taken)
+        var (isOut, fired, wrong) = ([Bool](repeating: false, count: count), 0, 0)
+        for number in cancelled { isOut[number] = true }
+        for now in (1...seconds).map({ $0 * second }) {
+            var last = now - second
+            while let next = wheel.popDue(at: now) {
+                if isOut[next.payload] || next.deadline != deadlines[next.payload] { wrong += 1 }
+                if next.deadline < last || next.deadline > now { wrong += 1 }
+                isOut[next.payload] = true
+                last = next.deadline
+                fired += 1
+            }
+        }
+        #expect(wrong == 0 && fired == count - taken && wheel.count == 0, "SEED=\(RandomRun.seed)")
+        #expect(wheel.nextExpiry == nil)
+    }
+
     /// The reference: a list that is searched.
     @Test(arguments: [8, 20, 30, 45, 62])
     func randomSequencesAgreeWithTheModel(bits: UInt64) {

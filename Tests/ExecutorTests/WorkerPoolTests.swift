@@ -198,12 +198,16 @@ struct Boom: Error {}
             let pool = try WorkerPool()
             #expect(try await pool.spawn { 1 }.outcome().get() == 1)
             #expect(OurThreads.blockingWait(forCount: OurThreads.atRest(pool)))
-            let gate = BlockingGate()
-            let before = Self.processorTime
-            pool.schedule(after: .milliseconds(300)) { gate.open() }
-            gate.blockingWait()
-            let used = Self.processorTime - before
-            #expect(used < .milliseconds(30), "\(used)")
+            // What the start has left to do may take its time on a machine that is busy. Who polls never rests.
+            var used: [Duration] = []
+            while used.count < 20, used.last.map({ $0 >= .milliseconds(30) }) ?? true {
+                let gate = BlockingGate()
+                let before = Self.processorTime
+                pool.schedule(after: .milliseconds(300)) { gate.open() }
+                gate.blockingWait()
+                used.append(Self.processorTime - before)
+            }
+            #expect(used.last.map { $0 < .milliseconds(30) } == true, "\(used)")
             await shutDown(pool)
         }
     }

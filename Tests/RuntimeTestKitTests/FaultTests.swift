@@ -7,22 +7,15 @@ import RuntimeTestKit
 import Supervision
 import Testing
 
-/// Each kind of fault, in both kinds of process.
+/// Each kind of fault, in each kind of process.
 @Suite struct FaultTests {
-    private enum Kind: String, CaseIterable, CustomTestStringConvertible {
-        case reactive, async
-        var testDescription: String { rawValue }
-        var children: Children {
-            switch self {
-            case .reactive: Children("counter", Counter(), redundancy: 2)
-            case .async: Children("counter", redundancy: 2, body: counter)
-            }
-        }
-    }
+    private typealias Kind = ChildKind
 
     private func start(_ kind: Kind, _ faults: FaultPlan) throws -> (Simulation, Group<Counter.Message>) {
         let simulation = Simulation(seed: 5, faults: faults)
-        let tree = try simulation.system.supervise("shop", intensity: .unlimited) { kind.children }
+        let tree = try simulation.system.supervise("shop", intensity: .unlimited) {
+            kind.counters("counter", redundancy: 2)
+        }
         try simulation.runUntilIdle()
         return (simulation, try tree.group("counter"))
     }
@@ -87,8 +80,8 @@ import Testing
         for member in group.members { #expect(try simulation.run { try await member.ask { .total($0) } } == 0) }
     }
 
-    @Test func faultsByTypeCountTheMessagesOfAllProcesses() throws {
-        let (simulation, group) = try start(.reactive, [.trap(.messages(of: Counter.Message.self), atMessage: 3)])
+    @Test(arguments: Kind.allCases) private func faultsByTypeCountTheMessagesOfAllProcesses(_ kind: Kind) throws {
+        let (simulation, group) = try start(kind, [.trap(.messages(of: Counter.Message.self), atMessage: 3)])
         for member in group.members {
             member.tell(.add(1))
             try simulation.runUntilIdle()
@@ -114,6 +107,18 @@ import Testing
         #expect(anything.proc.lastExit == nil)
         anything.tell("three")
         #expect(try probe.expectEnd(of: anything).trapReport?.messageType == "String")
+    }
+
+    @Test(arguments: Kind.allCases) private func aDelayByTypeHoldsUpThatMessage(_ kind: Kind) throws {
+        let (ours, other) = (FaultTarget.messages(of: Counter.Message.self), FaultTarget.messages(of: Int.self))
+        let (simulation, group) = try start(
+            kind,
+            [.delay(ours, message: 2, by: .seconds(2)), .delay(other, message: 1, by: .seconds(7))]
+        )
+        let start = simulation.now
+        group.members[0].tell(.add(1))
+        #expect(try simulation.run { try await group.members[0].ask { .total($0) } } == 1)
+        #expect(simulation.now - start == .seconds(2))
     }
 
     @Test func aFaultInjectedLaterCountsFromThenOn() throws {

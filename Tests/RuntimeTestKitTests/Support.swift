@@ -5,6 +5,7 @@
 import LightProc
 import RuntimeTestKit
 import Supervision
+import Testing
 
 struct Failure: Error, Equatable {}
 
@@ -38,6 +39,23 @@ struct Counter: Reactive {
         case .total(let reply): reply(total)
         case .keep: await context.untilStopped()
         case .fail: throw Failure()
+        }
+    }
+}
+
+/// What a child is, and how it gets its messages.
+enum ChildKind: String, CaseIterable, CustomTestStringConvertible {
+    case reactive, async, managedReactive, managedAsync
+    var testDescription: String { rawValue }
+
+    /// Counters of this kind; managed ones have room for more than tests send.
+    func counters(_ name: String, redundancy: Int = 1) -> Children {
+        let policy = MailboxPolicy.bounded(100_000, .fail)
+        return switch self {
+        case .reactive: Children(name, Counter(), redundancy: redundancy)
+        case .async: Children(name, redundancy: redundancy, body: counter)
+        case .managedReactive: Children(name, Counter(), redundancy: redundancy).mailbox(policy)
+        case .managedAsync: Children(name, redundancy: redundancy, body: counter).mailbox(policy)
         }
     }
 }

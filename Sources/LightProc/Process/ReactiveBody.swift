@@ -122,9 +122,10 @@ extension LightProc {
         if let nodes = crt_nodes() { NodePool.beginTurn(nodes) }
     }
 
-    /// Counts a message that was received in the calling worker's turn. Does nothing on a thread that is no worker.
+    /// Counts a message that was received in the calling worker's turn, or sent without a node. Does nothing on a thread that is
+    /// no worker.
     @inline(__always)
-    static func spendReduction() {
+    package static func spendReduction() {
         if let nodes = crt_nodes() { nodes.pointee.meter &-= 1 }
     }
 

@@ -142,6 +142,8 @@ final class MessageQueue: CompanionPart {
         _ lane: MessageLane,
         _ proc: LightProc
     ) -> SendOutcome {
+        // What rings no bell is a send like others.
+        if tokens == 0 { LightProc.spendReduction() }
         switch offer {
         case .taken: ring(tokens, lane, proc)
         case .takenFor(let oldest):

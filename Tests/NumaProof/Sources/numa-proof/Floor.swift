@@ -146,8 +146,9 @@ final class Floor: Sendable {
     func blockingWaitUntilIdle(_ seats: [Seat]? = nil) {
         let waited = (seats ?? self.seats).map(\.index)
         while true {
-            let counters = pool.counters
-            if waited.allSatisfy({ counters[$0].isParked }) { return }
+            let (counters, later) = (pool.counters, pool.counters)
+            // Who lies down, with a last look to come that would find what is made ready next, is busy for longer the second time.
+            if waited.allSatisfy({ counters[$0].isParked && counters[$0] == later[$0] }) { return }
             usleep(1000)
         }
     }
