@@ -92,6 +92,26 @@ import Testing
         #expect(table.holder(of: "name")?.id == next.id)
     }
 
+    /// At the moment at which a process has ended, and the registry has not been told: it is told after those who came before.
+    @Test(arguments: [true, false])
+    func aNameIsFreeBeforeTheRegistryIsToldOfTheEnd(another: Bool) throws {
+        let (system, trace) = (sim.system, sim.trace)
+        let taker = ProcRef<Int>(LightProc.reactive(on: sim.executor) { ReactiveAdapter(NumberTaker()) })
+        let next = system.spawn(NumberTaker())
+        taker.proc.whenEnded { _ in
+            let found = try? system.registry.whereis("n", of: Int.self)
+            trace("\(found == nil) \(system.registry.names) \(system.registry.names(of: taker)) \(system.registry.holderCount)")
+            trace("\(thrown(RegistryError.self) { try system.registry.register("m", taker) }?.code == .processEnded)")
+            if another { trace("\((try? system.registry.register("n", next)) != nil)") }
+        }
+        try registry.register("n", taker)
+        taker.proc.close()
+        #expect(trace.lines == ["true [] [] 1", "true"] + (another ? ["true"] : []))
+        // Told now, it takes nothing from who has the name by then.
+        #expect(registry.names == (another ? ["n"] : []) && registry.holderCount == (another ? 1 : 0))
+        #expect(try registry.whereis("n", of: Int.self)?.id == (another ? next.id : nil))
+    }
+
     @Test func aNameIsTakenBackByWhoHasIt() throws {
         let (one, two) = (sim.system.spawn(NumberTaker()), sim.system.spawn(NumberTaker()))
         try registry.register("n", one)
