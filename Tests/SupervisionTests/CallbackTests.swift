@@ -157,7 +157,7 @@ import Testing
     @Test(arguments: [true, false], [true, false])
     func whoIsTakenOutHasAfterStopAndNothingElse(isReactive: Bool, isManaged: Bool) throws {
         for isTerminated in [true, false] {
-            let sim = Simulation()
+            let sim = Simulation(containsTraps: true)
             let trace = sim.trace
             let spec = Self.spec(trace, isReactive: isReactive, isManaged: isManaged, .permanent)
             let tree = try sim.system.supervise { spec }

@@ -74,15 +74,25 @@ import Testing
         named: (ProcRef<Int>) -> Void
     ) {
         let ref = ProcRef<Int>(LightProc.reactive(on: system.executor) { ReactiveAdapter(NumberTaker()) })
-        // Told before the registry is: so others meet a process that has ended, and of whose end the registry does not know.
-        ref.proc.whenEnded { _ in
-            let found = try? system.registry.whereis(name, of: Int.self)
-            tally.withLock { $0.stale += found?.id == ref.id ? 1 : 0 }
-            sched_yield()
-        }
         do {
             try system.registry.register(name, ref)
             named(ref)
+            // Told before the registry is, as it came later: others meet a process that has ended, and of whose end the registry
+            // does not know.
+            ref.proc.whenEnded { _ in
+                let next = ProcRef<Int>(LightProc.reactive(on: system.executor) { ReactiveAdapter(NumberTaker()) })
+                for other in [ref, next] {
+                    do throws(RegistryError) {
+                        let found = try system.registry.whereis(name, of: Int.self)
+                        if found?.id == ref.id { tally.withLock { $0.stale += 1 } }
+                        try system.registry.register(name, other)
+                        if other.id == ref.id { tally.withLock { $0.problems.append("named after its end") } }
+                    } catch {
+                        if error.holder?.id == ref.id { tally.withLock { $0.problems.append("\(error), which has ended") } }
+                    }
+                }
+                next.proc.close()
+            }
             // Until its end nobody takes the name from it, whoever is told of the end of the holder before.
             let found = try system.registry.whereis(name, of: Int.self)?.id
             tally.withLock { tally in

@@ -162,7 +162,7 @@ import Testing
             trace("\(try await context.receive(Down.self).reason)")
         }
         sim.drain()
-        #expect(trace.lines == ["true true shutdown", "no process"])
+        #expect(trace.lines == ["true true shutdown", "there was no such process"])
     }
 
     /// The supervisor ends with the incarnation that started it.
