@@ -12,7 +12,7 @@ import Testing
 @Suite struct CallbackTests {
     /// How a member ends for the first time.
     enum End: String, CaseIterable, Sendable {
-        case normal, error, trap, kill, deadline, stop
+        case normal, shutdown, error, trap, kill, deadline, unresponsive, linked, exit, stop
     }
 
     /// Reports as `beforeStart`, `beforeRestart(error, 1)`, ...
@@ -103,10 +103,17 @@ import Testing
         func restarted(_ kind: String) -> [String] {
             around("beforeRestart(\(kind), 1)", "afterRestart(\(kind), 1)") + ["afterStop(shutdown, 1)"]
         }
-        let kind = end == .kill ? "killed" : end == .stop ? "shutdown" : end.rawValue
+        let kind =
+            switch end {
+            case .kill: "killed"
+            case .stop: "shutdown"
+            case .linked: "linked killed"
+            case .exit: "error"
+            case .normal, .shutdown, .error, .trap, .deadline, .unresponsive: end.rawValue
+            }
         let isRestarted =
             switch (end, restart) {
-            case (.stop, _), (_, .temporary), (.normal, .transient): false
+            case (.stop, _), (_, .temporary), (.normal, .transient), (.shutdown, .transient): false
             default: true
             }
         return start + (isRestarted ? restarted(kind) : ["afterStop(\(kind), 0)"])
@@ -127,6 +134,15 @@ import Testing
             case .error: member.tell(.fail)
             case .trap: member.tell(.trap)
             case .kill: member.proc.kill()
+            // By itself, or by anybody but its supervisor.
+            case .shutdown: member.proc.stop()
+            case .unresponsive: member.proc.end(member.proc.incarnation, for: .unresponsive(.seconds(1)))
+            case .linked:
+                let other = sim.system.spawn(Echo("other", Trace()))
+                Bonds.link(other.proc, by: member.proc, member.proc.incarnation)
+                other.proc.kill()
+            case .exit:
+                Bonds.exit(member.proc, for: .error(Failure()), by: sim.system.spawn(Echo("other", Trace())).proc)
             case .deadline: sim.advance(by: .seconds(1))
             case .stop: break
             }
@@ -134,6 +150,29 @@ import Testing
             #expect(sim.stops(tree))
             let expected = Self.expected(end, restart, isReactive: isReactive)
             #expect(trace.lines == expected, "reactive \(isReactive), managed \(isManaged)")
+        }
+    }
+
+    /// Whichever way a member is taken out while the supervisor goes on.
+    @Test(arguments: [true, false], [true, false])
+    func whoIsTakenOutHasAfterStopAndNothingElse(isReactive: Bool, isManaged: Bool) throws {
+        for isTerminated in [true, false] {
+            let sim = Simulation(containsTraps: true)
+            let trace = sim.trace
+            let spec = Self.spec(trace, isReactive: isReactive, isManaged: isManaged, .permanent)
+            let tree = try sim.system.supervise { spec }
+            try tree.resize(group: "m", to: 2)
+            sim.drain()
+            trace.clear()
+            if isTerminated {
+                #expect(sim.completes { try await tree.terminate(group: "m") })
+            } else {
+                try tree.resize(group: "m", to: 1)
+            }
+            sim.advance(by: .seconds(1))
+            #expect(trace.lines == Array(repeating: "afterStop(shutdown, 0)", count: isTerminated ? 2 : 1))
+            #expect(sim.stops(tree))
+            #expect(trace.lines.count == 2)
         }
     }
 

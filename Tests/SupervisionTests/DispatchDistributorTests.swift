@@ -135,17 +135,6 @@ import Testing
         #expect(sim.system.distributors.count == 0)
     }
 
-    @Test func aMemberThatIsTakenOutGetsNothingNew() throws {
-        let spec = takers().dispatcher("input")
-        let tree = try sim.system.supervise { spec }
-        let member = try tree.group("t", of: Taker.Message.self).members[1]
-        tree.supervisor.memberRemoved(member.proc, of: spec)
-        #expect(orders.members.map(\.name) == ["t-0", "t-2"])
-        #expect(sim.system.members(ofDispatcher: "input")?.map(\.name) == ["t-0", "t-2"])
-        let took = try (0..<4).map { try orders.tellOne(.number($0)).id }
-        #expect(!took.contains(member.id))
-    }
-
     // MARK: Strategies
 
     @Test func theLessLoadedMemberIsChosen() throws {

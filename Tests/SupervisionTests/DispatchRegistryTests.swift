@@ -92,6 +92,26 @@ import Testing
         #expect(table.holder(of: "name")?.id == next.id)
     }
 
+    /// At the moment at which a process has ended, and the registry has not been told: who came last is told first.
+    @Test(arguments: [true, false])
+    func aNameIsFreeBeforeTheRegistryIsToldOfTheEnd(another: Bool) throws {
+        let (system, trace) = (sim.system, sim.trace)
+        let taker = ProcRef<Int>(LightProc.reactive(on: sim.executor) { ReactiveAdapter(NumberTaker()) })
+        let next = system.spawn(NumberTaker())
+        try registry.register("n", taker)
+        taker.proc.whenEnded { _ in
+            let found = try? system.registry.whereis("n", of: Int.self)
+            trace("\(found == nil) \(system.registry.names) \(system.registry.names(of: taker)) \(system.registry.holderCount)")
+            trace("\(thrown(RegistryError.self) { try system.registry.register("m", taker) }?.code == .processEnded)")
+            if another { trace("\((try? system.registry.register("n", next)) != nil)") }
+        }
+        taker.proc.close()
+        #expect(trace.lines == ["true [] [] 1", "true"] + (another ? ["true"] : []))
+        // Told now, it takes nothing from who has the name by then.
+        #expect(registry.names == (another ? ["n"] : []) && registry.holderCount == (another ? 1 : 0))
+        #expect(try registry.whereis("n", of: Int.self)?.id == (another ? next.id : nil))
+    }
+
     @Test func aNameIsTakenBackByWhoHasIt() throws {
         let (one, two) = (sim.system.spawn(NumberTaker()), sim.system.spawn(NumberTaker()))
         try registry.register("n", one)
@@ -112,6 +132,28 @@ import Testing
         registry.unregister("n")
         sim.drain()
         #expect(proc == nil && sim.system.departures.count == 0)
+    }
+
+    /// The registry, groups, topics, distributors and dispatchers share one registration with the process.
+    @Test func whoTakesAProcessOffOneListLeavesItOnTheOthers() throws {
+        let system = sim.system
+        let numbers = Distributor<Int>("d", in: system)
+        let topic = Topic<Int>("t", in: system)
+        for first in 0..<4 {
+            let taker = ProcRef<Int>(LightProc.reactive(on: sim.executor) { ReactiveAdapter(NumberTaker()) })
+            try registry.register("n", taker)
+            system.groups.join("g", taker)
+            topic.subscribe(taker)
+            try numbers.subscribe(taker)
+            let ways: [() -> Bool] = [
+                { system.registry.unregister("n") }, { system.groups.leave("g", taker) },
+                { topic.unsubscribe(taker) }, { numbers.unsubscribe(taker) },
+            ]
+            #expect(ways[first]())
+            taker.proc.close()
+            #expect(registry.holderCount == 0 && system.groups.names == [])
+            #expect(topic.subscriberCount == 0 && numbers.members.isEmpty && system.departures.count == 0)
+        }
     }
 
     // MARK: Children

@@ -237,6 +237,45 @@ import Testing
         #expect(chooser.choose(1) { _ in .idle } == 0)
     }
 
+    @Test(arguments: [(0, 1), (1, 1), (2, 2), (3, 2)])
+    func nobodyLosesATurnWhenAMemberOfAChooserLeaves(place: Int, next: Int) {
+        var chooser = Chooser(.roundRobin, seed: 1)
+        for _ in 0..<4 { chooser.add() }
+        for turn in 0..<2 { #expect(chooser.choose(nil) { _ in .idle } == turn) }
+        chooser.remove(at: place)
+        #expect(chooser.choose(nil) { _ in .idle } == next)
+    }
+
+    /// A key that stuck to one that has left is a new one: it does not go to whoever came in its place, but to the less loaded.
+    @Test func aKeyDoesNotStickToWhoComesAfterItsMember() {
+        for seed in UInt64(0)..<20 {
+            var chooser = Chooser(.sticky(), seed: seed)
+            chooser.add()
+            chooser.add()
+            // The first one is the less loaded.
+            #expect(chooser.choose("k") { $0 == 0 ? .idle : .behind } == 0)
+            chooser.remove(at: 0)
+            chooser.add()
+            #expect(chooser.choose("k") { $0 == 0 ? .idle : .behind } == 0, "seed \(seed)")
+            #expect(chooser.choose("k") { $0 == 0 ? .behind : .idle } == 0, "seed \(seed): it sticks again")
+        }
+    }
+
+    /// Counted: however many members there are, a choice looks at two, or at none.
+    @Test(arguments: ways.indices, [2, 10, 10_000])
+    func aChoiceLooksAtTwoMembersAtMost(way: Int, count: Int) {
+        var chooser = Chooser(Self.ways[way], seed: 1)
+        for _ in 0..<count { chooser.add() }
+        for key in 0..<100 {
+            var looks = 0
+            let place = chooser.choose(DistributionKey(key)) { _ in
+                looks += 1
+                return .waiting
+            }
+            #expect(place != nil && looks == (way == 2 || way == 4 ? 2 : 0))
+        }
+    }
+
     /// Ten members; the one at a place leaves and another comes: that one inherits its keys, nobody else's move.
     @Test func whoComesAfterOneThatLeftInheritsItsKeys() {
         var chooser = Chooser(.consistentHash, seed: 1)

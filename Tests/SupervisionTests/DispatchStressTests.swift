@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Executor
+import Glibc
 import LightProc
 import Testing
 
@@ -10,11 +11,15 @@ import Testing
 
 /// Many threads at once; what must hold is conservation, and that nobody is found who has ended.
 @Suite struct DispatchStressTests {
-    private struct Tally: Sendable {
-        var registered = 0
-        var looked = 0
-        var stale = 0
-        var problems: [String] = []
+    private final class Tally: Sendable {
+        struct Content: Sendable {
+            var registered = 0
+            var looked = 0
+            var stale = 0
+            var problems: [String] = []
+        }
+        private let content = Locked(Content())
+        func withLock<Result>(_ body: (inout Content) -> Result) -> Result { content.withLock(body) }
     }
 
     /// Threads give names to processes and end them, others look names up. Who has seen that a process is closed must not find
@@ -23,7 +28,7 @@ import Testing
         let seeds = RandomTest.seeds("noNameIsEverStale", count: 4)
         try await withPool { system in
             for seed in seeds {
-                let tally = Locked(Tally())
+                let tally = Tally()
                 /// By name, who was registered last.
                 let recent = Locked<[ProcRef<Int>?]>([nil, nil, nil])
                 /// Threads that still give names.
@@ -57,6 +62,7 @@ import Testing
                 #expect(result.stale == 0 && result.problems == [], "seed \(seed)")
                 #expect(result.registered > 0 && result.looked > 0, "seed \(seed)")
                 #expect(system.registry.names == [] && system.departures.count == 0, "seed \(seed)")
+                #expect(system.registry.holderCount == 0, "seed \(seed): kept after its end")
             }
         }
     }
@@ -64,14 +70,35 @@ import Testing
     private static func nameAndClose(
         _ name: String,
         _ system: BastionSystem,
-        _ tally: borrowing Locked<Tally>,
+        _ tally: Tally,
         named: (ProcRef<Int>) -> Void
     ) {
         let ref = ProcRef<Int>(LightProc.reactive(on: system.executor) { ReactiveAdapter(NumberTaker()) })
         do {
             try system.registry.register(name, ref)
             named(ref)
-            tally.withLock { $0.registered += 1 }
+            // Told before the registry is, as it came later: others meet a process that has ended, and of whose end the registry
+            // does not know.
+            ref.proc.whenEnded { _ in
+                let next = ProcRef<Int>(LightProc.reactive(on: system.executor) { ReactiveAdapter(NumberTaker()) })
+                for other in [ref, next] {
+                    do throws(RegistryError) {
+                        let found = try system.registry.whereis(name, of: Int.self)
+                        if found?.id == ref.id { tally.withLock { $0.stale += 1 } }
+                        try system.registry.register(name, other)
+                        if other.id == ref.id { tally.withLock { $0.problems.append("named after its end") } }
+                    } catch {
+                        if error.holder?.id == ref.id { tally.withLock { $0.problems.append("\(error), which has ended") } }
+                    }
+                }
+                next.proc.close()
+            }
+            // Until its end nobody takes the name from it, whoever is told of the end of the holder before.
+            let found = try system.registry.whereis(name, of: Int.self)?.id
+            tally.withLock { tally in
+                tally.registered += 1
+                if found != ref.id { tally.problems.append("\(name) was lost to \(found.map { "\($0)" } ?? "nobody")") }
+            }
         } catch {
             if error.code != .nameTaken { tally.withLock { $0.problems.append("\(error)") } }
         }

@@ -184,6 +184,26 @@ final class Stage: Sendable {
     }
 }
 
+/// Tests with a stage in virtual time.
+protocol OnStage {
+    var sim: Simulation { get }
+    var stage: Stage { get }
+}
+
+extension OnStage {
+    /// Adds puppets that nobody restarts.
+    func start(_ kinds: Stage.Kind...) throws {
+        for kind in kinds { try stage.spawn(kind, in: sim.system) }
+        sim.drain()
+    }
+
+    /// Has a puppet do something, and all that follows from it.
+    func tell(_ number: Int, _ pulls: Pull...) {
+        stage[number].tell(.all(pulls))
+        sim.drain()
+    }
+}
+
 /// The reactive kind.
 struct Puppet: Reactive {
     let number: Int

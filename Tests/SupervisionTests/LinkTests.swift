@@ -8,21 +8,9 @@ import Testing
 @testable import Supervision
 
 /// Links: with whom, for how long, and what they do. In virtual time.
-@Suite struct LinkTests {
-    private let sim = Simulation()
-    private let stage = Stage()
-
-    private func start(_ kinds: Stage.Kind...) throws {
-        for kind in kinds { try stage.spawn(kind, in: sim.system) }
-        sim.drain()
-    }
-
-    private func tell(_ number: Int, _ pulls: Pull...) {
-        stage[number].tell(.all(pulls))
-        sim.drain()
-    }
-
-    private func exit(_ number: Int) -> String? { stage[number].proc.lastExit.map(stage.text) }
+@Suite struct LinkTests: OnStage {
+    let sim = Simulation()
+    let stage = Stage()
 
     @Test(arguments: Stage.Kind.withManaged)
     func aLinkWithADeadProcessHasItsEffectAtOnce(kind: Stage.Kind) throws {
@@ -32,7 +20,7 @@ import Testing
         tell(0, .trapExits(true), .link(2))
         #expect(stage.told(0) == ["exit 2 noProcess"])
         tell(1, .link(2))
-        #expect(exit(1) == "linked 2 noProcess")
+        #expect(stage.exit(1) == "linked 2 noProcess")
     }
 
     @Test func twoLinksAreOneAndOneUnlinkIsEnough() throws {
@@ -76,12 +64,12 @@ import Testing
         stage.end(1, .error)
         sim.drain()
         // Both were started again, and know nothing of each other.
-        #expect(exit(0) == "linked 1 error" && exit(1) == "error")
+        #expect(stage.exit(0) == "linked 1 error" && stage.exit(1) == "error")
         #expect(stage[0].proc.restarts == 1 && stage[1].proc.restarts == 1)
         stage.end(1, .killed)
         stage.end(0, .killed)
         sim.drain()
-        #expect(exit(0) == "killed" && exit(1) == "killed")
+        #expect(stage.exit(0) == "killed" && stage.exit(1) == "killed")
         #expect(stage[0].proc.restarts == 2 && stage[1].proc.restarts == 2)
     }
 
@@ -92,7 +80,7 @@ import Testing
         tell(0, .link(1))
         stage.end(1, .shutdown)
         sim.drain()
-        #expect(exit(0) == "shutdown" && stage[0].proc.restarts == 0)
+        #expect(stage.exit(0) == "shutdown" && stage[0].proc.restarts == 0)
         #expect(ExitReason.linked(stage[1].id, .noProcess).isFailure)
     }
 
@@ -105,7 +93,7 @@ import Testing
         sim.drain()
         stage.end(7, .error)
         sim.drain()
-        for n in 0..<count where n != 7 { #expect(exit(n) == "linked 7 error") }
+        for n in 0..<count where n != 7 { #expect(stage.exit(n) == "linked 7 error") }
         for n in 0..<count { #expect(Bonds.of(stage[n].proc).isEmpty) }
     }
 
@@ -160,7 +148,7 @@ import Testing
         tell(0, .link(1))
         stage.end(1, .error)
         sim.drain()
-        #expect(stage.told(0) == [] && exit(0) == "linked 1 error")
+        #expect(stage.told(0) == [] && stage.exit(0) == "linked 1 error")
     }
 
     @Test func whatWasTrappedStaysWhenTrappingEnds() throws {
@@ -172,7 +160,7 @@ import Testing
         #expect(stage.told(0) == ["exit 1 error"])
         stage.end(2, .error)
         sim.drain()
-        #expect(exit(0) == "linked 2 error")
+        #expect(stage.exit(0) == "linked 2 error")
     }
 
     @Test func withoutAClosureTheMessageIsTheExitItself() throws {

@@ -8,20 +8,9 @@ import Testing
 @testable import Supervision
 
 /// Monitors: when they tell, what is withdrawn, in which order. In virtual time.
-@Suite struct MonitorTests {
-    private let sim = Simulation()
-    private let stage = Stage()
-
-    /// Two puppets of kinds; the first watches.
-    private func start(_ kinds: Stage.Kind...) throws {
-        for kind in kinds { try stage.spawn(kind, in: sim.system) }
-        sim.drain()
-    }
-
-    private func tell(_ number: Int, _ pulls: Pull...) {
-        stage[number].tell(.all(pulls))
-        sim.drain()
-    }
+@Suite struct MonitorTests: OnStage {
+    let sim = Simulation()
+    let stage = Stage()
 
     @Test(arguments: Stage.Kind.withManaged)
     func ofADeadProcessItTellsAtOnceThatThereIsNone(kind: Stage.Kind) throws {

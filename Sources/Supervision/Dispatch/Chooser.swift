@@ -49,6 +49,9 @@ struct Chooser: Sendable {
 
     var count: Int { slotOfPlace.count }
 
+    /// Whether a key decides.
+    var isKeyed: Bool { way == .hashed || way == .sticky }
+
     /// A member joined; its place is the last one.
     mutating func add() {
         let slot: UInt32

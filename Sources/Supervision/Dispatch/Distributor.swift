@@ -69,7 +69,8 @@ public struct Distributor<Message: Sendable>: Sendable {
 
     // MARK: Tell
 
-    /// Sends a message to one member, chosen by the strategy. One that does not take it is passed over.
+    /// Sends a message to one member, chosen by the strategy. One that does not take it is passed over, unless the strategy is a
+    /// keyed one and the member lives: nobody else stands for it.
     ///
     /// O(1) in the number of members, with a hash ring O(log n): one lock, and what the send costs.
     ///
@@ -155,7 +156,8 @@ public struct Distributor<Message: Sendable>: Sendable {
             if let sent = send(ProcRef(proc)) { return sent }
             cell.passOver(proc)
             left -= 1
-            if left == 0 {
+            // A key has one member: as long as that lives nobody else is chosen.
+            if left == 0 || cell.isKeyed && !proc.hasEnded {
                 // If all have ended that is what is to be said.
                 _ = try cell.all(Message.self)
                 throw .notTaken

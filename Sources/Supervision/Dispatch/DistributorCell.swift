@@ -160,6 +160,9 @@ final class DistributorCell: Roll {
     /// The place of the member whose turn it is, whatever the strategy.
     func nextTurn() -> Int { state.withLock { $0.members.isEmpty ? 0 : $0.chooser.nextTurn() } }
 
+    /// Whether a key decides which member gets a message.
+    var isKeyed: Bool { state.withLock { $0.chooser.isKeyed } }
+
     /// All members, for a message of a type.
     func all(_ type: Any.Type) throws(DistributorProblem) -> Recipients {
         try state.withLock { state throws(DistributorProblem) in

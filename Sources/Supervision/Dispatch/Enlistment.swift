@@ -4,25 +4,41 @@
 
 import LightProc
 
-/// That groups have distributors and dispatchers, for as long as their supervisor runs.
+/// That a group has distributors and dispatchers, for as long as there is the group.
 struct Enlistment: Sendable {
+    /// The type of the members' messages; nil for async members, which take any.
+    private let messageType: Any.Type?
     private var distributors: [DistributorCell] = []
     private var dispatchers: [DispatcherCell] = []
 
-    /// Declares all that is in the specifications of a supervisor's groups, or nothing.
-    init(_ specs: [Children], under supervisor: Supervisor) throws(SupervisionError) {
+    /// Declares all that is in the specification of a group, or nothing.
+    init(_ spec: Children, under supervisor: Supervisor) throws(SupervisionError) {
+        messageType = spec.messageType
         do throws(SupervisionError) {
-            for spec in specs { try declare(spec, under: supervisor) }
+            try declare(spec, under: supervisor)
         } catch {
             release()
             throw error
         }
     }
 
-    /// The groups are no more.
+    /// The group is no more. Once.
     func release() {
         for cell in distributors { cell.release() }
         for cell in dispatchers { cell.release() }
+    }
+
+    /// A member is to get what is sent by these ways, until it ends for good.
+    func add(_ proc: LightProc) {
+        let member = Recipient(proc, messageType: messageType)
+        for cell in distributors { _ = cell.add(member) }
+        for cell in dispatchers { cell.add(member) }
+    }
+
+    /// A member is to get nothing new. What was sent to it stays with it.
+    func remove(_ proc: LightProc) {
+        for cell in distributors { cell.remove(proc) }
+        for cell in dispatchers { cell.remove(proc) }
     }
 
     private mutating func declare(_ spec: Children, under supervisor: Supervisor) throws(SupervisionError) {
@@ -69,38 +85,33 @@ struct Enlistment: Sendable {
 }
 
 extension Supervisor {
-    /// A member was made for a group, and has not started: it can be found from now on, until it ends for good.
+    /// Declares what groups are found by: all of it, or nothing.
+    func enlist(_ specs: [Children]) throws(SupervisionError) -> [Enlistment] {
+        var enlistments: [Enlistment] = []
+        do throws(SupervisionError) {
+            for spec in specs { enlistments.append(try Enlistment(spec, under: self)) }
+        } catch {
+            for enlistment in enlistments { enlistment.release() }
+            throw error
+        }
+        return enlistments
+    }
+
+    /// A member was made, and has not started: it can be found from now on, until it ends for good.
     ///
-    /// - Throws: `nameTaken`; then it is to be closed, which ends all that was done here.
-    package func memberAdded(_ proc: LightProc, number: Int, of spec: Children) throws(SupervisionError) {
-        let member = Recipient(proc, messageType: spec.messageType)
-        if let registered = spec.dispatch.registeredName {
-            let isOne = spec.redundancy == 1 && spec.features.resizer == nil
-            let name = isOne ? registered : "\(registered)-\(number)"
-            do throws(RegistryError) {
-                try system.registry.register(name, member)
-            } catch {
-                throw SupervisionError(.nameTaken, "group \(spec.name): \(error)")
-            }
-        }
-        memberTakenBack(proc, of: spec)
-    }
-
-    /// A member that was taken out of its group is one again; it has kept its name.
-    func memberTakenBack(_ proc: LightProc, of spec: Children) {
-        let member = Recipient(proc, messageType: spec.messageType)
-        for (name, _) in spec.dispatch.distributors { _ = system.distributorCell(name).add(member) }
-        for (number, dispatcher) in spec.dispatch.dispatchers.enumerated() {
-            dispatcherCell(dispatcher, number, of: spec).add(member)
-        }
-    }
-
-    /// A member is to get nothing new by way of its group's distributors and dispatchers, as it is to be taken out of the group.
-    /// It keeps its name, and what was sent to it. Not needed for one that has ended.
-    package func memberRemoved(_ proc: LightProc, of spec: Children) {
-        for (name, _) in spec.dispatch.distributors { system.distributorCell(name).remove(proc) }
-        for (number, dispatcher) in spec.dispatch.dispatchers.enumerated() {
-            dispatcherCell(dispatcher, number, of: spec).remove(proc)
+    /// - Throws: `nameTaken`; by all else it is found even so.
+    func introduce(_ record: ChildRecord) throws(SupervisionError) {
+        guard let spec = record.group.spec else { return }
+        defer { record.group.enlist(record.proc) }
+        guard let registered = spec.dispatch.registeredName else { return }
+        let hasNameItself = record.number == 0 && spec.redundancy == 1 && spec.features.resizer == nil
+        do throws(RegistryError) {
+            try system.registry.register(
+                hasNameItself ? registered : "\(registered)-\(record.number)",
+                Recipient(record.proc, messageType: spec.messageType)
+            )
+        } catch {
+            throw SupervisionError(.nameTaken, "group \(spec.name): \(error)")
         }
     }
 

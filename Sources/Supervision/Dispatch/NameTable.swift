@@ -26,6 +26,8 @@ struct NameTable: Sendable {
     private var nextWaiter: WaiterID = 0
 
     var waiterCount: Int { nameOfWaiter.count }
+    /// Also those that have ended.
+    var holderCount: Int { holders.count }
 
     /// All names of processes that have not ended, in order.
     var names: [String] { holders.filter { !$0.value.proc.hasEnded }.keys.sorted() }

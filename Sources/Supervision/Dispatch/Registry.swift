@@ -126,6 +126,10 @@ public final class Registry: Sendable {
     /// How many wait for names; of interest to tests.
     var waiterCount: Int { state.withLock { $0.table.waiterCount + $0.waits.count } }
 
+    /// How many names are kept, also of processes that have ended and of whose end the registry has not been told; of interest to
+    /// tests.
+    var holderCount: Int { state.withLock { $0.table.holderCount } }
+
     private func giveUp(_ id: NameTable.WaiterID, _ error: RegistryError) {
         let wait = state.withLock { $0.table.giveUp(id) ? $0.waits.removeValue(forKey: id) : nil }
         wait?.settle(.failure(error))

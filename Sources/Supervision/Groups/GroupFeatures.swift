@@ -13,8 +13,6 @@ struct GroupFeatures: Sendable {
     var signalsReady = false
     /// The supervisor is told of every start: somebody waits for it.
     var reportsStarts = false
-    /// Who follows the members of the group.
-    var observers: [any GroupObserver] = []
 
     /// What the starts of a member do besides starting it; nil for nothing.
     var startWatch: StartWatch? {

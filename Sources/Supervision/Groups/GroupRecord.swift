@@ -4,22 +4,13 @@
 
 import LightProc
 
-/// Who follows the members of a group: what sends messages to them in turn.
-///
-/// Both are called under the group's lock, in the order in which the members came and went: they must not block, run the
-/// user's code, or ask the group anything.
-protocol GroupObserver: AnyObject, Sendable {
-    /// A member is to get messages from now on. Before its first start, or when it is taken back before it has left.
-    func memberAdded(_ proc: LightProc, to group: String)
-    /// A member is to get no more messages: it ended for good, or is about to leave. Once for each time that it was added.
-    func memberRemoved(_ proc: LightProc, from group: String)
-}
-
 /// A group as its supervisor knows it: who its members are at this moment.
 ///
 /// Members are added where groups are, before anybody knows the group, and by the supervisor's process; they are removed by that
 /// only. A member that ends for good, or is drained, is none any more; when the supervisor stops
 /// its groups stay as they were.
+///
+/// What the group has of distributors and dispatchers has the same members, from `enlist` on, and without those that have ended.
 final class GroupRecord: Sendable {
     let name: String
     /// The type of the members' messages; nil for async members, which take any.
@@ -28,21 +19,22 @@ final class GroupRecord: Sendable {
     private struct State {
         /// The user's, so that it is let go of with care; nil once no member is made any more.
         var spec: Children?
-        var members: [LightProc]
+        /// What the group is found by; nil as the specification is.
+        var enlistment: Enlistment?
+        var members: [LightProc] = []
         /// Who was there last: senders are refused by it when there is nobody else.
         var last: LightProc?
         /// Numbers in use, also of those that are leaving.
         var numbers: Set<Int> = []
-        var observers: [any GroupObserver]
     }
     private let state: Locked<State>
     /// How many times the members have changed.
     private let changes = AtomicWord(0)
 
-    init(_ spec: Children) {
+    init(_ spec: Children, _ enlistment: Enlistment? = nil) {
         name = spec.name
         messageType = spec.messageType
-        state = Locked(State(spec: spec, members: [], observers: spec.features.observers))
+        state = Locked(State(spec: spec, enlistment: enlistment))
     }
 
     // MARK: Who sends
@@ -67,20 +59,6 @@ final class GroupRecord: Sendable {
 
     func contains(_ proc: LightProc) -> Bool { state.withLock { $0.members.contains { $0 === proc } } }
 
-    // MARK: Who follows
-
-    /// Tells an observer of the members that there are, and of those that come and go from now on.
-    func observe(_ observer: any GroupObserver) {
-        state.withLock { state in
-            state.observers.append(observer)
-            for proc in state.members { observer.memberAdded(proc, to: name) }
-        }
-    }
-
-    func stopObserving(_ observer: any GroupObserver) {
-        state.withLock { $0.observers.removeAll { $0 === observer } }
-    }
-
     // MARK: The supervisor
 
     /// What members are made of; nil once none is made any more.
@@ -89,12 +67,12 @@ final class GroupRecord: Sendable {
     /// Makes members with the lowest numbers that are free, without starting them. None if the group is over.
     func makeMembers(_ count: Int, under supervisor: Supervisor, mustStart: Bool = false) -> [ChildRecord] {
         guard let spec else { return [] }
+        var next = 0
         return (0..<count).map { _ in
             let number = state.withLock { state in
-                var number = 0
                 // Ends: there are finitely many numbers in use.
-                while !state.numbers.insert(number).inserted { number += 1 }
-                return number
+                while !state.numbers.insert(next).inserted { next += 1 }
+                return next
             }
             let record = ChildRecord(of: spec, number: number, in: self, under: supervisor, mustStart: mustStart)
             add(record.proc)
@@ -102,12 +80,11 @@ final class GroupRecord: Sendable {
         }
     }
 
-    /// A member is to get messages.
+    /// A member is to get messages through the group.
     func add(_ proc: LightProc) {
         let last = state.withLock { state in
             state.members.append(proc)
             change()
-            for observer in state.observers { observer.memberAdded(proc, to: name) }
             return swap(&state.last, with: proc)
         }
         // Perhaps the last reference: not under the lock.
@@ -121,7 +98,6 @@ final class GroupRecord: Sendable {
             guard let index = state.members.lastIndex(where: { $0 === proc }) else { return (false, nil) }
             state.members.remove(at: index)
             change()
-            for observer in state.observers { observer.memberRemoved(proc, from: name) }
             return (true, swap(&state.last, with: proc))
         }
         _ = last
@@ -130,18 +106,17 @@ final class GroupRecord: Sendable {
 
     /// A member has left for good.
     ///
-    /// - Parameter supervisorStops: Then it stays in the list, where nobody is to take its place; who follows is told all the same.
+    /// - Parameter supervisorStops: Then it stays in the list, where nobody is to take its place.
     func forget(_ proc: LightProc, number: Int, supervisorStops: Bool) {
-        if supervisorStops {
-            state.withLock { state in
-                guard state.members.contains(where: { $0 === proc }) else { return }
-                for observer in state.observers { observer.memberRemoved(proc, from: name) }
-            }
-        } else {
-            withdraw(proc)
-        }
+        if !supervisorStops { withdraw(proc) }
         state.withLock { _ = $0.numbers.remove(number) }
     }
+
+    /// A member is to get messages also by what the group is found by. Nothing if the group is over.
+    func enlist(_ proc: LightProc) { state.withLock { $0.enlistment }?.add(proc) }
+
+    /// A member is to get nothing new by what the group is found by. Not needed for one that has ended for good.
+    func delist(_ proc: LightProc) { state.withLock { $0.enlistment }?.remove(proc) }
 
     private func change() {
         // ordering: releasing: pairs with the load in `version`. Changed under the lock only.
@@ -154,11 +129,18 @@ final class GroupRecord: Sendable {
         return old
     }
 
-    /// No member is made any more: takes what they are made of, which is to be destroyed where it does no harm.
-    func takeSpec() -> Children? {
-        state.withLock { state in
-            defer { state.spec = nil }
-            return state.spec
+    /// No member is made any more, and the group keeps nothing alive that it was found by.
+    ///
+    /// - Returns: What members were made of, which is to be destroyed where it does no harm; nil if that was taken before.
+    func close() -> Children? {
+        let (spec, enlistment) = state.withLock { state in
+            defer {
+                state.spec = nil
+                state.enlistment = nil
+            }
+            return (state.spec, state.enlistment)
         }
+        enlistment?.release()
+        return spec
     }
 }

@@ -33,48 +33,6 @@ extension BastionSystem {
         try await supervisor.start(records, isWhole: true, within: time)
         return SupervisorRef(supervisor: supervisor)
     }
-
-    /// Starts a group of async children at the top of the system, under a supervisor of its own with the same name.
-    ///
-    /// - Throws: ``SupervisionError`` when the specification cannot be carried out; then nothing was started.
-    @discardableResult
-    public func children<Message: Sendable>(
-        _ name: String = "children",
-        of type: Message.Type = (any Sendable).self,
-        redundancy: Int = 1,
-        restart: RestartType = .permanent,
-        backoff: Backoff = .none,
-        intensity: RestartIntensity = .default,
-        shutdownTime: Duration = .seconds(5),
-        body: @escaping @Sendable (Context) async throws -> Void
-    ) throws -> Group<Message> {
-        try supervise(name, intensity: intensity) {
-            Children(
-                name,
-                redundancy: redundancy,
-                restart: restart,
-                backoff: backoff,
-                shutdownTime: shutdownTime,
-                body: body
-            )
-        }.group(name)
-    }
-
-    /// Starts a group at the top of the system, under a supervisor of its own with the same name.
-    ///
-    /// - Throws: ``SupervisionError`` when the specification cannot be carried out, or the group takes messages of another type; then
-    ///   nothing was started.
-    @discardableResult
-    public func children<Message: Sendable>(
-        _ group: Children,
-        of type: Message.Type = Message.self,
-        intensity: RestartIntensity = .default
-    ) throws -> Group<Message> {
-        if let taken = group.messageType, taken != type {
-            throw SupervisionError(.wrongMessageType, "group \(group.name) takes \(taken), not \(type)")
-        }
-        return try supervise(group.name, intensity: intensity) { group }.group(group.name)
-    }
 }
 
 extension Context {

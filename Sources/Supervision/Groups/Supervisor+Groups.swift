@@ -74,18 +74,15 @@ extension Supervisor {
             try spec.validate()
             if !names.insert(spec.name).inserted { throw Self.duplicate(spec.name) }
         }
-        if outcome != nil {
-            throw SupervisionError(.supervisorStopped, "supervisor \(name) has ended: nothing can be added to it")
-        }
-        // What the groups are found by, or none of it.
-        let enlistment = try Enlistment(specs, under: self)
+        if outcome != nil { throw hasEnded }
+        let enlistments = try enlist(specs)
         let reportsStarts = mustStart || callbacks?.afterStart != nil
-        let made = specs.map { spec in
+        let made = zip(specs, enlistments).map { spec, enlistment in
             var spec = spec
             spec.features.reportsStarts = reportsStarts
             // Members are taken out without losing messages only where a queue can be closed.
             if spec.features.resizer != nil, spec.mailbox == nil { spec.mailbox = .unbounded }
-            let group = GroupRecord(spec)
+            let group = GroupRecord(spec, enlistment)
             return (group, group.makeMembers(spec.redundancy, under: self, mustStart: mustStart))
         }
         let clash = groups.withLock { groups -> String? in
@@ -94,23 +91,21 @@ extension Supervisor {
             return nil
         }
         let records = made.flatMap { $0.1 }
-        if let clash {
-            discard(records)
-            enlistment.release()
-            throw Self.duplicate(clash)
-        }
         do throws(SupervisionError) {
-            for record in records {
-                if let spec = record.group.spec { try memberAdded(record.proc, number: record.number, of: spec) }
-            }
+            if let clash { throw Self.duplicate(clash) }
+            // It may have ended meanwhile, and let go of the groups that there were then.
+            if outcome != nil { throw hasEnded }
+            for record in records { try introduce(record) }
         } catch {
             for (group, _) in made { forgetGroup(group) }
             discard(records)
-            enlistment.release()
             throw error
         }
-        whenFinished { enlistment.release() }
         return records
+    }
+
+    private var hasEnded: SupervisionError {
+        SupervisionError(.supervisorStopped, "supervisor \(name) has ended: nothing can be added to it")
     }
 
     private static func duplicate(_ name: String) -> SupervisionError {
@@ -128,14 +123,14 @@ extension Supervisor {
     /// Nothing is made or called any more: what members were made of, and callbacks, are the user's, and are destroyed in a
     /// process of their own.
     func letGoOfSpecs() {
-        let left = (specs: groups.withLock { $0.values.compactMap { $0.takeSpec() } }, callbacks: takeCallbacks())
+        let left = (specs: groups.withLock { $0.values }.compactMap { $0.close() }, callbacks: takeCallbacks())
         if left.specs.isEmpty, left.callbacks == nil { return }
         LightProc.runOnce(on: system.executor) { _ = left }
     }
 
     func forgetGroup(_ group: GroupRecord) {
         groups.withLock { if $0[group.name] === group { $0[group.name] = nil } }
-        if let spec = group.takeSpec() { LightProc.runOnce(on: system.executor) { _ = spec } }
+        if let spec = group.close() { LightProc.runOnce(on: system.executor) { _ = spec } }
     }
 
     // MARK: Callbacks

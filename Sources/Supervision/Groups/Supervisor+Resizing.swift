@@ -71,15 +71,15 @@ extension Supervisor {
             guard missing > 0, case .draining = state, let child = body.children[id] else { continue }
             body.undertakings.sizes[key]?.leaving[id] = nil
             group.add(child.proc)
-            if let spec = group.spec { memberTakenBack(child.proc, of: spec) }
+            group.enlist(child.proc)
             missing -= 1
         }
         let records = group.makeMembers(missing, under: self)
         for record in records {
-            guard let spec = group.spec else { continue }
             do throws(SupervisionError) {
-                try memberAdded(record.proc, number: record.number, of: spec)
+                try introduce(record)
             } catch {
+                // It works all the same.
                 system.tell(.warning) { [path] in ("\(error)", ["supervisor": "\(path)"]) }
             }
         }
@@ -92,7 +92,7 @@ extension Supervisor {
         _ body: inout SupervisorBody
     ) {
         for proc in procs where group.withdraw(proc) {
-            if let spec = group.spec { memberRemoved(proc, of: spec) }
+            group.delist(proc)
             body.undertakings.sizes[ObjectIdentifier(group)]?.leaving[proc.id.rawValue] = .draining
         }
     }

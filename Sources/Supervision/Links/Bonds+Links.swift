@@ -37,6 +37,12 @@ extension Bonds {
         return result
     }
 
+    /// Links an incarnation of `proc` with a supervisor, which itself does not end by it.
+    static func link(_ supervisor: Supervisor, by proc: LightProc, _ incarnation: UInt32) {
+        of(supervisor.proc).content.withLock { $0.ignoresExits = true }
+        link(supervisor.proc, by: proc, incarnation)
+    }
+
     /// Links a process that has not run yet with the one that made it; ends it if that is over.
     static func linkNew(_ process: LightProc, by proc: LightProc, _ incarnation: UInt32) {
         guard case .tooLate = link(process, by: proc, incarnation), let first = process.presentIncarnation else {
@@ -158,7 +164,7 @@ extension Bonds.Content {
             exits[number] = Bonds.PendingExit(exit: exit, map: trap.map)
             return .deliver(number)
         }
-        guard let ending else { return .nothing }
+        guard let ending, !ignoresExits else { return .nothing }
         // The first one counts; what comes late for an incarnation that is over does not hide that of the present one.
         if incarnation > sentence?.incarnation ?? 0 { sentence = (incarnation, ending) }
         return .end(Bonds.Sentence(proc: proc, incarnation: incarnation, reason: ending))

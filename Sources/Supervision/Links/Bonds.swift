@@ -56,6 +56,8 @@ final class Bonds: CompanionPart {
         /// Set while an incarnation traps exits.
         var trap: (incarnation: UInt32, map: ExitMap?)?
         var exits: [UInt64: PendingExit] = [:]
+        /// A supervisor's: the end of who is linked to it is none of its business.
+        var ignoresExits = false
         /// How an incarnation is being ended by a link or by an exit that was sent to it.
         var sentence: (incarnation: UInt32, reason: ExitReason)?
     }

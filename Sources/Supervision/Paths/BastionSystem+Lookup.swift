@@ -13,6 +13,8 @@ public struct LookupError: Error, Sendable, CustomStringConvertible {
         public static let notFound = Code(name: "notFound")
         /// A supervisor is there, and no process.
         public static let noProcess = Code(name: "noProcess")
+        /// A process is there, and no supervisor.
+        public static let noSupervisor = Code(name: "noSupervisor")
         /// The process takes messages of another type.
         public static let wrongMessageType = Code(name: "wrongMessageType")
     }
@@ -39,15 +41,28 @@ extension BastionSystem {
         _ path: ProcPath,
         of type: Message.Type = (any Sendable).self
     ) throws(LookupError) -> ProcRef<Message> {
-        var nearest = (place: Place.system, depth: 0)
-        guard let place = find(path.components[...], in: .system, depth: 0, &nearest) else {
-            throw LookupError(.notFound, "nothing lives at \(path); \(nearest.place.description(in: self))")
-        }
+        let place = try place(at: path)
         switch place {
         case .process(let record): return try Self.reference(to: record)
         case .system, .supervisor:
             throw LookupError(.noProcess, "\(path) is no process; \(place.description(in: self))")
         }
+    }
+
+    /// Finds the supervisor at a path, which has not ended.
+    ///
+    /// O(depth), and a lock each level; any thread, as for processes.
+    /// - Throws: `notFound`, and what lives nearest to it; `noSupervisor` where a process is, or the system.
+    public func supervisor(at path: ProcPath) throws(LookupError) -> SupervisorRef {
+        let place = try place(at: path)
+        if case .supervisor(let supervisor) = place { return SupervisorRef(supervisor: supervisor) }
+        throw LookupError(.noSupervisor, "\(path) is no supervisor; \(place.description(in: self))")
+    }
+
+    private func place(at path: ProcPath) throws(LookupError) -> Place {
+        var nearest = (place: Place.system, depth: 0)
+        if let place = find(path.components[...], in: .system, depth: 0, &nearest) { return place }
+        throw LookupError(.notFound, "nothing lives at \(path); \(nearest.place.description(in: self))")
     }
 
     /// Finds a supervised process by its id, as a taker of messages of a type. O(1). Any thread.

@@ -47,7 +47,7 @@ extension BastionSystem {
             name ?? "process-\(proc.id.rawValue)"
         }
         // It is made once: the process itself holds what it is made of.
-        _ = group.takeSpec()
+        _ = group.close()
         return record
     }
 

@@ -264,28 +264,4 @@ public struct Context: Sendable {
             callbacks: callbacks,
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
-    }
-
-    /// Starts a group of children under a supervisor of its own that belongs to this process; see ``supervise(_:intensity:_:)``.
-    public func children<Message: Sendable>(
-        _ name: String,
-        of type: Message.Type,
-        redundancy: Int = 1,
-        restart: RestartType = .permanent,
-        backoff: Backoff = .none,
-        intensity: RestartIntensity = .default,
-        shutdownTime: Duration = .seconds(5),
-        body: nonisolated(nonsending) @escaping @Sendable (Context) async throws -> Void
-    ) throws -> Group<Message> {
-        try supervise(name, intensity: intensity) {
-            Children(
-                name,
-                redundancy: redundancy,
-                restart: restart,
-                backoff: backoff,
-                shutdownTime: shutdownTime,
-                body: body
-            )
-        }.group(name)
-    }
-}
+    }}

@@ -21,7 +21,8 @@ final class Supervisor: Sendable {
     let roster = Roster()
     /// The groups that there are, by name.
     let groups = Locked<[String: GroupRecord]>([:])
-    private let proc: LightProc
+    /// Ends as the supervisor does, once all is done: with `shutdown`, or what it gave up for.
+    let proc: LightProc
     private let finish = Locked(Finish())
     /// Supervisors that the present incarnations of children started: they end before the child counts as ended.
     let owned = Locked<[SupervisorMachine.ChildID: [Supervisor]]>([:])
@@ -113,6 +114,8 @@ final class Supervisor: Sendable {
             }
             return (finish.waiting, finish.onGivingUp)
         }
+        // Groups that came meanwhile; who adds one from here on learns that it is too late.
+        letGoOfSpecs()
         if case .gaveUp = outcome {
             system.tell(.error) { [name] in
                 ("supervisor gave up: more restarts than its intensity allows", ["supervisor": "\(name)"])
@@ -120,7 +123,9 @@ final class Supervisor: Sendable {
             onGivingUp?(cause ?? .shutdown)
         }
         for done in waiting { done() }
-        send(.finished)
+        var reason = ExitReason.shutdown
+        if case .gaveUp = outcome { reason = cause ?? .shutdown }
+        send(.finished(reason))
     }
 
     func perform(_ actions: [SupervisorMachine.Action], _ body: inout SupervisorBody) {
@@ -165,8 +170,8 @@ enum SupervisorEvent: Sendable {
     /// Something of one group.
     case group(GroupRecord, GroupEvent)
     case stop
-    /// All is done, and told.
-    case finished
+    /// All is done, and told: the supervisor's process ends.
+    case finished(ExitReason)
 }
 
 /// The state of a supervisor's process. The shell travels with the events, so that the process does not own it.
@@ -209,8 +214,8 @@ struct SupervisorBody: ReactiveBody {
             actions = machine.childRetired(id)
         case .group(let group, let event):
             actions = shell.handle(event, of: group, &self)
-        case .finished:
-            proc.finish()
+        case .finished(let reason):
+            proc.end(proc.incarnation, for: reason)
             return
         case .ended(let id, let reason):
             actions = machine.childEnded(id, reason, at: now)

@@ -2,11 +2,27 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-import LightProc
+public import LightProc
 
 /// A supervisor that was started: its groups, and its end.
-public struct SupervisorRef: Sendable {
+///
+/// Keeps its process, and what its children are made of until it ends. Equal if it is the same supervisor.
+public struct SupervisorRef: Sendable, Hashable, CustomStringConvertible {
     let supervisor: Supervisor
+
+    /// The identity of the supervisor's own process, as ``Down`` and ``Exit`` tell it.
+    public var id: ProcID { supervisor.proc.id }
+
+    /// Where it stands, as in `/shop` or `/shop/orders-3/below`.
+    public var path: ProcPath { ProcPath(supervisor.path) ?? .root }
+
+    /// Its path.
+    public var description: String { supervisor.path }
+
+    /// Whether both are the same supervisor.
+    public static func == (lhs: SupervisorRef, rhs: SupervisorRef) -> Bool { lhs.supervisor === rhs.supervisor }
+    /// By its identity.
+    public func hash(into hasher: inout Hasher) { hasher.combine(id) }
 
     /// The members of a group, as takers of messages of one type.
     ///
@@ -19,7 +35,7 @@ public struct SupervisorRef: Sendable {
         if let taken = group.messageType, taken != type {
             throw SupervisionError(.wrongMessageType, "group \(name) takes \(taken), not \(type)")
         }
-        return Group(group)
+        return Group(group, under: self)
     }
 
     /// Stops all children in reverse order, and the supervisor; returns when they have ended.
@@ -37,13 +53,16 @@ public struct Group<Message: Sendable>: Sendable {
     private let first: [ProcRef<Message>]
     private let version: UInt
     private let turn = Turn()
+    /// Whose group it is; one that was started with `children` of a system or a context has a supervisor of its own.
+    public let supervisor: SupervisorRef
 
     private final class Turn: Sendable {
         let next = AtomicWord(0)
     }
 
-    init(_ record: GroupRecord) {
+    init(_ record: GroupRecord, under supervisor: SupervisorRef) {
         self.record = record
+        self.supervisor = supervisor
         let (members, version) = record.snapshot
         first = members.map { ProcRef($0) }
         self.version = version
