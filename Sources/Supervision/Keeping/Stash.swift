@@ -24,7 +24,8 @@ final class StashPart: CompanionPart {
     private struct Item: Sendable {
         let type: Any.Type
         let receipt: AnyAsk?
-        let putBack: @Sendable (LightProc) -> Void
+        /// False when the process has ended for good.
+        let putBack: @Sendable (LightProc) -> Bool
     }
     private let items = Locked(Ring<Item>())
     /// Not retained: it outlives the process, and must not go with the last of these.
@@ -49,8 +50,9 @@ final class StashPart: CompanionPart {
         let count = part.count
         if count >= capacity { throw StashFull(message: message, capacity: count, process: proc.id) }
         let receipt = receipt(of: message, proc)
+        proc.managedQueue?.setAside()
         let item = Item(type: type(of: message), receipt: receipt) { proc in
-            _ = ProcRef<Message>(proc).deliver(message, receipt: receipt, lane: .control)
+            ProcRef<Message>(proc).deliver(message, receipt: receipt, lane: .control)
         }
         part.items.withLock { $0.append(item) }
     }
@@ -67,7 +69,7 @@ final class StashPart: CompanionPart {
         var done = 0
         // Ends: each round removes one.
         while done < count, let item = items.withLock({ $0.popFirst() }) {
-            item.putBack(proc)
+            if !item.putBack(proc) { BastionSystem.of(proc)?.deadLetter(of: item.type, to: proc, .closed) }
             done += 1
         }
         return done

@@ -14,6 +14,8 @@ protocol ManagedQueue: CompanionPart {
     var lastTaken: Duration? { get }
     /// Lets messages that were set aside as poisonous be handled after all; returns how many.
     func releaseParked(of proc: LightProc) -> Int
+    /// The message in hand goes to the stash: it was neither handled nor failed on. By the process.
+    func setAside()
     /// Adds a notice behind the messages that wait. Any thread.
     func offer(_ notice: Notice, to proc: LightProc)
     /// Adds a message if it is exactly of the type that the queue holds.
@@ -268,9 +270,12 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     /// The message if it is to be handled; nil if it was dropped or set aside. By the process.
     func examine(_ entry: Entry, _ proc: LightProc) -> Entry? {
         guard let poison else { return entry }
-        let type = type(of: entry.message as Any)
+        // One of any type is like others of what it carries.
+        let message: any Sendable = (entry.message as? AnyMessage)?.payload ?? entry.message
+        let type = type(of: message)
         // The user's code, as the decision: outside the lock.
-        let key = poison.key(entry.message).map { PoisonTable.Key(type: ObjectIdentifier(type), key: $0) }
+        let name = poison.key(message) ?? poison.key(entry.message)
+        let key = name.map { PoisonTable.Key(type: ObjectIdentifier(type), key: $0) }
         let known = content.withLock { content in
             content.poison.took(nil)
             return key.flatMap { content.poison.failures(of: $0) }
@@ -304,6 +309,8 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
         }
         return nil
     }
+
+    func setAside() { content.withLock { $0.poison.ended() } }
 
     func releaseParked(of proc: LightProc) -> Int {
         let (count, tokens) = content.withLock { content in
