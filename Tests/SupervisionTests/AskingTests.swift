@@ -401,14 +401,15 @@ import Testing
                     guard let reply = message.reply else { continue }
                     let first: ProcRef<Echo.Message> = try context.supervisor!.group("first").members[0]
                     // Asks back; either of the two may be the one that finds the circle.
-                    do { reply(try await first.ask(within: .seconds(60)) { .count($0) }) } catch {
-                        sim.note("\(error.code)")
-                    }
+                    do {
+                        let n: Int = try await first.ask(within: .seconds(60)) { .count($0) }
+                        reply(n)
+                    } catch let error as AskError { sim.note("\(error.code)") }
                 }
             }
         }
         other.withLock { $0 = try? tree.group("second", of: Echo.Message.self).members[0] }
-        let answer = Answer(try tree.group("first", of: Echo.Message.self).members[0].request { .count($0) })
+        let answer = Answer<Int>(try tree.group("first", of: Echo.Message.self).members[0].request { .count($0) })
         sim.advance(by: .seconds(1))
         #expect(sim.trace.lines.first == "50: \(AskError.Code.cycle)")
         #expect(answer.value == 1)

@@ -136,12 +136,16 @@ import Testing
 
     private static let restarts = [RestartType.permanent, .temporary]
 
+    private final class Awaited: Sendable {
+        let answer = Locked<Answer<String>?>(nil)
+    }
+
     /// Async processes only, as nobody else can.
     @Test(arguments: [Receiver.async, .managedAsync], End.allCases)
     func anAskThatItAwaits(receiver: Receiver, end: End) throws {
         for (seed, restart) in Self.seeds.flatMap({ seed in Self.restarts.map { (seed, $0) } }) {
             let sim = Simulation(seed: seed, containsTraps: true)
-            let awaited = Locked<Answer<String>?>(nil)
+            let awaited = Awaited()
             let kept = Locked<[AnyReply]>([])
             let other = try sim.system.supervise {
                 Receiver.reactive.children("other") { message, _ in
@@ -154,7 +158,7 @@ import Testing
                     try await withThrowingTaskGroup(of: Void.self) { group in
                         group.addTask {
                             let pending = other.request("?", as: String.self, within: .seconds(60))
-                            awaited.withLock { $0 = Answer(pending) }
+                            awaited.answer.withLock { $0 = Answer(pending) }
                             _ = try? await pending.value()
                         }
                         group.addTask {
@@ -169,10 +173,10 @@ import Testing
             }
             let worker = try tree.refs("worker")[0]
             sim.drain()
-            #expect(kept.withLock { $0.count } == 1 && awaited.withLock { $0?.count } == 0)
+            #expect(kept.withLock { $0.count } == 1 && awaited.answer.withLock { $0?.count } == 0)
             worker.tell("end")
             sim.drain()
-            #expect(awaited.withLock { $0?.error?.code } == .cancelled, "seed \(seed)")
+            #expect(awaited.answer.withLock { $0?.error?.code } == .cancelled, "seed \(seed)")
             #expect(worker.proc.isClosed == (restart == .temporary))
             // Its answer is late.
             for reply in kept.withLock({ $0 }) { reply("late") }
