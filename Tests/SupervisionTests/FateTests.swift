@@ -166,7 +166,8 @@ import Testing
                             try end.happen(to: context.proc)
                             await context.untilStopped()
                         }
-                        try await group.waitForAll()
+                        // Ends: at the first that throws, or when both are done.
+                        while try await group.next() != nil {}
                     }
                 }
                 if receiver == .async { children } else { children.mailbox(.bounded(10)) }

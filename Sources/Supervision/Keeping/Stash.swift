@@ -39,6 +39,10 @@ final class StashPart: CompanionPart {
 
     var count: Int { items.withLock { $0.count } }
 
+    static func isEmpty(of proc: LightProc) -> Bool {
+        (Companion.existing(of: proc)?.part(StashPart.self)?.count ?? 0) == 0
+    }
+
     /// Sets the message in hand aside, with its ask if it is one.
     static func stash<Message: Sendable>(
         _ message: Message,
@@ -66,6 +70,8 @@ final class StashPart: CompanionPart {
 
     /// Puts messages back, the oldest first.
     func unstash(_ count: Int, to proc: LightProc) -> Int {
+        // Closed to all, as the process leaves its group: then the stash is told of when it ends.
+        if proc.isClosed || proc.managedQueue?.isClosed == true { return 0 }
         var done = 0
         // Ends: each round removes one.
         while done < count, let item = items.withLock({ $0.popFirst() }) {

@@ -20,6 +20,8 @@ protocol ManagedQueue: CompanionPart {
     func offer(_ notice: Notice, to proc: LightProc)
     /// Adds a message if it is exactly of the type that the queue holds.
     func offer(exactly payload: any Sendable, lane: MessageLane, to proc: LightProc) -> AnyRef.Outcome
+    /// Whether it refuses everything.
+    var isClosed: Bool { get }
     /// Refuses everything from now on if nothing waits, and nobody waits for room. True if it does refuse. Any thread.
     func closeIfEmpty() -> Bool
 }
@@ -92,6 +94,8 @@ final class MessageQueue<Message: Sendable>: ManagedQueue {
     }
 
     var lastTaken: Duration? { content.withLock(\.lastTaken) }
+
+    var isClosed: Bool { content.withLock(\.state.isClosed) }
 
     var counters: MailboxCounters {
         let now = system.system?.executor.now

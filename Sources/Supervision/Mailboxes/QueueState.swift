@@ -173,7 +173,11 @@ struct QueueState<Message: Sendable>: Sendable {
         take.entry = control.removeFirst { $0.number == number }
         for level in levels.indices where take.entry == nil {
             take.entry = levels[level].removeFirst { $0.number == number }
-            if take.entry != nil { leave() }
+            if take.entry != nil {
+                leave()
+                // It was not among those that notices wait for which were there before it.
+                notices.update { notice in if notice.number < number { notice.mark += 1 } }
+            }
         }
         admit(&take)
         return take
