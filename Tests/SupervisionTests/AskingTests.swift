@@ -294,4 +294,275 @@ import Testing
         echo.tell(.finish)
         #expect(sim.stops(tree))
     }
+
+    // MARK: As they come
+
+    @Test func answersAreHandedOutAsTheyCome() throws {
+        let sim = self.sim
+        let tree = try sim.system.supervise(intensity: .unlimited) {
+            Children("worker", redundancy: 5) { context in
+                for await message in context.messages(of: Echo.Message.self) {
+                    guard case .count(let reply) = message else { continue }
+                    switch context.name {
+                    case "worker-0": try await context.sleep(for: .milliseconds(500))
+                    case "worker-1": try await context.sleep(for: .seconds(9))
+                    case "worker-2": throw Failure()
+                    case "worker-3": try await context.sleep(for: .milliseconds(200))
+                    default: break
+                    }
+                    reply(1)
+                }
+            }
+        }
+        let group = try tree.group("worker", of: Echo.Message.self)
+        let asker = sim.executor.spawn {
+            let answers = group.askEach(within: .seconds(1)) { .count($0) }
+            for await answer in answers {
+                #expect(group.members[answer.number].id == answer.process)
+                switch answer.result {
+                case .success: sim.note("\(answer.number) answers")
+                case .failure(let error): sim.note("\(answer.number): \(error.code)")
+                }
+            }
+            #expect(answers.count == 5)
+            var iterator = answers.makeAsyncIterator()
+            #expect(await iterator.next() == nil)
+        }
+        sim.advance(by: .seconds(2))
+        let lines = sim.trace.lines
+        #expect(Set(lines.prefix(2)) == ["0: 4 answers", "0: 2: the process ended"])
+        #expect(
+            lines.dropFirst(2) == ["200: 3 answers", "500: 0 answers", "1000: 1: no answer within the time"]
+        )
+        withExtendedLifetime(asker) {}
+    }
+
+    /// Who has heard enough gives up the rest: their answers are late.
+    @Test(arguments: ["break", "cancel", "first"])
+    func whatIsOpenIsGivenUp(how: String) throws {
+        let sim = self.sim
+        let tree = try sim.system.supervise {
+            for (name, time) in [("a", 1), ("b", 2), ("c", 3)] {
+                Children(name) { context in
+                    for await message in context {
+                        try await context.sleep(for: .seconds(time))
+                        message.reply?(time)
+                    }
+                }
+            }
+        }
+        let refs = try ["a", "b", "c"].map { try tree.refs($0)[0] }
+        let asker = sim.executor.spawn {
+            let answers = refs.askEach("?", as: Int.self, within: .seconds(9))
+            if how == "first" {
+                sim.note("\(await answers.firstValue() ?? 0)")
+                return
+            }
+            for await answer in answers {
+                sim.note("\((try? answer.result.get()).map { "\($0)" } ?? "\(answer.number) given up")")
+                if how == "break" { break }
+            }
+        }
+        sim.advance(by: .milliseconds(1_500))
+        if how == "cancel" { asker.cancel() }
+        sim.advance(by: .seconds(9))
+        #expect(sim.trace.lines.first == "1000: 1")
+        #expect(sim.trace.lines.dropFirst().sorted() == (how == "cancel" ? ["1500: 1 given up", "1500: 2 given up"] : []))
+        #expect(sim.system.lateReplies == 2)
+    }
+
+    @Test func nobodyToAskIsTheEndAtOnce() throws {
+        let sim = self.sim
+        let asker = sim.executor.spawn {
+            for await _ in [AnyRef]().askEach(1, as: Int.self) { sim.note("an answer") }
+            sim.note("over")
+        }
+        sim.drain()
+        #expect(sim.trace.lines == ["0: over"])
+        withExtendedLifetime(asker) {}
+    }
+
+    @Test func aCircleOverTheLastOpenAnswerIsFound() throws {
+        let sim = self.sim
+        let other = Locked<ProcRef<Echo.Message>?>(nil)
+        let tree = try sim.system.supervise(intensity: .unlimited) {
+            Children("first") { context in
+                let group = try context.group(of: Echo.Message.self)
+                for await message in context.messages(of: Echo.Message.self) {
+                    guard case .count(let reply) = message, let other = other.withLock({ $0 }) else { continue }
+                    for await answer in [other.dynamic].askEach(1, as: Int.self, within: .seconds(60)) {
+                        if case .failure(let error) = answer.result { sim.note("\(error.code)") }
+                    }
+                    reply(group.members.count)
+                }
+            }
+            Children("second") { context in
+                for await message in context {
+                    guard let reply = message.reply else { continue }
+                    let first: ProcRef<Echo.Message> = try context.supervisor!.group("first").members[0]
+                    // Asks back; either of the two may be the one that finds the circle.
+                    do {
+                        let n: Int = try await first.ask(within: .seconds(60)) { .count($0) }
+                        reply(n)
+                    } catch let error as AskError { sim.note("\(error.code)") }
+                }
+            }
+        }
+        other.withLock { $0 = try? tree.group("second", of: Echo.Message.self).members[0] }
+        let answer = Answer<Int>(try tree.group("first", of: Echo.Message.self).members[0].request { .count($0) })
+        sim.advance(by: .seconds(1))
+        #expect(sim.trace.lines.first == "50: \(AskError.Code.cycle)")
+        #expect(answer.value == 1)
+    }
+
+    @Test func requestsOfAllAreNotWaitedFor() throws {
+        let trace = sim.trace
+        let tree = try sim.system.supervise { Children("echo", Echo("echo", trace), redundancy: 3) }
+        let group = try tree.group("echo", of: Echo.Message.self)
+        group.members[1].tell(.value(0))
+        let answers = group.requestAll { .count($0) }.map { Answer($0) }
+        sim.drain()
+        #expect(answers.map(\.value) == [0, 1, 0])
+        let dynamic = group.dynamic.requestAll(1, as: Int.self).map { Answer($0) }
+        #expect(dynamic.map { $0.error?.code } == [.wrongMessage, .wrongMessage, .wrongMessage])
+    }
+
+    // MARK: Room
+
+    /// A receiver whose mailbox has room for one and lets others wait; "go" in the control lane lets it handle.
+    private func narrow(_ isReactive: Bool) throws -> AnyRef {
+        let sim = self.sim
+        let tree = try sim.system.supervise {
+            if isReactive {
+                Children(
+                    "narrow",
+                    Handler { message, _ in
+                        sim.note("\(message.payload)")
+                        message.reply?("answer")
+                    }
+                ).mailbox(.bounded(1))
+            } else {
+                Children("narrow") { context in
+                    _ = try await context.receive(String.self, matching: { $0 == "go" })
+                    for await message in context {
+                        sim.note("\(message.payload)")
+                        message.reply?("answer")
+                    }
+                }.mailbox(.bounded(1))
+            }
+        }
+        return try tree.refs("narrow")[0]
+    }
+
+    @Test(arguments: [false, true])
+    func dynamicAsksWaitForRoomToo(isReactive: Bool) throws {
+        let sim = self.sim
+        let ref = try narrow(isReactive)
+        if isReactive { ref.tell(0) } else { ref.tell(0, lane: .user) }
+        let full = Answer(ref.request(1, as: String.self))
+        #expect(full.error?.code == .full)
+        let handle = sim.executor.spawn {
+            do {
+                sim.note(try await ref.ask(2, as: String.self, within: .seconds(5)))
+                sim.note(try await ref.askAnonymously(3, as: String.self, within: .seconds(5)))
+                let all = await [ref, ref].askAll(4, as: String.self)
+                sim.note("\(all.count { (try? $0.get()) == "answer" })")
+                var count = 0
+                for await answer in [ref, ref, ref].askEach(5, as: String.self) where (try? answer.result.get()) != nil {
+                    count += 1
+                }
+                sim.note("\(count)")
+            } catch { sim.note("\(error)") }
+        }
+        for _ in 0..<100 { sim.executor.step() }
+        ref.tell("go", lane: .control)
+        sim.drain()
+        let lines = sim.trace.lines.filter { $0 != "0: go" }
+        #expect(
+            lines.filter { !$0.hasSuffix("answer") }
+                == ["0: 0", "0: 2", "0: 3", "0: 4", "0: 4", "0: 2", "0: 5", "0: 5", "0: 5", "0: 3"]
+        )
+        #expect(ProcRef<AnyMessage>(ref.proc).mailboxCounters?.waitingSenders == 0)
+        withExtendedLifetime(handle) {}
+    }
+
+    @Test func aDynamicAskThatFindsNoRoomEndsWithItsTime() throws {
+        let sim = self.sim
+        let deaf = try sim.system.supervise {
+            Children("deaf") { context in await context.untilStopped() }.mailbox(.bounded(1))
+        }
+        let ref = try deaf.refs("deaf")[0]
+        ref.tell(0)
+        let messages = ProcRef<AnyMessage>(ref.proc)
+        let asker = sim.executor.spawn {
+            do { _ = try await ref.ask(1, as: Int.self, within: .seconds(1)) } catch { sim.note("\((error as! AskError).code)") }
+            do { _ = try await ref.ask(1, as: Int.self, within: .seconds(60)) } catch { sim.note("\((error as! AskError).code)") }
+        }
+        sim.drain()
+        #expect(messages.mailboxCounters?.waitingSenders == 1)
+        sim.advance(by: .seconds(1))
+        #expect(sim.trace.lines == ["1000: \(AskError.Code.timeout)"])
+        #expect(messages.mailboxCounters?.waitingSenders == 1)
+        #expect(sim.stops(deaf))
+        #expect(sim.trace.lines == ["1000: \(AskError.Code.timeout)", "1000: \(AskError.Code.refused)"])
+        #expect(sim.system.deadLetters == 1)
+        withExtendedLifetime(asker) {}
+    }
+
+    // MARK: What nobody takes back
+
+    @Test(arguments: Receiver.allCases)
+    func whatIsSentInNobodysNameIsADeadLetterIfRefused(receiver: Receiver) throws {
+        let letters = Locked<[String]>([])
+        let observation = sim.system.observeDeadLetters { letter in letters.withLock { $0.append(letter.description) } }
+        let trace = sim.trace
+        let tree = try sim.system.supervise { receiver.children("worker", restart: .temporary) { _, _ in } }
+        let others = try sim.system.supervise("others") { Children("echo", Echo("echo", trace)) }
+        let worker = try tree.refs("worker")[0]
+        let echo = try others.group("echo", of: Echo.Message.self).members[0]
+        worker.tell("later", after: .seconds(1))
+        if receiver.isAsync {
+            ProcRef<String>(worker.proc).tell("later", after: .seconds(1))
+        } else {
+            ProcRef<AnyMessage>(worker.proc).tell(AnyMessage("later"), after: .seconds(1))
+        }
+        echo.request { .keep($0) }.pipe(to: worker) { _ in "piped" }
+        #expect(sim.stops(tree))
+        sim.advance(by: .seconds(1))
+        echo.tell(.answerKept(1))
+        sim.drain()
+        #expect(letters.withLock { $0 } == Array(repeating: "String to \(worker): its receiver has ended", count: 3))
+        observation.cancel()
+    }
+
+    @Test(arguments: [MailboxPolicy.Overflow.suspend, .fail], [false, true])
+    func aPipedOutcomeWaitsForRoomWhereSendersDo(overflow: MailboxPolicy.Overflow, isDynamic: Bool) throws {
+        let sim = self.sim
+        let trace = sim.trace
+        let tree = try sim.system.supervise {
+            Children("worker") { context in
+                try await context.sleep(for: .seconds(1))
+                for await message in context { trace("\(message.payload)") }
+            }.mailbox(.bounded(1, overflow))
+            Children("echo", Echo("echo", trace))
+        }
+        let worker = try tree.refs("worker")[0]
+        let echo = try tree.group("echo", of: Echo.Message.self).members[0]
+        trace.clear()
+        worker.tell("first")
+        for n in 1...2 {
+            let pending = echo.request { .count($0) }
+            if isDynamic {
+                pending.pipe(to: worker) { _ in "piped \(n)" }
+            } else {
+                pending.pipe(to: ProcRef<String>(worker.proc)) { _ in "piped \(n)" }
+            }
+            for _ in 0..<100 { sim.executor.step() }
+        }
+        worker.tell("full", after: .milliseconds(500))
+        sim.advance(by: .seconds(2))
+        let waits = overflow == .suspend
+        #expect(trace.lines.filter { !$0.hasPrefix("start") } == ["first"] + (waits ? ["piped 1", "piped 2"] : []))
+        #expect(sim.system.deadLetters == (waits ? 1 : 3))
+    }
 }

@@ -274,6 +274,41 @@ import Testing
         #expect(ref.proc.isClosed && sim.system.deadLetters == 2)
     }
 
+    /// Sent through a reference of any type it is like those of its own.
+    @Test func aMessageOfAnyTypeIsJudgedByWhatItCarries() throws {
+        let (ref, asked, _) = try poisoned(.deadLetter, isReactive: false)
+        for n in [-1, -11, -21, 2] { ref.dynamic.tell(n) }
+        sim.drain()
+        #expect(sim.trace.lines == ["-1", "-11", "2"])
+        #expect(asked.lines == ["1 2 Int"])
+    }
+
+    /// Set aside is neither handled nor failed on.
+    @Test func aStashedMessageForgivesNothing() throws {
+        let trace = sim.trace
+        let tree = try sim.system.supervise(intensity: .unlimited) {
+            Children("child") { context in
+                while true {
+                    let n: Int = try await context.receive()
+                    if n < 0, context.stashed == 0, !trace.lines.contains("stash \(n)") {
+                        trace("stash \(n)")
+                        try context.stash(n)
+                    } else if n == 0 {
+                        context.unstashAll()
+                    } else {
+                        trace("\(n)")
+                        if n < 0 { throw Failure() }
+                    }
+                }
+            }.poison(.after(2, key: { (n: Int) in "\(n % 10)" }))
+        }
+        let ref: ProcRef<Int> = try tree.group("child").members[0]
+        for n in [-1, 0, -11, 0, -21, 2] { ref.tell(n) }
+        sim.drain()
+        #expect(trace.lines == ["stash -1", "-1", "stash -11", "-11", "2"])
+        #expect(sim.system.deadLetters == 1)
+    }
+
     @Test(arguments: RandomTest.seeds("a poison table is bounded and right", count: 20))
     func aPoisonTableIsBoundedAndRight(seed: UInt64) {
         var random = SplitMix64(seed: seed)

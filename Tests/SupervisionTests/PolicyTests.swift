@@ -121,6 +121,16 @@ enum EndKind: CaseIterable, Sendable {
         #expect(backoff.delay(afterFailures: 1000) == .seconds(Int64.max))
     }
 
+    @Test func linearBackoffGrowsByTheSameUpToTheCap() {
+        let backoff = Backoff.linear(.milliseconds(100), cap: .seconds(1))
+        #expect((1...12).map { backoff.delay(afterFailures: $0) } == (1...12).map { .milliseconds(min($0, 10) * 100) })
+        #expect(backoff.delay(afterFailures: 0) == .milliseconds(100))
+        let long = Backoff.linear(.seconds(Int64.max / 2), cap: .seconds(Int64.max))
+        #expect(long.delay(afterFailures: .max) == .seconds(Int64.max))
+        #expect(Backoff.linear(.zero, cap: .seconds(1)).delay(afterFailures: 9) == .zero)
+        #expect(Backoff.linear(.seconds(2), cap: .seconds(1)).delay(afterFailures: 1) == .seconds(1))
+    }
+
     @Test func aCapBelowTheFirstDelayIsTheDelay() {
         #expect(Backoff.exponential(.seconds(2), cap: .seconds(1)).delay(afterFailures: 1) == .seconds(1))
         #expect(Backoff.exponential(.zero, cap: .seconds(1)).delay(afterFailures: 9) == .zero)

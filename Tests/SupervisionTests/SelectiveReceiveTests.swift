@@ -170,6 +170,144 @@ import Testing
             #expect(stopped && sim.system.deadLetters == left, "seed \(seed)")
         }
     }
+
+    /// Where a message drops another one there are as many as before: who looks for it must hear of it all the same.
+    @Test func whatTakesThePlaceOfAnotherIsSeen() throws {
+        let trace = sim.trace
+        let tree = try sim.system.supervise {
+            Children("worker") { context in
+                while true { trace("\(try await context.receive(Int.self, matching: { $0 > 10 }))") }
+            }.mailbox(.bounded(2, .dropOldest))
+        }
+        let worker: ProcRef<Int> = try tree.group("worker").members[0]
+        sim.drain()
+        for n in [1, 2, 3, 11, 4, 5, 12] {
+            worker.tell(n)
+            sim.drain()
+        }
+        #expect(sim.trace.lines == ["11", "12"])
+        // Nor is it told more often than it looks.
+        for n in 0..<1_000 { worker.tell(n % 10) }
+        let queue = try #require(worker.proc.managedQueue)
+        #expect(queue.content.withLock { $0.state.surplus } <= 1)
+        for n in 0..<1_000 {
+            worker.tell(n % 10)
+            sim.drain()
+        }
+        #expect(queue.content.withLock { $0.state.surplus } <= 1)
+        worker.tell(13)
+        sim.drain()
+        #expect(sim.trace.lines == ["11", "12", "13"])
+    }
+
+    /// What a process is told of others, with a closure that makes the message or without.
+    @Test(arguments: [false, true], [false, true])
+    func noticesAreSelected(isManaged: Bool, withClosure: Bool) throws {
+        let sim = self.sim
+        let trace = sim.trace
+        let made = Locked(0)
+        let others = try sim.system.supervise("others", intensity: .unlimited) {
+            for name in ["a", "b", "c"] { Children(name) { context in await context.untilStopped() } }
+        }
+        let (a, b, c): (ProcRef<Int>, ProcRef<Int>, ProcRef<Int>) = (
+            try others.group("a").members[0], try others.group("b").members[0], try others.group("c").members[0]
+        )
+        let worker = try worker(isManaged) { context in
+            @Sendable func closure(_ down: Down) -> Down {
+                made.withLock { $0 += 1 }
+                return down
+            }
+            for ref in [a, b] { if withClosure { context.monitor(ref, closure) } else { context.monitor(ref) } }
+            context.trapExits()
+            context.link(c)
+            trace("exit \(try await context.receive(Exit.self, matching: { $0.isFromLink }).process == c.id)")
+            trace("down \(try await context.receive(Down.self, matching: { $0.process == b.id }).process == b.id)")
+            // Of any type: what it stands for is looked at, nothing of the runtime's own.
+            let any: AnyMessage = try await context.receive(matching: { (message: AnyMessage) in
+                if !(message.payload is Int) { trace("\(type(of: message.payload))") }
+                return message.payload is Down
+            })
+            trace("\((any.payload as? Down)?.process == a.id)")
+            for await n in context.messages(of: Int.self) { trace("\(n)") }
+        }
+        worker.tell(1)
+        sim.drain()
+        worker.tell(2)
+        for ref in [a, b, c] {
+            ref.proc.kill()
+            sim.drain()
+        }
+        worker.tell(3)
+        sim.drain()
+        #expect(sim.trace.lines == ["exit true", "down true", "Down", "true", "1", "2", "3"])
+        #expect(made.withLock { $0 } == (withClosure ? 2 : 0))
+        #expect(sim.system.deadLetters == 0)
+    }
+
+    /// A notice keeps its place among the messages, and is gone when its monitor is taken back.
+    @Test(arguments: [false, true])
+    func noticesThatArePassedOverKeepTheirPlace(isManaged: Bool) throws {
+        let trace = sim.trace
+        let others = try sim.system.supervise("others", intensity: .unlimited) {
+            for name in ["a", "b"] { Children(name) { context in await context.untilStopped() } }
+        }
+        let (a, b): (ProcRef<Int>, ProcRef<Int>) = (
+            try others.group("a").members[0], try others.group("b").members[0]
+        )
+        let worker = try worker(isManaged) { context in
+            context.monitor(a)
+            let monitor = context.monitor(b)
+            trace("\(try await context.receive(Int.self, matching: { $0 == 4 }))")
+            #expect(!context.demonitor(monitor, flush: true))
+            _ = try await context.receive(matching: { (message: AnyMessage) in
+                trace("looks at \(message.payload is Down ? "down" : "\(message.payload)")")
+                return message.payload as? Int == 3
+            })
+            for await message in context {
+                trace(message.payload is Down ? "down" : "\(message.payload)")
+            }
+        }
+        worker.tell(1)
+        sim.drain()
+        for ref in [a, b] {
+            ref.proc.kill()
+            sim.drain()
+        }
+        for n in [2, 3, 4] { worker.tell(n) }
+        sim.drain()
+        #expect(
+            sim.trace.lines == ["4", "looks at 1", "looks at down", "looks at 2", "looks at 3", "1", "down", "2"]
+        )
+    }
+
+    @Test(arguments: [false, true])
+    func tryReceiveDoesNotWait(isManaged: Bool) throws {
+        let sim = self.sim
+        let worker = try worker(isManaged) { context in
+            sim.note("\(try await context.tryReceive(Int.self) ?? 0)")
+            try await context.sleep(for: .seconds(1))
+            sim.note("\(try await context.tryReceive(Int.self) ?? 0)")
+            sim.note("\((try await context.tryReceive())?.payload as? Int ?? 0)")
+            sim.note("\(try await context.tryReceive(Int.self) ?? 0)")
+            while try await context.tryReceive(Int.self) == nil { await context.yield() }
+            sim.note("yields")
+            await context.untilStopped()
+            do { _ = try await context.tryReceive(Int.self) } catch is CancellationError { sim.note("stops") }
+        }
+        sim.executor.pass(.milliseconds(1))
+        for _ in 0..<20 { sim.executor.step() }
+        worker.tell(1)
+        worker.tell(2, lane: .control)
+        worker.dynamic.tell("of another type")
+        sim.executor.pass(.seconds(2))
+        for _ in 0..<50 { sim.executor.step() }
+        worker.tell(3)
+        sim.drain()
+        #expect(sim.trace.lines.map { String($0.drop { $0 != " " }.dropFirst()) } == ["0", "2", "1", "0", "yields"])
+        #expect(sim.system.deadLetters == 1)
+        sim.stopAll()
+        #expect(sim.trace.lines.last?.hasSuffix("stops") == true)
+    }
 }
 
 extension Simulation {

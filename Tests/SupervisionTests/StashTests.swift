@@ -116,6 +116,36 @@ import Testing
         #expect(error.capacity == 2 && error.process == gate.id && error.message.payload as? Int == 3)
     }
 
+    /// Leaving loses nothing, neither what was set aside.
+    @Test(arguments: Receiver.allCases)
+    func whoLeavesItsGroupEmptiesItsStashFirst(receiver: Receiver) throws {
+        let trace = sim.trace
+        let tree = try sim.system.supervise {
+            receiver.children("gate", redundancy: 2) { message, context in
+                if message.payload as? String == "open" {
+                    trace("open")
+                    context.unstash()
+                } else if trace.lines.isEmpty {
+                    try context.stash(message)
+                } else {
+                    trace("\(message.payload)")
+                    message.reply?("answer")
+                }
+            }
+        }
+        let gate = try tree.refs("gate")[1]
+        gate.tell(1)
+        let answer = Answer(gate.request(2, as: String.self, within: .seconds(60)))
+        sim.drain()
+        try tree.resize(group: "gate", to: 1)
+        sim.advance(by: .seconds(1))
+        #expect(!gate.proc.isClosed && answer.count == 0)
+        gate.tell("open")
+        sim.advance(by: .seconds(1))
+        #expect(gate.proc.isClosed && answer.value == "answer")
+        #expect(sim.trace.lines == ["open", "1", "2"] && sim.system.deadLetters == 0)
+    }
+
     private struct Typed: Reactive {
         enum Message: Sendable {
             case get(Reply<Int>)

@@ -8,13 +8,27 @@
 /// one that is left when the process closes is no dead letter.
 @usableFromInline
 package final class Notice: Sendable {
-    private let make: @Sendable (LightProc) -> (any Sendable)?
+    private let look: @Sendable (LightProc) -> (any Sendable)?
+    private let take: @Sendable (LightProc) -> (any Sendable)?
 
-    /// - Parameter make: Makes the message, in the name of the process that takes it; nil when it was withdrawn. Owns nothing
-    ///   of the user's: it may be destroyed anywhere.
-    package init(_ make: @escaping @Sendable (LightProc) -> (any Sendable)?) { self.make = make }
+    /// Both make the message, in the name of the process; nil when it was withdrawn. They own nothing of the user's: they may be
+    /// destroyed anywhere.
+    ///
+    /// - Parameters:
+    ///   - look: Leaves it there.
+    ///   - take: Takes it out; what was made to be looked at is what is taken.
+    package init(
+        look: @escaping @Sendable (LightProc) -> (any Sendable)?,
+        take: @escaping @Sendable (LightProc) -> (any Sendable)?
+    ) {
+        self.look = look
+        self.take = take
+    }
 
     /// The message, unless it was withdrawn. By the process, once.
     @usableFromInline
-    package func message(for proc: LightProc) -> (any Sendable)? { make(proc) }
+    package func message(for proc: LightProc) -> (any Sendable)? { take(proc) }
+
+    /// The same, without taking it: by the process, as often as it likes.
+    package func preview(for proc: LightProc) -> (any Sendable)? { look(proc) }
 }

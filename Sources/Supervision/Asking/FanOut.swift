@@ -8,12 +8,39 @@ extension Group {
     /// Asks every member at once, and collects what comes within the time: one result per member, in the order of ``members``.
     ///
     /// Returns when all have answered or failed, at the latest when the time is up; members that have not answered by then are
-    /// `timeout`. Cancelling the calling task gives up what is still open. Costs an ask per member.
+    /// `timeout`. Cancelling the calling task gives up what is still open. As they come: ``askEach(within:_:)``. Costs an ask per
+    /// member.
     public func askAll<Value: Sendable>(
         within time: Duration = .seconds(5),
         _ make: (Reply<Value>) -> Message
     ) async -> [Result<Value, AskError>] {
-        await members.map { $0.request(within: time, make) }.results()
+        await members.map { $0.asking(within: time, make) }.results()
+    }
+
+    /// Asks every member at once, and hands out what each has answered as it comes: one element per member, until the time is up.
+    ///
+    /// ```swift
+    /// for await quote in shops.askEach(within: .seconds(1), { .price(of: item, $0) }) {
+    ///     if case .success(let price) = quote.result, price <= limit { return quote.process }
+    /// }
+    /// ```
+    ///
+    /// The asks are sent when this is called. Members that have not answered when the time is up come last, as `timeout`. Costs an
+    /// ask per member. See ``Answers``.
+    public func askEach<Value: Sendable>(
+        within time: Duration = .seconds(5),
+        _ make: (Reply<Value>) -> Message
+    ) -> Answers<Value> {
+        Answers(members.map { $0.asking(within: time, make) })
+    }
+
+    /// Asks every member at once, without waiting: one pending reply per member, in the order of ``members``, to be awaited, called back
+    /// or piped. A mailbox that is full refuses.
+    public func requestAll<Value: Sendable>(
+        within time: Duration = .seconds(5),
+        _ make: (Reply<Value>) -> Message
+    ) -> [PendingReply<Value>] {
+        members.map { $0.request(within: time, make) }
     }
 
     /// The members as references that send messages of any type.
@@ -33,7 +60,27 @@ extension Sequence<AnyRef> {
         as type: Value.Type = Value.self,
         within time: Duration = .seconds(5)
     ) async -> [Result<Value, AskError>] {
-        await map { $0.request(message, as: type, within: time) }.results()
+        await map { $0.asking(message, from: .current, within: time) }.results()
+    }
+
+    /// Asks all of them at once, and hands out what each has answered as it comes: one element each, until the time is up.
+    ///
+    /// The asks are sent when this is called. Those that have not answered when the time is up come last, as `timeout`. See ``Answers``.
+    public func askEach<Value: Sendable>(
+        _ message: any Sendable,
+        as type: Value.Type = Value.self,
+        within time: Duration = .seconds(5)
+    ) -> Answers<Value> {
+        Answers(map { $0.asking(message, from: .current, within: time) })
+    }
+
+    /// Asks all of them at once, without waiting: one pending reply each, in their order. A mailbox that is full refuses.
+    public func requestAll<Value: Sendable>(
+        _ message: any Sendable,
+        as type: Value.Type = Value.self,
+        within time: Duration = .seconds(5)
+    ) -> [PendingReply<Value>] {
+        map { $0.request(message, as: type, within: time) }
     }
 
     /// Sends one value to all of them, which share it; returns how many took it.

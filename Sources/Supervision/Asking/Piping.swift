@@ -7,18 +7,19 @@ import LightProc
 extension PendingReply {
     /// Sends the outcome of this ask to a process, as a message that `make` makes of it, once it is known.
     ///
-    /// `make` runs on a worker, as a process of its own: a trap in it is contained, and nothing is sent then. It must not block.
+    /// `make` runs on a worker, as a process of its own: a trap in it is contained, and nothing is sent then. It must not block. In a full
+    /// mailbox that lets senders wait the message waits for room; one that is refused is a dead letter.
     public func pipe<Message: Sendable>(
         to ref: ProcRef<Message>,
         _ make: @escaping @Sendable (Result<Value, AskError>) -> Message
     ) {
-        whenComplete { ref.tell(make($0)) }
+        whenComplete { ref.sendUnclaimed(make($0)) }
     }
 
     /// As above, as a value of any type, from whoever calls this.
     public func pipe(to ref: AnyRef, _ make: @escaping @Sendable (Result<Value, AskError>) -> any Sendable) {
         let sender = RefAddr.current
-        whenComplete { result in _ = ref.put(AnyMessage(.init(.tell, make(result), from: sender)), lane: .user) }
+        whenComplete { result in ref.sendUnclaimed(AnyMessage(.init(.tell, make(result), from: sender))) }
     }
 }
 

@@ -83,7 +83,8 @@ public struct AnyRef: Sendable, Hashable, CustomStringConvertible {
 
     /// Asks: sends a value that carries a reply, and waits for an answer of a type.
     ///
-    /// Within a deadline (``Context/withTimeout(_:_:)``) it waits no longer than that.
+    /// Within a deadline (``Context/withTimeout(_:_:)``) it waits no longer than that. In a full mailbox that lets senders wait the question
+    /// waits for room.
     /// - Throws: ``AskError``: `wrongAnswer`, with both types, when the answer is of another one; `wrongMessage` when the process
     ///   takes no such asks; otherwise as ``ProcRef/ask(within:lane:_:)``.
     public func ask<Value: Sendable>(
@@ -92,7 +93,7 @@ public struct AnyRef: Sendable, Hashable, CustomStringConvertible {
         within time: Duration = .seconds(5),
         lane: MessageLane = .user
     ) async throws(AskError) -> Value {
-        try await request(message, as: type, within: time, lane: lane).value()
+        try await asking(message, from: .current, within: time, lane: lane).value()
     }
 
     /// As ``ask(_:as:within:lane:)``, without the sender's address.
@@ -102,7 +103,7 @@ public struct AnyRef: Sendable, Hashable, CustomStringConvertible {
         within time: Duration = .seconds(5),
         lane: MessageLane = .user
     ) async throws(AskError) -> Value {
-        try await request(message, from: .anonymous, within: time, lane).value()
+        try await asking(message, from: .anonymous, within: time, lane: lane).value()
     }
 
     /// Asks without waiting. A mailbox that is full refuses, also if its policy is to let senders wait.
@@ -112,17 +113,8 @@ public struct AnyRef: Sendable, Hashable, CustomStringConvertible {
         within time: Duration = .seconds(5),
         lane: MessageLane = .user
     ) -> PendingReply<Value> {
-        request(message, from: .current, within: time, lane)
-    }
-
-    private func request<Value: Sendable>(
-        _ message: any Sendable,
-        from sender: RefAddr,
-        within time: Duration,
-        _ lane: MessageLane
-    ) -> PendingReply<Value> {
         let ask = Ask<Value>(proc, within: time)
-        ask.send(AnyMessage(.init(.ask, message, from: sender, reply: AnyReply(ask))), to: self, lane)
+        ask.send(AnyMessage(.init(.ask, message, from: .current, reply: AnyReply(ask))), to: self, lane)
         return PendingReply(ask: ask)
     }
 
@@ -177,13 +169,16 @@ extension MessageQueue {
         lane: MessageLane,
         to proc: LightProc
     ) -> AnyRef.Outcome {
+        guard let form = form(of: message, for: proc) else { return .wrongType }
+        return AnyRef.Outcome(offer(form, receipt: receipt, lane: lane, to: proc))
+    }
+
+    /// The form in which the process takes it; nil if it takes none.
+    func form(of message: AnyMessage, for proc: LightProc) -> (any Sendable)? {
         // An async process's queue holds what its envelopes do.
-        if !proc.isReactive || proc.messageType == AnyMessage.self {
-            return AnyRef.Outcome(offer(message, receipt: receipt, lane: lane, to: proc))
-        }
+        if !proc.isReactive || proc.messageType == AnyMessage.self { return message }
         let fits = proc.messageType == (any Sendable).self || proc.messageType == type(of: message.payload)
-        guard fits, message.kind != .ask else { return .wrongType }
-        return AnyRef.Outcome(offer(message.payload, lane: lane, to: proc))
+        return fits && message.kind != .ask ? message.payload : nil
     }
 }
 

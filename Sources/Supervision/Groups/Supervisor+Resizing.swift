@@ -105,7 +105,9 @@ extension Supervisor {
             guard let proc = body.children[id]?.proc else { continue }
             if case .draining = state {
                 // A mailbox without a policy cannot be closed to others first: what comes at this moment is a dead letter.
-                guard proc.managedQueue?.closeIfEmpty() ?? proc.hasNothingToDo else { continue }
+                guard StashPart.isEmpty(of: proc), proc.managedQueue?.closeIfEmpty() ?? proc.hasNothingToDo else {
+                    continue
+                }
                 body.undertakings.sizes[key]?.leaving[id] = .sealed
             }
             // A reactive member is stopped after the message in hand; of an async one nobody knows whether it has one, unless it

@@ -98,7 +98,12 @@ extension ProcRef {
                 }
                 outcome = .failed(error)
             }
-            if let message = end(outcome) { try? await send(message, ticket: window.ticket()) }
+            if let message = end(outcome) {
+                do throws(SendError<Message>) { try await send(message, ticket: window.ticket()) } catch {
+                    // Refused; not where this incarnation is over.
+                    if !Task.isCancelled { tellUnclaimed(error.message) }
+                }
+            }
             isDone.withLock { $0 = true }
         }
         pump.prepare(name: proc.name.map { "\($0)/stream" }, stack: nil, observer: nil, shutdownTime: .seconds(5))
@@ -108,7 +113,7 @@ extension ProcRef {
             guard reason.trapReport != nil, !isDone.withLock({ $0 }) else { return }
             LightProc.runOnce(on: proc.scheduler) {
                 guard proc.incarnation == incarnation else { return }
-                if let message = end(.failed(ProcFailure(reason: reason))) { self.tell(message) }
+                if let message = end(.failed(ProcFailure(reason: reason))) { self.tellUnclaimed(message) }
             }
         }
         pump.restart()

@@ -42,22 +42,32 @@ extension Context {
         let queue = proc.managedQueue
         var selection = LightProc.Selection()
         var seen = 0
+        queue?.isSought(true)
+        defer { queue?.isSought(false) }
         // Ends: each round looks at what is new, or waits for that.
         search: while !Task.isCancelled, !proc.isStopRequested {
             if !LightProc.mayGoOn { await Task.yield() }
+            queue?.removeSurplus(of: proc)
             guard let candidates = proc.candidates(&selection, as: Envelope.self) else { break }
             for candidate in candidates {
                 guard let message = fitting(candidate.message, type, fits) else { continue }
                 guard let node = proc.take(candidate, selection) else { continue search }
-                proc.received(node.open(as: Envelope.self).message.typeWord)
+                var envelope = node.open(as: Envelope.self).message
+                if let notice = envelope.message as? Notice {
+                    // Withdrawn by `fits`, or by another task.
+                    guard let taken = notice.message(for: proc) else { continue search }
+                    envelope = Envelope(message: taken)
+                }
+                proc.received(envelope.typeWord)
                 return message
             }
             // Of a managed process what was looked at until here are tokens, and what a timer sent.
-            for (number, message) in queue?.waiting(after: &seen) ?? [] {
-                guard let message = fitting(Envelope(message: message), type, fits) else { continue }
-                guard let entry = queue?.take(number, by: proc) else { continue }
-                if let receipt = entry.receipt { proc.accept(receipt) }
-                proc.received(Envelope(message: entry.message).typeWord)
+            for waiting in queue?.waiting(after: &seen) ?? [] {
+                guard let message = fitting(Envelope(message: waiting.content), type, fits),
+                    let taken = queue?.take(waiting, by: proc)
+                else { continue }
+                if let receipt = taken.receipt { proc.accept(receipt) }
+                proc.received(Envelope(message: taken.content).typeWord)
                 return message
             }
             if candidates.isEmpty { await proc.waitForMore(selection) }
@@ -71,23 +81,53 @@ extension Context {
         _ fits: (Message) -> Bool
     ) -> Message? {
         if envelope.message is QueueToken { return nil }
-        guard let message = envelope.message(as: type) ?? standIn(for: envelope.message, as: type) else { return nil }
+        var content = envelope.message
+        if let notice = content as? Notice {
+            guard let preview = notice.preview(for: proc) else { return nil }
+            content = preview
+        }
+        guard let message = Envelope(message: content).message(as: type) ?? standIn(for: content, as: type) else {
+            return nil
+        }
         return fits(message) ? message : nil
     }
 }
 
+/// Something that a selective receive looks at in the queue of a managed process.
+struct WaitingContent: Sendable {
+    let number: Int
+    /// A message or a ``Notice``.
+    let content: any Sendable
+    var receipt: AnyAsk?
+}
+
 extension MessageQueue {
+    /// A selective receive has begun, or ended. One that never ends, as its task is sealed, does no harm.
+    func isSought(_ begins: Bool) { content.withLock { $0.state.seekers += begins ? 1 : -1 } }
+
     /// What waits and has come since; in the order in which it would be taken. By the process.
-    func waiting(after seen: inout Int) -> [(number: Int, message: any Sendable)] {
-        let all = content.withLock { $0.state.waiting(after: seen) }
+    func waiting(after seen: inout Int) -> [WaitingContent] {
+        let all = content.withLock { content in
+            content.state.isLookedAt()
+            return content.state.waiting(after: seen)
+        }
         seen = max(seen, all.map(\.number).max() ?? 0)
         return all
     }
 
-    /// Takes a message that was looked at; nil if it is gone. By the process.
-    func take(_ number: Int, by proc: LightProc) -> Entry? {
+    /// Takes what was looked at; nil if it is gone. By the process.
+    func take(_ waiting: WaitingContent, by proc: LightProc) -> WaitingContent? {
+        if waiting.content is Notice {
+            let notice = content.withLock { content in
+                content.poison.took(nil)
+                return content.state.takeNotice(waiting.number)
+            }
+            guard let notice else { return nil }
+            removeSurplus(of: proc)
+            return notice.message(for: proc).map { WaitingContent(number: waiting.number, content: $0) }
+        }
         let (take, admitted) = content.withLock { content in
-            let take = content.state.take(number)
+            let take = content.state.take(waiting.number)
             if let entry = take.entry {
                 content.counters.taken += 1
                 content.lastTaken = entry.sent
@@ -95,23 +135,51 @@ extension MessageQueue {
             return (take, take.admitted.compactMap { content.waiters.removeValue(forKey: $0) })
         }
         for done in admitted { done(.sent) }
-        if take.entry != nil {
-            // Its token is superfluous, unless it is still on its way: then it finds nothing when it comes.
-            let isGone = proc.discardFirst(as: Envelope.self) { $0.message is QueueToken }
-            let tokens = content.withLock { content -> Int in
-                if isGone { content.state.tokenIsGone() }
-                return content.state.tokensToRing()
-            }
-            ring(tokens, .user, proc)
+        guard let entry = take.entry else { return nil }
+        // Its token is superfluous, unless it is still on its way: then it finds nothing when it comes.
+        removeSurplus(of: proc)
+        return examine(entry, proc).map {
+            WaitingContent(number: $0.number, content: $0.message, receipt: $0.receipt)
         }
-        return take.entry.flatMap { examine($0, proc) }
+    }
+
+    /// Removes the tokens from the mailbox that stand for nothing. By the process.
+    func removeSurplus(of proc: LightProc) {
+        var isAny = content.withLock { $0.state.surplus > 0 }
+        // Ends: each round removes a token.
+        while isAny, proc.discardFirst(as: Envelope.self, where: { $0.message is QueueToken }) {
+            isAny = content.withLock { content in
+                content.state.tokenIsGone()
+                return content.state.surplus > 0
+            }
+        }
+        // What has come meanwhile may have relied on one.
+        ring(content.withLock { $0.state.tokensMissing() }, .user, proc)
     }
 }
 
 extension QueueState {
-    func waiting(after seen: Int) -> [(number: Int, message: any Sendable)] {
-        ([control] + levels).flatMap { ring in
-            ring.elements.filter { $0.number > seen && $0.receipt?.isSettled != true }.map { ($0.number, $0.message) }
+    func waiting(after seen: Int) -> [WaitingContent] {
+        var all: [WaitingContent] = []
+        func add(_ entry: Entry) {
+            guard entry.number > seen, entry.receipt?.isSettled != true else { return }
+            all.append(WaitingContent(number: entry.number, content: entry.message))
         }
+        for entry in control.elements { add(entry) }
+        var notices = notices.elements[...]
+        func add(noticesUpTo mark: Int) {
+            while let first = notices.first, first.mark <= mark {
+                notices.removeFirst()
+                if first.number > seen { all.append(WaitingContent(number: first.number, content: first.notice)) }
+            }
+        }
+        var mark = removed
+        for entry in levels.flatMap(\.elements) {
+            add(noticesUpTo: mark)
+            add(entry)
+            mark += 1
+        }
+        add(noticesUpTo: .max)
+        return all
     }
 }

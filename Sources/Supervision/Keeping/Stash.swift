@@ -24,7 +24,8 @@ final class StashPart: CompanionPart {
     private struct Item: Sendable {
         let type: Any.Type
         let receipt: AnyAsk?
-        let putBack: @Sendable (LightProc) -> Void
+        /// False when the process has ended for good.
+        let putBack: @Sendable (LightProc) -> Bool
     }
     private let items = Locked(Ring<Item>())
     /// Not retained: it outlives the process, and must not go with the last of these.
@@ -38,6 +39,10 @@ final class StashPart: CompanionPart {
 
     var count: Int { items.withLock { $0.count } }
 
+    static func isEmpty(of proc: LightProc) -> Bool {
+        (Companion.existing(of: proc)?.part(StashPart.self)?.count ?? 0) == 0
+    }
+
     /// Sets the message in hand aside, with its ask if it is one.
     static func stash<Message: Sendable>(
         _ message: Message,
@@ -49,8 +54,9 @@ final class StashPart: CompanionPart {
         let count = part.count
         if count >= capacity { throw StashFull(message: message, capacity: count, process: proc.id) }
         let receipt = receipt(of: message, proc)
+        proc.managedQueue?.setAside()
         let item = Item(type: type(of: message), receipt: receipt) { proc in
-            _ = ProcRef<Message>(proc).deliver(message, receipt: receipt, lane: .control)
+            ProcRef<Message>(proc).deliver(message, receipt: receipt, lane: .control)
         }
         part.items.withLock { $0.append(item) }
     }
@@ -64,10 +70,12 @@ final class StashPart: CompanionPart {
 
     /// Puts messages back, the oldest first.
     func unstash(_ count: Int, to proc: LightProc) -> Int {
+        // Closed to all, as the process leaves its group: then the stash is told of when it ends.
+        if proc.isClosed || proc.managedQueue?.isClosed == true { return 0 }
         var done = 0
         // Ends: each round removes one.
         while done < count, let item = items.withLock({ $0.popFirst() }) {
-            item.putBack(proc)
+            if !item.putBack(proc) { BastionSystem.of(proc)?.deadLetter(of: item.type, to: proc, .closed) }
             done += 1
         }
         return done

@@ -114,7 +114,12 @@ extension Bonds {
         case .nothing: return nil
         case .end(let sentence): return sentence
         case .deliver(let number):
-            proc.deliver(Notice { proc in Bonds.existing(of: proc)?.takeExit(number) })
+            proc.deliver(
+                Notice(
+                    look: { proc in Bonds.existing(of: proc)?.lookAtExit(number) },
+                    take: { proc in Bonds.existing(of: proc)?.takeExit(number) }
+                )
+            )
             return nil
         }
     }

@@ -67,7 +67,12 @@ extension Bonds {
             return true
         }
         guard isDue else { return }
-        proc.deliver(Notice { proc in Bonds.existing(of: proc)?.takeDown(number) })
+        proc.deliver(
+            Notice(
+                look: { proc in Bonds.existing(of: proc)?.lookAtDown(number) },
+                take: { proc in Bonds.existing(of: proc)?.takeDown(number) }
+            )
+        )
     }
 
     /// Forgets who watches this process.

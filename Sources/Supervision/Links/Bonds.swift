@@ -23,6 +23,14 @@ final class Bonds: CompanionPart {
         let map: DownMap?
         /// Set when its message is on the way.
         var reason: ExitReason?
+        /// Set when its message was made to be looked at.
+        var made: (any Sendable)?
+
+        func message(_ reason: ExitReason) -> any Sendable {
+            if let made { return made }
+            let down = Down(monitor: ref, process: ref.process, name: name, reason: reason)
+            return map?(down) ?? down
+        }
     }
 
     /// A monitor, at the process that is watched.
@@ -46,6 +54,10 @@ final class Bonds: CompanionPart {
     struct PendingExit {
         let exit: Exit
         let map: ExitMap?
+        /// Set when its message was made to be looked at.
+        var made: (any Sendable)?
+
+        var message: any Sendable { made ?? map?(exit) ?? exit }
     }
 
     struct Content {
@@ -148,14 +160,36 @@ final class Bonds: CompanionPart {
     func takeDown(_ number: UInt64) -> (any Sendable)? {
         guard let watch = content.withLock({ $0.watched.removeValue(forKey: number) }), let reason = watch.reason
         else { return nil }
-        let down = Down(monitor: watch.ref, process: watch.ref.process, name: watch.name, reason: reason)
-        return watch.map?(down) ?? down
+        return watch.message(reason)
     }
 
     /// The process takes an exit out of its mailbox; nil if that was withdrawn. In its name.
     func takeExit(_ number: UInt64) -> (any Sendable)? {
-        guard let pending = content.withLock({ $0.exits.removeValue(forKey: number) }) else { return nil }
-        return pending.map?(pending.exit) ?? pending.exit
+        content.withLock({ $0.exits.removeValue(forKey: number) })?.message
+    }
+
+    /// The process looks at the message of a monitor; nil if that was withdrawn. It is made once, in its name.
+    func lookAtDown(_ number: UInt64) -> (any Sendable)? {
+        guard let watch = content.withLock({ $0.watched[number] }), let reason = watch.reason else { return nil }
+        let message = watch.message(reason)
+        return content.withLock { content in
+            guard let watch = content.watched[number] else { return nil }
+            // Another task of the process has made it meanwhile.
+            if let made = watch.made { return made }
+            content.watched[number]?.made = message
+            return message
+        }
+    }
+
+    /// The process looks at an exit; nil if that was withdrawn. It is made once, in its name.
+    func lookAtExit(_ number: UInt64) -> (any Sendable)? {
+        guard let message = content.withLock({ $0.exits[number] })?.message else { return nil }
+        return content.withLock { content in
+            guard let exit = content.exits[number] else { return nil }
+            if let made = exit.made { return made }
+            content.exits[number]?.made = message
+            return message
+        }
     }
 }
 

@@ -80,6 +80,9 @@ final class MessageQueue: CompanionPart {
     /// When the message was sent that was taken last; nil if none was.
     var lastTaken: Duration? { content.withLock(\.lastTaken) }
 
+    /// Whether it refuses everything.
+    var isClosed: Bool { content.withLock(\.state.isClosed) }
+
     var counters: MailboxCounters {
         let now = system.system?.executor.now
         return content.withLock { content in
@@ -269,9 +272,12 @@ final class MessageQueue: CompanionPart {
     /// The message if it is to be handled; nil if it was dropped or set aside. By the process.
     func examine(_ entry: Entry, _ proc: LightProc) -> Entry? {
         guard let poison else { return entry }
-        let type = type(of: entry.message)
+        // One of any type is like others of what it carries.
+        let message: any Sendable = (entry.message as? AnyMessage)?.payload ?? entry.message
+        let type = type(of: message)
         // The user's code, as the decision: outside the lock.
-        let key = poison.key(entry.message).map { PoisonTable.Key(type: ObjectIdentifier(type), key: $0) }
+        let name = poison.key(message) ?? poison.key(entry.message)
+        let key = name.map { PoisonTable.Key(type: ObjectIdentifier(type), key: $0) }
         let known = content.withLock { content in
             content.poison.took(nil)
             return key.flatMap { content.poison.failures(of: $0) }
@@ -305,6 +311,9 @@ final class MessageQueue: CompanionPart {
         }
         return nil
     }
+
+    /// The message in hand goes to the stash: it was neither handled nor failed on. By the process.
+    func setAside() { content.withLock { $0.poison.ended() } }
 
     /// Lets messages that were set aside as poisonous be handled after all; returns how many.
     func releaseParked(of proc: LightProc) -> Int {

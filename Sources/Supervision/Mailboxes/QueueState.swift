@@ -83,15 +83,20 @@ struct QueueState: Sendable {
     private(set) var levels: [Ring<Entry>]
     private(set) var control = Ring<Entry>()
     /// Each behind as many messages as waited when it came.
-    private var notices = Ring<(mark: Int, notice: Notice)>()
+    private(set) var notices = Ring<(mark: Int, number: Int, notice: Notice)>()
     /// Messages that have left the levels, for whatever reason.
-    private var removed = 0
+    private(set) var removed = 0
     private var lastNumber = 0
     private var waiting = Ring<(number: Int, entry: Entry)>()
     private var nextNumber = 0
     private var controller: QueueDelayController?
     /// Tokens that are in the mailbox, or on their way there; at least as many as there are messages.
     private var tokens = 0
+    /// Selective receives that are under way: they have to hear of each message, also where there are tokens enough.
+    var seekers = 0
+    /// Whether they were rung for since one of them looked, and what was the last to be there then.
+    private var isAlarmed = false
+    private var lastLookedAt = 0
     /// Messages in the levels, the control lane aside.
     private(set) var count = 0
     private(set) var isClosed = false
@@ -158,8 +163,13 @@ struct QueueState: Sendable {
 
     /// Adds a notice, which no bound applies to. Dropped when the process has ended for good.
     mutating func offer(_ notice: Notice) {
-        if !isClosed { notices.append((removed + count, notice)) }
+        if isClosed { return }
+        lastNumber += 1
+        notices.append((removed + count, lastNumber, notice))
     }
+
+    /// Takes a notice out of turn, by its number.
+    mutating func takeNotice(_ number: Int) -> Notice? { notices.removeFirst { $0.number == number }?.notice }
 
     /// Adds a message that comes next, for a token that the process has made itself. Not refused: the process lives.
     mutating func putFirst(_ entry: Entry) {
@@ -179,7 +189,11 @@ struct QueueState: Sendable {
         take.entry = control.removeFirst { $0.number == number }
         for level in levels.indices where take.entry == nil {
             take.entry = levels[level].removeFirst { $0.number == number }
-            if take.entry != nil { leave() }
+            if take.entry != nil {
+                leave()
+                // It was not among those that notices wait for which were there before it.
+                notices.update { notice in if notice.number < number { notice.mark += 1 } }
+            }
         }
         admit(&take)
         return take
@@ -201,9 +215,27 @@ struct QueueState: Sendable {
 
     /// How many tokens to put into the mailbox now; they count as put.
     mutating func tokensToRing() -> Int {
-        let missing = max(0, control.count + count + notices.count - tokens)
+        let missing = tokensMissing()
+        guard missing == 0, seekers > 0, !isAlarmed, lastNumber > lastLookedAt else { return missing }
+        isAlarmed = true
+        tokens += 1
+        return 1
+    }
+
+    /// As above, by a selective receive.
+    mutating func tokensMissing() -> Int {
+        let missing = max(0, -surplus)
         tokens += missing
         return missing
+    }
+
+    /// How many more tokens there are than messages.
+    var surplus: Int { tokens - control.count - count - notices.count }
+
+    /// A selective receive looks at all that waits.
+    mutating func isLookedAt() {
+        isAlarmed = false
+        lastLookedAt = lastNumber
     }
 
     /// A token was handled: the next message, past those that are not to be handled any more. The control lane comes first,

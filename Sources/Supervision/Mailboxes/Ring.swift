@@ -42,6 +42,17 @@ struct Ring<Element> {
     /// All elements, oldest first. O(n).
     var elements: [Element] { (0..<count).compactMap { slots[(head + $0) & (slots.count - 1)] } }
 
+    /// Changes all elements in place, oldest first. O(n).
+    mutating func update(_ change: (inout Element) -> Void) {
+        for offset in 0..<count {
+            let place = (head + offset) & (slots.count - 1)
+            if var element = slots[place] {
+                change(&element)
+                slots[place] = element
+            }
+        }
+    }
+
     /// Removes the first element that fits, wherever it is. O(n).
     mutating func removeFirst(where fits: (Element) throws -> Bool) rethrows -> Element? {
         for offset in 0..<count {

@@ -72,6 +72,9 @@ class AnyAsk: MessageReceipt, WaitingAsk, @unchecked Sendable {
     /// Settles it with an error, if nobody has. Any thread.
     func fail(_ code: AskError.Code, reason: ExitReason? = nil) {}
 
+    /// Calls `action` once when it has ended, on whatever thread ends it. Not for code of the user's.
+    func whenOver(_ action: @escaping @Sendable () -> Void) {}
+
     override final func refused(_ reason: ExitReason?) { fail(.refused, reason: reason) }
 }
 
@@ -113,12 +116,16 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
     override func answer(dynamically value: any Sendable) {
         if let value = Envelope(message: value).message(as: Value.self) { return answer(value) }
         let types = (asked: Value.self as Any.Type, answered: type(of: value) as Any.Type)
-        settle(.failure(AskError(.wrongAnswer, process: holder.id, types: types)))
+        if !settle(.failure(AskError(.wrongAnswer, process: holder.id, types: types))) { countIfLate() }
     }
 
     /// Settles it with an answer; one that comes too late is counted.
     func answer(_ value: Value) {
-        if settle(.success(value)) { return }
+        if !settle(.success(value)) { countIfLate() }
+    }
+
+    /// An answer has found it settled.
+    private func countIfLate() {
         let isLate = state.withLock { state in
             if case .failure? = state.result { return true }
             return false
@@ -127,6 +134,8 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
     }
 
     override func fail(_ code: AskError.Code, reason: ExitReason? = nil) { end(code, reason) }
+
+    override func whenOver(_ action: @escaping @Sendable () -> Void) { whenSettled { _ in action() } }
 
     override func isPartOf(_ cycle: AskCycle) { state.withLock { $0.cycle = cycle } }
 

@@ -40,7 +40,8 @@ public struct ProcRef<Message: Sendable>: Sendable {
 
     /// Asks: sends a message that carries a reply, and waits for the answer.
     ///
-    /// Within a deadline (``Context/withTimeout(_:_:)``) it waits no longer than that.
+    /// Within a deadline (``Context/withTimeout(_:_:)``) it waits no longer than that. In a full mailbox that lets senders wait the message
+    /// waits for room.
     ///
     /// - Parameters:
     ///   - time: How long to wait.
@@ -52,17 +53,11 @@ public struct ProcRef<Message: Sendable>: Sendable {
         lane: MessageLane = .user,
         _ make: (Reply<Value>) -> Message
     ) async throws(AskError) -> Value {
-        guard lane == .user, let queue = proc.managedQueue else {
-            return try await request(within: time, lane: lane, make).value()
-        }
-        let ask = Ask<Value>(proc, within: time)
-        let (outcome, number) = queue.offerOrWait(make(Reply(ask)), receipt: ask, to: proc) { _ in }
-        // It waits for room; its place goes with it, also when nobody waits for the answer any longer.
-        if outcome == nil { ask.whenSettled { _ in _ = queue.withdraw(number, of: proc) } }
-        return try await PendingReply(ask: ask).value()
+        try await asking(within: time, lane: lane, make).value()
     }
 
-    /// Asks without waiting. Within a deadline of the calling task the answer is waited for no longer than that.
+    /// Asks without waiting. Within a deadline of the calling task the answer is waited for no longer than that. A mailbox that is full
+    /// refuses, also if its policy is to let senders wait.
     public func request<Value: Sendable>(
         within time: Duration = .seconds(5),
         lane: MessageLane = .user,
@@ -132,4 +127,11 @@ public struct ProcRef<Message: Sendable>: Sendable {
 extension ProcRef: CustomStringConvertible {
     /// The name of the process, if it has one, and its id, as in `worker-0<0.17>`.
     public var description: String { proc.description }
+}
+
+extension ProcRef: Hashable {
+    /// Whether both refer to the same process.
+    public static func == (one: ProcRef, other: ProcRef) -> Bool { one.proc === other.proc }
+    /// By the identity of the process.
+    public func hash(into hasher: inout Hasher) { hasher.combine(id) }
 }

@@ -11,6 +11,8 @@ public enum Backoff: Sendable, Hashable {
     case none
     /// Always the same time.
     case constant(Duration)
+    /// Longer by the same time with every restart in a row, up to a cap: 1 s, 2 s, 3 s, ...
+    case linear(Duration, cap: Duration)
     /// Doubles with every restart in a row, up to a cap.
     case exponential(Duration, cap: Duration)
 
@@ -21,6 +23,10 @@ public enum Backoff: Sendable, Hashable {
             return .zero
         case .constant(let delay):
             return delay
+        case .linear(let step, let cap):
+            guard step > .zero, cap > .zero else { return .zero }
+            // Not multiplied where that would be more than the cap: it might be too much for a number.
+            return Double(failures) >= cap / step ? cap : step * max(failures, 1)
         case .exponential(let first, let cap):
             guard first > .zero else { return .zero }
             var delay = first

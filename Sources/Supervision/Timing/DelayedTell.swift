@@ -8,11 +8,12 @@ extension ProcRef {
     /// Sends a message later, not before the time has passed. Any thread; never blocks.
     ///
     /// The timer belongs to nobody: it outlives who set it, and holds the process. See ``Timers`` for those that end with a process. It is
-    /// sent by a process of its own, so that there is no order between it and what others send at that moment. Costs a timer.
+    /// sent by a process of its own, so that there is no order between it and what others send at that moment. If it is refused then, it is a
+    /// dead letter. Costs a timer.
     /// - Returns: What takes it back, unless it was sent.
     @discardableResult
     public func tell(_ message: Message, after delay: Duration) -> TimerToken {
-        later(on: proc.scheduler, delay) { _ = self.tell(message) }
+        later(on: proc.scheduler, delay) { self.tellUnclaimed(message) }
     }
 
     /// Sends a message at a fixed rate, the first time one period from now, until the token is cancelled or the process has ended for
@@ -21,7 +22,7 @@ extension ProcRef {
     /// - Precondition: The period is positive.
     @discardableResult
     public func tell(_ message: Message, every period: Duration) -> TimerToken {
-        repeatedly(to: proc, period) { _ = self.tell(message) }
+        repeatedly(to: proc, period) { self.tellUnclaimed(message) }
     }
 }
 
@@ -30,7 +31,7 @@ extension AnyRef {
     @discardableResult
     public func tell(_ message: any Sendable, after delay: Duration) -> TimerToken {
         let message = AnyMessage(.init(.tell, message, from: .current))
-        return later(on: proc.scheduler, delay) { _ = put(message, lane: .user) }
+        return later(on: proc.scheduler, delay) { tellUnclaimed(message) }
     }
 
     /// Sends a value at a fixed rate, from whoever calls this; see ``ProcRef/tell(_:every:)``.
@@ -38,7 +39,7 @@ extension AnyRef {
     public func tell(_ message: any Sendable, every period: Duration) -> TimerToken {
         let message = AnyMessage(.init(.tell, message, from: .current))
         return repeatedly(to: proc, period) {
-            _ = put(message, lane: .user)
+            tellUnclaimed(message)
         }
     }
 }
