@@ -166,7 +166,7 @@ import Testing
 
     @Test func anAskThatWasGivenUpBeforeItWasTakenIsNotKeptByTheProcess() throws {
         let (_, echo) = try echo()
-        weak var ask: Ask<Int>?
+        weak var ask: Ask?
         do {
             let pending = echo.request { .count($0) }
             ask = pending.ask

@@ -39,7 +39,7 @@ public struct Answers<Value: Sendable>: AsyncSequence, Sendable {
         for (number, pending) in asks.enumerated() {
             let process = pending.ask.proc.id
             // On whatever thread settles it; no code of the user's.
-            pending.ask.whenSettled { [weak inbox] result in
+            pending.whenSettled { [weak inbox] result in
                 inbox?.settled(Element(number: number, process: process, result: result))
             }
         }
@@ -114,7 +114,7 @@ public struct Answers<Value: Sendable>: AsyncSequence, Sendable {
         }
 
         /// The only ask that is still to be answered; nil if there are more, or answers that wait to be handed out.
-        private var lastOpen: Ask<Value>? {
+        private var lastOpen: Ask? {
             guard state.withLock({ $0.left == 1 && $0.came.isEmpty }) else { return nil }
             return asks.first { !$0.ask.isSettled }?.ask
         }

@@ -17,7 +17,7 @@ extension ProcRef {
     /// Sends a message with the ask that a process has in hand, if it has one.
     func forward(_ message: Message, from proc: LightProc, _ lane: MessageLane) -> Bool {
         let receipt = proc.releaseAskInHand()
-        (receipt as? AnyAsk)?.hand(to: self.proc)
+        (receipt as? Ask)?.hand(to: self.proc)
         return deliver(message, receipt: receipt, lane: lane)
     }
 }

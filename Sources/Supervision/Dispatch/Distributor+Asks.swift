@@ -122,9 +122,9 @@ extension Distributor {
     ) throws(DistributorProblem) -> Message {
         // It may have left since it was to be chosen.
         guard let member = members.first else { throw .emptyRecipients }
-        let ask = Ask<Value>.unsent(to: member.proc)
+        let ask = Ask(member.proc, for: Value.self, within: .seconds(1))
         // Settled before the reply is dropped: that is nobody's failure.
-        PendingReply(ask: ask).cancel()
+        ask.cancel()
         return make(Reply(ask))
     }
 }
@@ -138,7 +138,7 @@ extension ProcRef {
         let pending = request(within: time, make)
         guard pending.ask.isSettled else { return pending }
         let outcome = OneShot<Result<Value, AskError>>()
-        pending.ask.whenSettled { outcome.settle($0) }
+        pending.whenSettled { outcome.settle($0) }
         if case .failure(let error)? = outcome.known, error.wasNeverDelivered { return nil }
         return pending
     }
@@ -147,9 +147,4 @@ extension ProcRef {
 extension AskError {
     /// Whether another process may be asked instead: nobody has seen the message.
     var wasNeverDelivered: Bool { code == .refused || code == .full }
-}
-
-extension Ask {
-    /// An ask whose message is made and not sent.
-    static func unsent(to proc: LightProc) -> Ask { Ask(proc, within: .seconds(1)) }
 }

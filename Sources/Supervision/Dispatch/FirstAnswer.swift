@@ -19,7 +19,7 @@ final class FirstAnswer<Value: Sendable>: Sendable {
     func value() async throws(AskError) -> Value {
         for pending in asks {
             // On whatever thread settles it; no code of the user's.
-            pending.ask.whenSettled { [weak self] in self?.settled($0) }
+            pending.whenSettled { [weak self] in self?.settled($0) }
         }
         let result = await withTaskCancellationHandler {
             await answer.value()

@@ -113,7 +113,7 @@ public struct AnyRef: Sendable, Hashable, CustomStringConvertible {
         within time: Duration = .seconds(5),
         lane: MessageLane = .user
     ) -> PendingReply<Value> {
-        let ask = Ask<Value>(proc, within: time)
+        let ask = Ask(proc, for: Value.self, within: time)
         ask.send(AnyMessage(.init(.ask, message, from: .current, reply: AnyReply(ask))), to: self, lane)
         return PendingReply(ask: ask)
     }
@@ -126,7 +126,7 @@ public struct AnyRef: Sendable, Hashable, CustomStringConvertible {
     /// Puts a message into the mailbox in the form that the process takes.
     func put(_ message: AnyMessage, receipt: MessageReceipt? = nil, lane: MessageLane) -> Outcome {
         if let queue = proc.managedQueue {
-            return queue.offer(dynamic: message, receipt: receipt as? AnyAsk, lane: lane, to: proc)
+            return queue.offer(dynamic: message, receipt: receipt as? Ask, lane: lane, to: proc)
         }
         if !proc.isReactive { return push(Envelope(message: message), receipt, lane) }
         let type = proc.messageType
@@ -148,7 +148,7 @@ public struct AnyRef: Sendable, Hashable, CustomStringConvertible {
     }
 }
 
-extension AnyAsk {
+extension Ask {
     /// Sends the message of this ask. False when it was not taken: then the ask has ended.
     @discardableResult
     func send(_ message: AnyMessage, to ref: AnyRef, _ lane: MessageLane) -> Bool {
@@ -165,7 +165,7 @@ extension AnyAsk {
 extension MessageQueue {
     func offer(
         dynamic message: AnyMessage,
-        receipt: AnyAsk?,
+        receipt: Ask?,
         lane: MessageLane,
         to proc: LightProc
     ) -> AnyRef.Outcome {

@@ -11,7 +11,7 @@ import LightProc
 public struct AnyReply: Sendable {
     let token: ReplyToken
 
-    init(_ ask: AnyAsk) { token = ReplyToken(ask) }
+    init(_ ask: Ask) { token = ReplyToken(ask) }
 
     /// Answers. Any thread; never blocks.
     public func callAsFunction(_ value: any Sendable) { token.ask.answer(dynamically: value) }

@@ -98,7 +98,7 @@ struct WaitingContent: Sendable {
     let number: Int
     /// A message or a ``Notice``.
     let content: any Sendable
-    var receipt: AnyAsk?
+    var receipt: Ask?
 }
 
 extension MessageQueue {

@@ -23,7 +23,7 @@ public struct StashFull<Message: Sendable>: Error, CustomStringConvertible {
 final class StashPart: CompanionPart {
     private struct Item: Sendable {
         let type: Any.Type
-        let receipt: AnyAsk?
+        let receipt: Ask?
         /// False when the process has ended for good.
         let putBack: @Sendable (LightProc) -> Bool
     }
@@ -61,8 +61,8 @@ final class StashPart: CompanionPart {
         part.items.withLock { $0.append(item) }
     }
 
-    private static func receipt<Message: Sendable>(of message: Message, _ proc: LightProc) -> AnyAsk? {
-        guard let dynamic = message as? AnyMessage else { return proc.releaseAskInHand() as? AnyAsk }
+    private static func receipt<Message: Sendable>(of message: Message, _ proc: LightProc) -> Ask? {
+        guard let dynamic = message as? AnyMessage else { return proc.releaseAskInHand() as? Ask }
         guard let ask = dynamic.reply?.token.ask, !ask.isSettled else { return nil }
         proc.forget(ask)
         return ask

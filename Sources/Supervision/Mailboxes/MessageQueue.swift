@@ -97,7 +97,7 @@ final class MessageQueue: CompanionPart {
 
     private func entry(
         _ message: any Sendable,
-        _ receipt: AnyAsk?,
+        _ receipt: Ask?,
         _ lane: MessageLane = .user,
         holding ticket: MessageReceipt? = nil,
         of proc: LightProc
@@ -124,7 +124,7 @@ final class MessageQueue: CompanionPart {
     /// Adds a message, or says why not; an ask has ended then. Any thread.
     func offer(
         _ message: any Sendable,
-        receipt: AnyAsk? = nil,
+        receipt: Ask? = nil,
         lane: MessageLane = .user,
         to proc: LightProc
     ) -> SendOutcome {
@@ -180,7 +180,7 @@ final class MessageQueue: CompanionPart {
     /// - Returns: What became of it, or the number under which it waits.
     func offerOrWait(
         _ message: any Sendable,
-        receipt: AnyAsk? = nil,
+        receipt: Ask? = nil,
         holding ticket: MessageReceipt? = nil,
         to proc: LightProc,
         _ done: @escaping @Sendable (SendOutcome) -> Void

@@ -9,7 +9,7 @@ final class QueueEntry: @unchecked Sendable {
     // Sendable: what changes does so under the queue's lock, or while one thread has it.
     let message: any Sendable
     /// Of an ask.
-    let receipt: AnyAsk?
+    let receipt: Ask?
     /// When it was sent, on the executor's clock.
     let sent: Duration
     /// The level of urgency, 0 first.
@@ -23,7 +23,7 @@ final class QueueEntry: @unchecked Sendable {
 
     init(
         message: any Sendable,
-        receipt: AnyAsk?,
+        receipt: Ask?,
         sent: Duration,
         level: Int,
         sender: ProcID?,

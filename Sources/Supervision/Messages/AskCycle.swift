@@ -40,18 +40,18 @@ public enum AskCyclePolicy: Sendable, Hashable, CaseIterable {
 final class AskWait: Sendable {
     private let asker: LightProc
     private let part: AskWaits
-    private let ask: AnyAsk
+    private let ask: Ask
 
     /// How long a circle must stand before it counts.
     static let grace = Duration.milliseconds(50)
 
     /// The asks that a process's first task awaits at this moment: one, or none.
     private final class AskWaits: CompanionPart {
-        let current = Locked<AnyAsk?>(nil)
+        let current = Locked<Ask?>(nil)
     }
 
     /// Nil where it cannot close a circle: not in the first task of an async process, or answered already.
-    init?(_ ask: AnyAsk) {
+    init?(_ ask: Ask) {
         guard let asker = LightProc.current, !asker.isReactive, asker.isFirstTaskCalling
         else { return nil }
         let policy = asker.system?.askCycles ?? .fail
@@ -83,7 +83,7 @@ final class AskWait: Sendable {
     }
 
     /// Follows who waits for whom; nil if that ends somewhere else than with the asking process.
-    private static func cycle(from ask: AnyAsk, of asker: LightProc) -> [LightProc]? {
+    private static func cycle(from ask: Ask, of asker: LightProc) -> [LightProc]? {
         var path = [asker]
         var next = ask.holder
         // Ends: each round adds a process that is not in the path yet.
@@ -97,7 +97,7 @@ final class AskWait: Sendable {
         return asker.receivesInChildTasks ? nil : path
     }
 
-    private static func wait(of proc: LightProc) -> AnyAsk? {
+    private static func wait(of proc: LightProc) -> Ask? {
         guard let ask = Companion.existing(of: proc)?.part(AskWaits.self)?.current.withLock({ $0 }), !ask.isSettled
         else { return nil }
         return ask

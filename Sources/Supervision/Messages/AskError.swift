@@ -34,15 +34,40 @@ public struct AskError: Error, Sendable, CustomStringConvertible {
     }
 
     /// What kept the answer away.
-    public let code: Code
+    public var code: Code { content.code }
     /// How the process ended, when it did.
-    public let reason: ExitReason?
+    public var reason: ExitReason? { content.reason }
     /// The process that was asked.
-    public let process: ProcID
+    public var process: ProcID { content.process }
     /// Processes that wait for each other in a circle, the asking one first; nil if none was found.
-    public let cycle: AskCycle?
+    public var cycle: AskCycle? { content.cycle }
     /// Which type of answer was asked for and which one came, when they differ.
-    public let types: (asked: Any.Type, answered: Any.Type)?
+    public var types: (asked: Any.Type, answered: Any.Type)? { content.types }
+
+    /// An object, so that results are small where all goes well.
+    private let content: Content
+
+    private final class Content: Sendable {
+        let code: Code
+        let process: ProcID
+        let reason: ExitReason?
+        let cycle: AskCycle?
+        let types: (asked: Any.Type, answered: Any.Type)?
+
+        init(
+            _ code: Code,
+            _ process: ProcID,
+            _ reason: ExitReason?,
+            _ cycle: AskCycle?,
+            _ types: (asked: Any.Type, answered: Any.Type)?
+        ) {
+            self.code = code
+            self.process = process
+            self.reason = reason
+            self.cycle = cycle
+            self.types = types
+        }
+    }
 
     init(
         _ code: Code,
@@ -51,11 +76,7 @@ public struct AskError: Error, Sendable, CustomStringConvertible {
         cycle: AskCycle? = nil,
         types: (asked: Any.Type, answered: Any.Type)? = nil
     ) {
-        self.code = code
-        self.process = process
-        self.reason = reason
-        self.cycle = cycle
-        self.types = types
+        content = Content(code, process, reason, cycle, types)
     }
 
     /// One line: which process was asked, what kept the answer away, and how the process ended if it did.

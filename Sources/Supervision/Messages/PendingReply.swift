@@ -2,34 +2,26 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-import Glibc
-import LightProc
+public import LightProc
 
 /// An ask that was sent: its answer can be awaited, called back, or given up.
 ///
 /// It ends as exactly one of: reply, the process ended (with the reason), refused, unanswered, timeout, cancelled.
 public struct PendingReply<Value: Sendable>: Sendable {
-    let ask: Ask<Value>
+    @usableFromInline let ask: Ask
+
+    @inlinable
+    init(ask: Ask) { self.ask = ask }
 
     /// Waits for the answer. Cancelling the calling task gives the ask up.
     ///
     /// An async process that waits here while the process that it asked waits, perhaps over others, for an answer of its own
     /// gets the error `cycle` after 50 ms; see ``AskCyclePolicy``.
-    public func value() async throws(AskError) -> Value {
-        let waiting = AskWait(ask)
-        defer { waiting?.end() }
-        let result = await withTaskCancellationHandler {
-            await withUnsafeContinuation { continuation in
-                ask.whenSettled { continuation.resume(returning: $0) }
-            }
-        } onCancel: {
-            ask.settle(.failure(AskError(.cancelled, process: ask.proc.id)))
-        }
-        return try result.get()
-    }
+    @inlinable
+    public func value() async throws(AskError) -> Value { try Self.value(of: await ask.result()) }
 
     /// Gives the ask up: a later answer is dropped.
-    public func cancel() { ask.settle(.failure(AskError(.cancelled, process: ask.proc.id))) }
+    public func cancel() { ask.cancel() }
 
     /// Calls `action` once with the answer, on a worker of the executor that runs the asked process.
     ///
@@ -37,75 +29,101 @@ public struct PendingReply<Value: Sendable>: Sendable {
     /// - Parameter action: Must not block.
     public func whenComplete(_ action: @escaping @Sendable (Result<Value, AskError>) -> Void) {
         let scheduler = ask.proc.scheduler
-        ask.whenSettled { result in
+        whenSettled { result in
             LightProc.runOnce(on: scheduler) { action(result) }
+        }
+    }
+
+    /// Calls `action` once when the ask has ended, on whatever thread ends it. Not for code of the user's.
+    func whenSettled(_ action: @escaping @Sendable (Result<Value, AskError>) -> Void) {
+        ask.whenSettled { result in
+            do throws(AskError) {
+                action(.success(try Self.value(of: result)))
+            } catch {
+                action(.failure(error))
+            }
+        }
+    }
+
+    @inlinable
+    static func value(of result: Ask.Outcome) throws(AskError) -> Value {
+        switch result {
+        case .failure(let error): throw error
+        case .success(let value):
+            guard let value = Envelope(message: value).message(as: Value.self) else {
+                preconditionFailure("impossible: an ask is settled with a value of its type")
+            }
+            return value
         }
     }
 }
 
-/// The asking side, whatever the type of the answer.
-class AnyAsk: MessageReceipt, WaitingAsk, @unchecked Sendable {
-    // Sendable: constant; subclasses answer for theirs.
-    let proc: LightProc
-    let asker = LightProc.current?.id
-    private let latest: Duration
-
-    init(_ proc: LightProc, latest: Duration) {
-        self.proc = proc
-        self.latest = latest
-    }
-
-    /// The process in whose hands the message is, or in whose mailbox: the one that was asked, unless it handed it on.
-    var holder: LightProc { proc }
-    var asked: ProcID { holder.id }
-    override var deadline: Duration? { latest }
-
-    /// The ask was found to wait for itself: its error is to say so. Any thread.
-    func isPartOf(_ cycle: AskCycle) {}
-
-    /// Another process is about to be given the message. Before it can take it. Any thread.
-    func hand(to next: LightProc) {}
-
-    /// Settles it with an answer whose type is not known; one of another type than asked for is an error.
-    func answer(dynamically value: any Sendable) {}
-
-    /// Settles it with an error, if nobody has. Any thread.
-    func fail(_ code: AskError.Code, reason: ExitReason? = nil) {}
-
-    /// Calls `action` once when it has ended, on whatever thread ends it. Not for code of the user's.
-    func whenOver(_ action: @escaping @Sendable () -> Void) {}
-
-    override final func refused(_ reason: ExitReason?) { fail(.refused, reason: reason) }
-}
-
 /// The asking side: settled once, by whoever comes first.
-final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
+///
+/// One type for all answers, which are in it as `any Sendable`: generic code of this module is not specialised, and looks for
+/// metadata at every step.
+@usableFromInline
+final class Ask: MessageReceipt, WaitingAsk, @unchecked Sendable {
     // Sendable: `state` is locked, the rest is constant.
+    @usableFromInline typealias Outcome = Result<any Sendable, AskError>
+    typealias Observer = @Sendable (Outcome) -> Void
+
     private struct State {
-        var result: Result<Value, AskError>?
-        var observers: [@Sendable (Result<Value, AskError>) -> Void] = []
+        var result: Outcome?
+        /// There is hardly ever more than one.
+        var observer: Observer?
+        var moreObservers: [Observer] = []
         var timer: TimerToken?
         /// Who has the message, unless it is the process that was asked.
         var holder: LightProc?
         /// Processes that wait for each other, this ask's among them.
         var cycle: AskCycle?
     }
+
+    let proc: LightProc
+    @usableFromInline let asker = LightProc.current?.id
+    private let answerType: Any.Type
+    private let latest: Duration
     private let state = Locked(State())
 
-    /// - Parameter time: How long the answer may take; less, if a deadline of the calling task comes before.
-    ///   While the asking process handles an ask itself, that one's deadline limits this one's.
-    init(_ proc: LightProc, within time: Duration) {
+    /// - Parameters:
+    ///   - answerType: What is to come.
+    ///   - time: How long the answer may take; less, if a deadline of the calling task comes before.
+    ///     While the asking process handles an ask itself, that one's deadline limits this one's.
+    @usableFromInline
+    init(_ proc: LightProc, for answerType: Any.Type, within time: Duration) {
         var time = DeadlineScope.remaining().map { min($0, time) } ?? time
         if let asker = LightProc.current, let end = asker.deadlineInHand {
             time = min(time, max(.zero, end - asker.scheduler.now))
         }
-        super.init(proc, latest: proc.scheduler.now + time)
+        self.proc = proc
+        self.answerType = answerType
+        latest = proc.scheduler.now + time
+        super.init()
         startTimer(time)
     }
 
-    override var holder: LightProc { state.withLock { $0.holder } ?? proc }
+    /// The process in whose hands the message is, or in whose mailbox: the one that was asked, unless it handed it on.
+    var holder: LightProc { state.withLock { $0.holder } ?? proc }
+    @usableFromInline var asked: ProcID { holder.id }
+    @usableFromInline override var deadline: Duration? { latest }
 
-    override func hand(to next: LightProc) {
+    /// Waits for the end. Cancelling the calling task is one.
+    @usableFromInline
+    func result() async -> Outcome {
+        let waiting = AskWait(self)
+        defer { waiting?.end() }
+        return await withTaskCancellationHandler {
+            await withUnsafeContinuation { continuation in
+                whenSettled { continuation.resume(returning: $0) }
+            }
+        } onCancel: {
+            cancel()
+        }
+    }
+
+    /// Another process is about to be given the message. Before it can take it. Any thread.
+    func hand(to next: LightProc) {
         let before = state.withLock { state in
             defer { state.holder = next }
             return state.holder
@@ -113,14 +131,17 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
         (before ?? proc).forget(self)
     }
 
-    override func answer(dynamically value: any Sendable) {
-        if let value = Envelope(message: value).message(as: Value.self) { return answer(value) }
-        let types = (asked: Value.self as Any.Type, answered: type(of: value) as Any.Type)
+    /// Settles it with an answer whose type is not known; one of another type than asked for is an error.
+    func answer(dynamically value: any Sendable) {
+        func isOfType<Answer>(_ type: Answer.Type) -> Bool { value is Answer }
+        let types = (asked: answerType, answered: type(of: value) as Any.Type)
+        if types.asked == types.answered || _openExistential(answerType, do: isOfType) { return answer(value) }
         if !settle(.failure(AskError(.wrongAnswer, process: holder.id, types: types))) { countIfLate() }
     }
 
-    /// Settles it with an answer; one that comes too late is counted.
-    func answer(_ value: Value) {
+    /// Settles it with an answer of its type; one that comes too late is counted.
+    @usableFromInline
+    func answer(_ value: any Sendable) {
         if !settle(.success(value)) { countIfLate() }
     }
 
@@ -133,62 +154,59 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
         if isLate { BastionSystem.of(proc)?.countLateReply() }
     }
 
-    override func fail(_ code: AskError.Code, reason: ExitReason? = nil) { end(code, reason) }
+    /// The ask was found to wait for itself: its error is to say so. Any thread.
+    func isPartOf(_ cycle: AskCycle) { state.withLock { $0.cycle = cycle } }
 
-    override func whenOver(_ action: @escaping @Sendable () -> Void) { whenSettled { _ in action() } }
-
-    override func isPartOf(_ cycle: AskCycle) { state.withLock { $0.cycle = cycle } }
-
-    private func end(_ code: AskError.Code, _ reason: ExitReason? = nil) {
-        let cycle = state.withLock(\.cycle)
-        settle(.failure(AskError(code, process: holder.id, reason: reason, cycle: cycle)))
+    /// Settles it with an error, if nobody has. Any thread.
+    func fail(_ code: AskError.Code, reason: ExitReason? = nil) {
+        let (cycle, holder) = state.withLock { ($0.cycle, $0.holder) }
+        settle(.failure(AskError(code, process: (holder ?? proc).id, reason: reason, cycle: cycle)))
     }
 
-    override var isSettled: Bool { state.withLock { $0.result != nil } }
+    func cancel() { settle(.failure(AskError(.cancelled, process: proc.id))) }
 
-    override func processEnded(_ reason: ExitReason) {
-        end(.processEnded, reason)
-    }
+    @usableFromInline override var isSettled: Bool { state.withLock { $0.result != nil } }
 
-    override func unanswered() {
-        end(.unanswered)
-    }
+    @usableFromInline override func processEnded(_ reason: ExitReason) { fail(.processEnded, reason: reason) }
+
+    @usableFromInline override func unanswered() { fail(.unanswered) }
+
+    @usableFromInline override func refused(_ reason: ExitReason?) { fail(.refused, reason: reason) }
 
     /// Settles it, if nobody has. Any thread.
     /// - Returns: Whether this call did.
     @discardableResult
-    func settle(_ result: Result<Value, AskError>) -> Bool {
-        let settled = state.withLock {
-            state -> (observers: [@Sendable (Result<Value, AskError>) -> Void], timer: TimerToken?, holder: LightProc?)?
-            in
+    func settle(_ result: Outcome) -> Bool {
+        let settled = state.withLock { state -> State? in
             guard state.result == nil else { return nil }
+            let before = state
             state.result = result
-            defer {
-                state.observers = []
-                state.timer = nil
-            }
-            return (state.observers, state.timer, state.holder)
+            state.observer = nil
+            state.moreObservers = []
+            state.timer = nil
+            return before
         }
         guard let settled else { return false }
         settled.timer?.cancel()
         (settled.holder ?? proc).forget(self)
-        for observer in settled.observers { observer(result) }
+        settled.observer?(result)
+        for observer in settled.moreObservers { observer(result) }
         return true
     }
 
-    func whenSettled(_ action: @escaping @Sendable (Result<Value, AskError>) -> Void) {
-        let known = state.withLock { state -> Result<Value, AskError>? in
-            if state.result == nil { state.observers.append(action) }
+    /// Calls `action` once when it has ended, on whatever thread ends it. Not for code of the user's.
+    func whenSettled(_ action: @escaping Observer) {
+        let known = state.withLock { state -> Outcome? in
+            if state.result == nil {
+                if state.observer == nil { state.observer = action } else { state.moreObservers.append(action) }
+            }
             return state.result
         }
         if let known { action(known) }
     }
 
     private func startTimer(_ time: Duration) {
-        let token = proc.scheduler.wake(after: time) { [weak self] in
-            guard let self else { return }
-            self.end(.timeout)
-        }
+        let token = proc.scheduler.wake(after: time) { [weak self] in self?.fail(.timeout) }
         let isSettled = state.withLock { state -> Bool in
             if state.result == nil { state.timer = token }
             return state.result != nil
@@ -201,22 +219,25 @@ final class Ask<Value: Sendable>: AnyAsk, @unchecked Sendable {
 ///
 /// A reply that is dropped without an answer tells the asker so at once. A second answer is ignored.
 public struct Reply<Value: Sendable>: Sendable {
-    let token: ReplyToken
+    @usableFromInline let token: ReplyToken
 
-    init(_ ask: Ask<Value>) { token = ReplyToken(ask) }
+    @inlinable
+    init(_ ask: Ask) { token = ReplyToken(ask) }
 
     /// Answers. Any thread; never blocks. An answer that comes when the ask is over is dropped and counted
     /// (``BastionSystem/lateReplies``).
-    public func callAsFunction(_ value: Value) {
-        // safety: `init` put it there.
-        unsafeDowncast(token.ask, to: Ask<Value>.self).answer(value)
-    }
+    @inlinable
+    public func callAsFunction(_ value: Value) { token.ask.answer(value) }
 }
 
 /// What the copies of a reply share: the last one to go tells the asker, if nobody has answered.
+@usableFromInline
 final class ReplyToken: Sendable {
-    let ask: AnyAsk
-    init(_ ask: AnyAsk) { self.ask = ask }
+    @usableFromInline let ask: Ask
+
+    @usableFromInline
+    init(_ ask: Ask) { self.ask = ask }
+
     deinit {
         if ask.isSettled { return }
         // Dropped by the process itself: perhaps because its handler is failing. It will say.

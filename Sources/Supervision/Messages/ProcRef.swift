@@ -48,6 +48,7 @@ public struct ProcRef<Message: Sendable>: Sendable {
     ///   - lane: Where the message waits until it is handled.
     ///   - make: Makes the message around the reply, as in `{ .total($0) }`.
     /// - Throws: ``AskError``: at once when the process ends, or had ended, with the reason.
+    @inlinable
     public func ask<Value: Sendable>(
         within time: Duration = .seconds(5),
         lane: MessageLane = .user,
@@ -58,18 +59,24 @@ public struct ProcRef<Message: Sendable>: Sendable {
 
     /// Asks without waiting. Within a deadline of the calling task the answer is waited for no longer than that. A mailbox that is full
     /// refuses, also if its policy is to let senders wait.
+    @inlinable
     public func request<Value: Sendable>(
         within time: Duration = .seconds(5),
         lane: MessageLane = .user,
         _ make: (Reply<Value>) -> Message
     ) -> PendingReply<Value> {
-        let ask = Ask<Value>(proc, within: time)
+        let ask = Ask(proc, for: Value.self, within: time)
         _ = deliver(make(Reply(ask)), receipt: ask, lane: lane)
         return PendingReply(ask: ask)
     }
 
+    @inlinable
     func deliver(_ message: consuming Message, receipt: MessageReceipt?, lane: MessageLane) -> Bool {
-        guard lane != .user else { return deliver(message, receipt: receipt) }
+        lane == .user ? deliver(message, receipt: receipt) : deliverInLane(message, receipt: receipt, lane: lane)
+    }
+
+    @usableFromInline
+    func deliverInLane(_ message: consuming Message, receipt: MessageReceipt?, lane: MessageLane) -> Bool {
         if let queue = proc.managedQueue { return deliver(message, receipt: receipt, lane: lane, to: queue) }
         if proc.isReactive {
             let node = MessageNode.make(message, receipt: receipt)
@@ -120,7 +127,7 @@ public struct ProcRef<Message: Sendable>: Sendable {
         to queue: MessageQueue
     ) -> Bool {
         // Every receipt is that of an ask.
-        queue.offer(message, receipt: receipt as? AnyAsk, lane: lane, to: proc) == .sent
+        queue.offer(message, receipt: receipt as? Ask, lane: lane, to: proc) == .sent
     }
 }
 

@@ -104,5 +104,5 @@ extension LightProc {
     var record: ChildRecord? { observer as? ChildRecord }
 
     /// The ask in hand; nil if the message in hand is none, or it was answered. By the process.
-    var askInHand: AnyAsk? { receiptInHand as? AnyAsk }
+    var askInHand: Ask? { receiptInHand as? Ask }
 }
