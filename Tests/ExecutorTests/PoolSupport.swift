@@ -77,8 +77,15 @@ enum OurThreads {
     static func blockingWait(forCount count: Int) -> Bool { blockingWait(forCountIn: count...count) }
 
     static func blockingWait(forCountIn counts: ClosedRange<Int>) -> Bool {
+        blockingWait { counts.contains(count) }
+    }
+
+    /// Waits until none is left, that of the reports included: for the kernel a thread that was joined is there for a moment still.
+    static func blockingWaitForNone() -> Bool { blockingWait { names() == [] } }
+
+    private static func blockingWait(until holds: () -> Bool) -> Bool {
         let end = MonotonicClock.now + .seconds(60)
-        while !counts.contains(self.count) {
+        while !holds() {
             if MonotonicClock.now > end { return false }
             sched_yield()
         }

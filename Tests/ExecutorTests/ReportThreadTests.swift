@@ -180,7 +180,7 @@ import Testing
             #expect(OurThreads.names() == [Self.name])
             #expect(await report.symbolicated().place == nil)
             ReportThread.shared.blockingWaitForEnd()
-            #expect(OurThreads.names() == [])
+            #expect(OurThreads.blockingWaitForNone(), "\(OurThreads.names())")
         }
     }
 }

@@ -154,7 +154,7 @@ struct Boom: Error {}
                 #expect(try await pool.spawn { 1 }.outcome().get() == 1)
                 #expect(try await pool.spawnBlocking { 2 }.outcome().get() == 2)
                 await shutDown(pool)
-                #expect(OurThreads.names() == [])
+                #expect(OurThreads.blockingWaitForNone(), "\(OurThreads.names())")
             }
         }
     }
@@ -188,7 +188,7 @@ struct Boom: Error {}
                 let blocking = (0..<3).map { _ in pool.spawnBlocking { Misdeed.index.commit() } }
                 await shutDown(pool)
                 for handle in handles + blocking { #expect(await handle.handle.exit().trapReport != nil) }
-                #expect(OurThreads.names() == [])
+                #expect(OurThreads.blockingWaitForNone(), "\(OurThreads.names())")
             }
         }
     }

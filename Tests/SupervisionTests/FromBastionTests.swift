@@ -16,9 +16,9 @@ import Testing
         let root = #filePath.split(separator: "/").dropLast(3).map { "/\($0)" }.joined()
         let text = try #require(Self.read("\(root)/docs/FROM-BASTION.md"))
         let defects = try #require(text.ranges(of: "## Defects of the original").first)
-        let named = text[defects.upperBound...].split(separator: "\n").filter { $0.hasPrefix("| ") }.compactMap { line in
-            line.split(separator: "|").last
-        }.flatMap { $0.split(separator: "`").enumerated().filter { $0.offset % 2 == 1 }.map { String($0.element) } }
+        let lines = text[defects.upperBound...].split(separator: "\n").filter { $0.hasPrefix("| ") }
+        let named = lines.compactMap { $0.split(separator: "|").last }
+            .flatMap { $0.split(separator: "`").enumerated().filter { $0.offset % 2 == 1 }.map { String($0.element) } }
         #expect(named.count > 20)
         var sources = ""
         for folder in ["SupervisionTests", "LightProcTests", "ExecutorTests"] {
@@ -47,9 +47,10 @@ import Testing
         defer { closedir(folder) }
         var names: [String] = []
         while let entry = readdir(folder) {
-            names.append(withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
                 pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            })
+            }
+            names.append(name)
         }
         return names
     }
@@ -70,7 +71,8 @@ import Testing
         let trace: Trace
         mutating func receive(_ message: consuming AnyMessage, in context: borrowing ReactiveContext<Self>) throws {
             let (me, group) = (context.ref, try context.group())
-            trace("\(group.name) \(group.members.count) \(context.supervisor != nil) \(context.signature == RefAddr(me))")
+            let isMe = context.signature == RefAddr(me)
+            trace("\(group.name) \(group.members.count) \(context.supervisor != nil) \(isMe)")
             message.onQuestion(Int.self) { n, reply in reply(n + 1) }.onFallback { context.deadLetter($0) }
         }
     }
@@ -104,7 +106,8 @@ import Testing
         sim.drain()
         #expect(answers.map(\.value) == [2, 2])
         #expect(sim.system.deadLetters == 3)
-        #expect(sim.trace.lines.first == "before shop" && sim.trace.lines.dropFirst().allSatisfy { $0 == "orders 2 true true" })
+        #expect(sim.trace.lines.first == "before shop")
+        #expect(sim.trace.lines.dropFirst().allSatisfy { $0 == "orders 2 true true" })
         #expect(RefAddr(group.members[0].dynamic).path == "/shop/orders-0")
         #expect(RefAddr.anonymous.path == nil && !RefAddr.anonymous.isIdentified)
         trace.clear()

@@ -280,6 +280,31 @@ import Testing
         )
     }
 
+    /// An ask is in hand until the next message is, however that is received.
+    @Test(arguments: [false, true])
+    func theAskBeforeIsInHandNoLonger(isManaged: Bool) throws {
+        let sim = self.sim
+        let other = try sim.system.supervise("others") { Children("other") { context in await context.untilStopped() } }
+        let refuge: ProcRef<Int> = try other.group("other").members[0]
+        let kept = Locked<AnyReply?>(nil)
+        let worker = try worker(isManaged) { context in
+            let question = try await context.receive(matching: { (message: AnyMessage) in message.kind == .ask })
+            kept.withLock { $0 = question.reply }
+            sim.note("\(context.deadlineOfMessage != nil)")
+            let n = try await context.receive(Int.self, matching: { $0 == 2 })
+            sim.note("\(context.deadlineOfMessage != nil)")
+            // Without the ask: that stays with this process.
+            context.forward(n, to: refuge)
+            throw Failure()
+        }
+        let answer = Answer(worker.dynamic.request("?", as: Int.self))
+        worker.tell(1)
+        worker.tell(2)
+        sim.drain()
+        #expect(sim.trace.lines == ["0: true", "0: false"])
+        #expect(answer.error?.code == .processEnded && answer.error?.process == worker.id)
+    }
+
     @Test(arguments: [false, true])
     func tryReceiveDoesNotWait(isManaged: Bool) throws {
         let sim = self.sim

@@ -19,6 +19,12 @@ actor Gate {
     }
 }
 
+extension Gate {
+    /// Apart from the handlers: the frame of a `Task` is not theirs, which would make it for each message.
+    @inline(never)
+    nonisolated func openLater() { Task { await open() } }
+}
+
 struct Player: Reactive {
     let meeting: Meeting
     var peer: ProcRef<Int>?
@@ -30,8 +36,7 @@ struct Player: Reactive {
             peer = meeting.peer(of: context.id)
         } else {
             peer = nil
-            let meeting = self.meeting
-            Task { await meeting.gate.open() }
+            meeting.gate.openLater()
         }
     }
 }
@@ -51,7 +56,7 @@ struct Counter: Reactive {
 
     mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {
         sum &+= message
-        if message == 0, let gate { Task { await gate.open() } }
+        if message == 0 { gate?.openLater() }
     }
 }
 
@@ -97,8 +102,7 @@ struct Spawner: Reactive {
             for _ in 0..<min(left, 64) { system.spawn(Tally()).tell(1) }
         }
         left -= min(left, 64)
-        let gate = self.gate
-        if left > 0 { context.me.tell(1) } else { Task { await gate.open() } }
+        if left > 0 { context.me.tell(1) } else { gate.openLater() }
     }
 }
 

@@ -49,9 +49,9 @@ public struct AnyMessage: Sendable, CustomStringConvertible {
     public var sender: RefAddr { content.sender }
     /// The reply, if it is a question; nil otherwise.
     public var reply: AnyReply? { content.reply }
-    /// The type of what was sent with a message that is one of these.
+    /// The type of what was sent.
     @usableFromInline
-    static func actualType(of message: Any) -> Any.Type { (message as? AnyMessage).map { type(of: $0.payload) } ?? Any.self }
+    var payloadType: Any.Type { type(of: content.payload) }
 
     /// What was sent, if it was told or broadcast and is of this type; nil otherwise.
     public func value<Value: Sendable>(as type: Value.Type = Value.self) -> Value? {

@@ -107,8 +107,9 @@ struct ReactiveAdapter<Body: Reactive>: ReactiveBody {
 
     @inlinable
     static func actualType(of message: borrowing Body.Message) -> Any.Type {
-        let any = copy message as Any
-        return Body.Message.self == AnyMessage.self ? AnyMessage.actualType(of: any) : type(of: any)
+        guard Body.Message.self == AnyMessage.self else { return type(of: copy message as Any) }
+        // safety: it is one.
+        return unsafeBitCast(copy message, to: AnyMessage.self).payloadType
     }
 
     @inlinable
