@@ -50,7 +50,7 @@ import Testing
     @Test(arguments: ChildKind.allCases, Deed.allCases)
     func aTurnIsOverWhenItsReductionsAreSpent(_ kind: ChildKind, _ deed: Deed) throws {
         let limit = deed == .nothing ? 256 : 128
-        let most = try Seeds.list(count: 5).map { seed in
+        let most = try Seeds.list(count: 2).map { seed in
             let simulation = Simulation(seed: seed, workers: 1)
             let sink = try sink(deed, in: simulation)
             let tree = try simulation.system.supervise("shop") {

@@ -64,10 +64,12 @@ import Testing
         #expect(trace.lines == ["freed"])
     }
 
-    @Test func aSupervisedOneIsRestartedAndKeepsItsMessages() async throws {
+    @Test(arguments: [false, true])
+    func aSupervisedOneIsRestartedAndKeepsItsMessages(isManaged: Bool) async throws {
         let system = BastionSystem(name: "any", executor: try WorkerPool(workers: 2), log: .silent)
         let trace = Trace()
-        let tree = try system.supervise { Children("anything", Anything()) }
+        let children = Children("anything", Anything())
+        let tree = try system.supervise { isManaged ? children.mailbox(.unbounded) : children }
         let anything = try tree.group("anything", of: (any Sendable).self).next
         anything.tell("lost with the trap")
         anything.tell(Never.self)

@@ -79,13 +79,22 @@ import Testing
                 if case .failure(let error) = result { error.code } else { nil }
             }
             #expect(codes == [nil, .processEnded, .unanswered, nil])
-            // Who does not answer in time does not keep the others' answers back.
-            let slow = try Self.answering(system, 1) { _ in .keep }
-            let some: [Result<Int, AskError>] = try await slow.askEveryone(within: .milliseconds(50)) {
+        }
+    }
+
+    /// In virtual time, as the others must have answered by then.
+    @Test func whoDoesNotAnswerInTimeDoesNotKeepTheOthersAnswersBack() throws {
+        let sim = Simulation()
+        let answers = try Self.answering(sim.system, 3) { [.answer, .keep, .answer][$0] }
+        let asker = sim.executor.spawn {
+            let some: [Result<Int, AskError>] = try await answers.askEveryone(within: .milliseconds(50)) {
                 Question(how: .answer, reply: $0)
             }
-            #expect(some.compactMap { try? $0.get() } == [0, 3])
+            sim.note("\(some.map { (try? $0.get()) ?? -1 })")
         }
+        sim.advance(by: .seconds(1))
+        #expect(sim.trace.lines == ["50: [0, -1, 2]"])
+        withExtendedLifetime(asker) {}
     }
 
     @Test func theFirstAnswerCountsAndTheOthersAreGivenUp() async throws {

@@ -101,7 +101,8 @@ import Testing
         try registry.register("n", taker)
         taker.proc.whenEnded { _ in
             let found = try? system.registry.whereis("n", of: Int.self)
-            trace("\(found == nil) \(system.registry.names) \(system.registry.names(of: taker)) \(system.registry.holderCount)")
+            let registry = system.registry
+            trace("\(found == nil) \(registry.names) \(registry.names(of: taker)) \(registry.holderCount)")
             trace("\(thrown(RegistryError.self) { try system.registry.register("m", taker) }?.code == .processEnded)")
             if another { trace("\((try? system.registry.register("n", next)) != nil)") }
         }

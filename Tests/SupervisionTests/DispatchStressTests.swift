@@ -88,7 +88,9 @@ import Testing
                         try system.registry.register(name, other)
                         if other.id == ref.id { tally.withLock { $0.problems.append("named after its end") } }
                     } catch {
-                        if error.holder?.id == ref.id { tally.withLock { $0.problems.append("\(error), which has ended") } }
+                        if error.holder?.id == ref.id {
+                            tally.withLock { $0.problems.append("\(error), which has ended") }
+                        }
                     }
                 }
                 next.proc.close()
@@ -97,7 +99,9 @@ import Testing
             let found = try system.registry.whereis(name, of: Int.self)?.id
             tally.withLock { tally in
                 tally.registered += 1
-                if found != ref.id { tally.problems.append("\(name) was lost to \(found.map { "\($0)" } ?? "nobody")") }
+                if found != ref.id {
+                    tally.problems.append("\(name) was lost to \(found.map { "\($0)" } ?? "nobody")")
+                }
             }
         } catch {
             if error.code != .nameTaken { tally.withLock { $0.problems.append("\(error)") } }

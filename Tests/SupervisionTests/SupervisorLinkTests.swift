@@ -168,7 +168,7 @@ import Testing
     /// The supervisor ends with the incarnation that started it.
     @Test func aSupervisorWithinAProcessIsWatchedFromOutside() throws {
         let (trace, system) = (sim.trace, sim.system)
-        let tree = try system.supervise(intensity: .unlimited) {
+        let tree = try system.supervise("shop", intensity: .unlimited) {
             Children("owner") { context in
                 let below = try context.supervise("below") { Children("leaf", body: noting(trace)) }
                 trace("below \(below.path)")
@@ -185,7 +185,7 @@ import Testing
         }
         sim.drain()
         let lines = trace.lines
-        #expect(lines.count == 3 && lines.count { $0 == "below /root/owner-0/below" } == 2, "\(lines)")
+        #expect(lines.count == 3 && lines.count { $0 == "below /shop/owner-0/below" } == 2, "\(lines)")
         #expect(lines.contains { $0.hasPrefix("owner-0/below<") && $0.hasSuffix("> is down: shutdown") }, "\(lines)")
         #expect(sim.stops(tree))
     }

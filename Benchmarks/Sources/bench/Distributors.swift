@@ -56,7 +56,8 @@ extension Scenario {
     private static func sending(
         _ way: String,
         _ members: Int,
-        _ prepare: @escaping @Sendable (BastionSystem, String, [ProcRef<Summing.Message>]) throws -> @Sendable (Int) -> Void
+        _ prepare:
+            @escaping @Sendable (BastionSystem, String, [ProcRef<Summing.Message>]) throws -> @Sendable (Int) -> Void
     ) -> Scenario {
         let name = "send_\(way)_\(members)"
         return Scenario(

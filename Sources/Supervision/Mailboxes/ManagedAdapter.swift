@@ -31,6 +31,7 @@ struct ManagedAdapter<Body: Reactive>: ReactiveBody {
         guard let entry = queue.take(by: proc),
             let message = Envelope(message: entry.message).message(as: Body.Message.self)
         else { return }
+        if ReactiveAdapter<Body>.takesAnyType { ReactiveAdapter<Body>.note(message, on: proc) }
         if let receipt = entry.receipt { proc.accept(receipt) }
         switch hooks?.receiving(Body.Message.self, by: proc) {
         case nil, .delay: try handle(message, entry, on: proc)

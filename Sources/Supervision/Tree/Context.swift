@@ -264,4 +264,5 @@ public struct Context: Sendable {
             callbacks: callbacks,
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )
-    }}
+    }
+}
