@@ -121,7 +121,7 @@ final class Answer<Value: Sendable>: Sendable {
 
     init(_ pending: PendingReply<Value>) {
         // Not `whenComplete`: that takes a turn on the executor, and these tests ask at what moment an ask is settled.
-        pending.ask.whenSettled { [self] result in results.withLock { $0.append(result) } }
+        pending.whenSettled { [self] result in results.withLock { $0.append(result) } }
     }
 
     var count: Int { results.withLock { $0.count } }
