@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the benchmarks in release and runs each once with sizes so small that times mean nothing. What it checks: that
 # every benchmark of `savina` ends in both kinds and prints the line that Benchmarks/Peers/compare.py reads, that wrong
-# arguments are refused, and how often the runtime allocates, which does not depend on the load.
+# arguments are refused, how often the runtime allocates, which does not depend on the load, and that memory stays flat
+# while a mailbox with a policy is flooded.
 #
 #     scripts/test-benchmarks.sh [FOLDER]    FOLDER: where bench and savina are built already
 set -euo pipefail
@@ -129,6 +130,19 @@ while read -r name least most; do
     fi
 done <<<"$counts"
 echo "benchmarks: counted in ${SECONDS}s"
+
+# A fast sender and a slow consumer: kept, these messages would occupy more than 60 MB.
+SECONDS=0
+peaks=$(timeout -k 5 300 "$folder/bench" --mailboxes --operations 300000 </dev/null |
+    awk -F, 'NR > 1 { lines[$1]++; if ($3 > peak[$1]) peak[$1] = $3 } END { for (name in lines) print lines[name], peak[name] + 0, name }') || true
+while read -r lines peak name; do
+    echo "benchmarks: $name: at most $peak MB more while its mailbox is flooded"
+    if [ "$lines" -ne 50 ] || awk -v peak="$peak" 'BEGIN { exit !(peak > 24) }'; then
+        complain "bench --mailboxes: $name: $lines lines of 50, $peak MB more, not at most 24"
+    fi
+done <<<"$peaks"
+if [ "$(wc -l <<<"$peaks")" -ne 6 ]; then complain "bench --mailboxes: 6 policies, not: $peaks"; fi
+echo "benchmarks: flooded in ${SECONDS}s"
 
 echo "benchmarks: $failures failed"
 [ $failures -eq 0 ]

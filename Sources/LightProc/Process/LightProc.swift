@@ -294,7 +294,11 @@ public class LightProc: @unchecked Sendable {
     /// Guarantees first in, first out per sending thread, delivery at most once. Any thread; never blocks.
     /// - Returns: False when the process is closed; then the node still belongs to the caller.
     @inlinable @inline(__always)
-    public final func push(_ node: MessageNode) -> Bool {
+    public final func push(_ node: MessageNode) -> Bool { push(node, isReactive: isReactive) }
+
+    /// As above, for a caller who knows which kind it is.
+    @inlinable @inline(__always)
+    package final func push(_ node: MessageNode, isReactive: Bool) -> Bool {
         switch mailbox.push(node) {
         case .queued:
             if mailbox.isBehind { waitBehind() }
@@ -365,7 +369,7 @@ public class LightProc: @unchecked Sendable {
 
     /// The ask was answered (or given up): the process's end is of no interest to it any more.
     package final func forget(_ receipt: MessageReceipt) {
-        _ = existingSide?.content.withLock { $0.receipts.removeValue(forKey: ObjectIdentifier(receipt)) }
+        existingSide?.content.withLock { $0.forget(receipt) }
     }
 }
 

@@ -142,7 +142,13 @@ struct ProcSideContent {
         receipts[ObjectIdentifier(receipt)] = (nextReceipt, receipt)
         inHand = ObjectIdentifier(receipt)
         // `settle` sets its result before it asks to be forgotten: one of the two sees the other.
-        if receipt.isSettled { receipts[ObjectIdentifier(receipt)] = nil }
+        if receipt.isSettled { forget(receipt) }
+    }
+
+    /// Nobody is to be told of the ask any more; nor is it in hand, for another may come to lie where it was.
+    mutating func forget(_ receipt: MessageReceipt) {
+        receipts.removeValue(forKey: ObjectIdentifier(receipt))
+        if inHand == ObjectIdentifier(receipt) { inHand = nil }
     }
 }
 

@@ -44,7 +44,8 @@ extension Distributor {
         }
     }
 
-    /// Asks every member, and waits until each has answered or will not, at most for the time.
+    /// Asks every member, and waits until each has answered or will not, at most for the time. In a full mailbox that lets senders
+    /// wait the question waits for room.
     ///
     /// - Returns: One result for each member, in the order in which they joined: its answer, or how the ask ended.
     /// - Throws: `noDistributor`, `emptyRecipients`, `wrongMessageType`.
@@ -54,7 +55,7 @@ extension Distributor {
     ) async throws(DistributorError<Message>) -> [Result<Value, AskError>] {
         let pending: [PendingReply<Value>]
         do {
-            pending = try cell.all(Message.self).map { ProcRef<Message>($0.proc).request(within: time, make) }
+            pending = try cell.all(Message.self).map { ProcRef<Message>($0.proc).asking(within: time, make) }
         } catch {
             throw DistributorError(error, name)
         }

@@ -66,6 +66,7 @@ extension Context {
                 guard let message = fitting(Envelope(message: waiting.content), type, fits),
                     let taken = queue?.take(waiting, by: proc)
                 else { continue }
+                LightProc.spendReduction()
                 // The ask before it is in hand no longer.
                 if let receipt = taken.receipt { proc.accept(receipt) } else { proc.askWasHandled() }
                 proc.received(Envelope(message: taken.content).typeWord)

@@ -96,7 +96,7 @@ public struct ProcRef<Message: Sendable>: Sendable {
     func deliver(_ message: consuming Message, receipt: MessageReceipt?) -> Bool {
         guard proc.tag.takesMessagesBare else { return deliverEnveloped(message, receipt: receipt) }
         let node = MessageNode.make(message, receipt: receipt)
-        if proc.push(node) { return true }
+        if proc.push(node, isReactive: true) { return true }
         receipt?.refused(proc.lastExit)
         node.refuse(as: Message.self)
         return false
@@ -106,7 +106,7 @@ public struct ProcRef<Message: Sendable>: Sendable {
     func deliverEnveloped(_ message: consuming Message, receipt: MessageReceipt?) -> Bool {
         if proc.tag.isManaged { return deliverManaged(message, receipt: receipt) }
         let node = MessageNode.make(Envelope(message: message), receipt: receipt)
-        if proc.push(node) { return true }
+        if proc.push(node, isReactive: false) { return true }
         receipt?.refused(proc.lastExit)
         node.refuse(as: Envelope.self)
         return false
