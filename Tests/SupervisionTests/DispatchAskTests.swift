@@ -73,7 +73,9 @@ import Testing
     @Test func everyoneAnswersOrSaysWhyNot() async throws {
         try await withPool { system in
             let answers = try Self.answering(system, 4) { [.answer, .fail, .drop, .answer][$0] }
-            let results: [Result<Int, AskError>] = try await answers.askEveryone { Question(how: .answer, reply: $0) }
+            let results: [Result<Int, AskError>] = try await answers.askEveryone(within: .seconds(300)) {
+                Question(how: .answer, reply: $0)
+            }
             #expect(results.map { try? $0.get() } == [0, nil, nil, 3])
             let codes = results.map { result -> AskError.Code? in
                 if case .failure(let error) = result { error.code } else { nil }
@@ -95,6 +97,31 @@ import Testing
         sim.advance(by: .seconds(1))
         #expect(sim.trace.lines == ["50: [0, -1, 2]"])
         withExtendedLifetime(asker) {}
+    }
+
+    @Test func everyoneIsAskedAlsoWhereSendersWaitForRoom() throws {
+        let sim = Simulation()
+        let tree = try sim.system.supervise {
+            Children("slow", handling: Question.self, redundancy: 2) { question, context in
+                try await context.sleep(for: .seconds(1))
+                question.reply(7)
+            }.mailbox(.bounded(1)).distributor("slow", .roundRobin)
+        }
+        let members = try tree.group("slow", of: Question.self).members
+        // One in hand, one that waits: full.
+        var before: [PendingReply<Int>] = []
+        for _ in 0..<2 {
+            before += members.map { $0.request(within: .seconds(60)) { Question(how: .answer, reply: $0) } }
+            sim.drain()
+        }
+        let asker = sim.executor.spawn {
+            let slow = Distributor<Question>("slow", in: sim.system)
+            let all: [Result<Int, AskError>] = try await slow.askEveryone { Question(how: .answer, reply: $0) }
+            sim.note("\(all.map { (try? $0.get()) ?? -1 })")
+        }
+        sim.advance(by: .seconds(10))
+        #expect(sim.trace.lines.map { $0.drop { $0 != "[" } } == ["[7, 7]"])
+        withExtendedLifetime((asker, before)) {}
     }
 
     @Test func theFirstAnswerCountsAndTheOthersAreGivenUp() async throws {
