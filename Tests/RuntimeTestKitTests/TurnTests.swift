@@ -17,9 +17,11 @@ import Testing
         }
     }
 
-    private func children(_ kind: ChildKind, _ name: String, sink: ProcRef<Int>?) -> Children {
+    private func children(_ kind: ChildKind, _ name: String, sink: ProcRef<Int>?, selects: Bool = false) -> Children {
         let policy = MailboxPolicy.bounded(100_000, .fail)
         let body: @Sendable (Context) async throws -> Void = { context in
+            // Ends: with the process.
+            while selects { _ = try await context.receive(Int.self, matching: { _ in true }) }
             for await number in context.messages(of: Int.self) { sink?.tell(number) }
         }
         return switch kind {
@@ -31,12 +33,12 @@ import Testing
     }
 
     /// What a process does with each message that it gets.
-    enum Deed: CaseIterable { case nothing, send, sendToAFullMailbox, sendInVain }
+    enum Deed: CaseIterable { case nothing, select, send, sendToAFullMailbox, sendInVain }
 
     private func sink(_ deed: Deed, in simulation: Simulation) throws -> ProcRef<Int>? {
         let overflow: MailboxPolicy.Overflow
         switch deed {
-        case .nothing: return nil
+        case .nothing, .select: return nil
         case .send: return simulation.system.spawn(Relay(sink: nil))
         case .sendToAFullMailbox: overflow = .dropOldest
         case .sendInVain: overflow = .fail
@@ -49,18 +51,20 @@ import Testing
 
     @Test(arguments: ChildKind.allCases, Deed.allCases)
     func aTurnIsOverWhenItsReductionsAreSpent(_ kind: ChildKind, _ deed: Deed) throws {
-        let limit = deed == .nothing ? 256 : 128
+        let limit = deed == .nothing || deed == .select ? 256 : 128
+        // A selective receive looks at all that waits.
+        let count = deed == .select ? 600 : 6_000
         let most = try Seeds.list(count: 2).map { seed in
             let simulation = Simulation(seed: seed, workers: 1)
             let sink = try sink(deed, in: simulation)
             let tree = try simulation.system.supervise("shop") {
-                children(kind, "flooded", sink: sink)
+                children(kind, "flooded", sink: sink, selects: deed == .select)
                 children(kind, "other", sink: nil)
             }
             let flooded = try tree.group("flooded", of: Int.self).next
             let other = try tree.group("other", of: Int.self).next
             try simulation.runUntilIdle()
-            for number in 0..<6_000 { flooded.tell(number) }
+            for number in 0..<count { flooded.tell(number) }
             other.tell(0)
             try simulation.runUntilIdle()
 
@@ -76,7 +80,7 @@ import Testing
                 default: break
                 }
             }
-            #expect(received == 6_000, "\(simulation)")
+            #expect(received == count, "\(simulation)")
             // An async one that waits is handed a message before its turn.
             #expect(most <= limit + 1, "\(simulation)")
             // Messages that come from outside, as here, have their turn at every 16th at the latest.
