@@ -265,6 +265,14 @@ void crt_setHeir(crt_thread *thread, crt_thread *heir) {
     atomic_store_explicit(&thread->heir, heir, memory_order_release);
 }
 
+bool crt_returnHeir(crt_thread *thread, crt_thread *heir) {
+    // ordering: relaxed: published by the exchange.
+    atomic_store_explicit(&heir->call, crt_callNone, memory_order_relaxed);
+    crt_thread *none = NULL;
+    // ordering: release: as above.
+    return atomic_compare_exchange_strong_explicit(&thread->heir, &none, heir, memory_order_release, memory_order_relaxed);
+}
+
 bool crt_hasHeir(const crt_thread *thread) {
     // ordering: relaxed: a hint; who takes it out decides.
     return atomic_load_explicit(&thread->heir, memory_order_relaxed) != NULL;

@@ -128,11 +128,15 @@ import Testing
         await #expect(processExitsWith: .success) {
             GuardedPage.install()
             let pool = try WorkerPool(workers: 1)
+            @Sendable func hasHeir() -> Bool { pool.staff.withLock { $0.seated[0]?.hasHeir == true } }
             for round in 1...3 {
+                // Ends: the reaper provides the next when it buries who trapped.
+                while !hasHeir() { sched_yield() }
                 // On a thread that is not ours, and in a process.
                 #expect(GuardedPage.read() == 0)
                 #expect(try await pool.spawn { GuardedPage.read() }.outcome().get() == 0)
                 #expect(GuardedPage.faults == 2 * round)
+                #expect(hasHeir(), "it waits again")
                 let overflow = pool.spawn { Misdeed.endlessRecursion.commit() }
                 #expect(await overflow.handle.exit().trapReport?.kind == .stackOverflow)
             }

@@ -184,6 +184,9 @@ void crt_callForWork(crt_thread *thread);
 /// Makes a waiting thread the heir of a running one.
 void crt_setHeir(crt_thread *thread, crt_thread *heir);
 bool crt_hasHeir(const crt_thread *thread);
+/// As above, of an heir that was called in vain, by the heir, which waits for the next call then. False if there is another one.
+bool crt_returnHeir(crt_thread *thread, crt_thread *heir);
+
 /// Takes the heir away from a thread; NULL if it has none, or has called it.
 crt_thread *crt_takeHeir(crt_thread *thread);
 

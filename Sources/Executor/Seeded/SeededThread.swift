@@ -110,7 +110,7 @@ final class SeededThread: TrapOwner, TaskExecutor {
 
     @inline(never)
     private func takeOver(from predecessor: UnsafeMutablePointer<crt_thread>, _ heir: WorkerThread) -> Bool {
-        guard let trap = TrapReaper.shared.examine(predecessor) else { return false }
+        guard let trap = TrapReaper.shared.examine(predecessor, by: heir) else { return false }
         state.withLock { state in
             state.thread = heir
             state.unburied += 1

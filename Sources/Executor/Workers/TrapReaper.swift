@@ -87,14 +87,16 @@ final class TrapReaper: Sendable {
         bury(trap.thread)
     }
 
-    /// Looks at a trap. Nil if it is not contained: then the thread has been told, and the program ends.
+    /// Looks at a trap. Nil if it is not contained: then the thread has been told, and the program ends, unless a handler that was
+    /// there before ours knows what to do: for that case an heir goes back to its place first.
     ///
     /// Any thread; does not allocate before it is known that the parked thread holds no lock of the allocator.
-    func examine(_ record: UnsafeMutablePointer<crt_thread>) -> ContainedTrap? {
+    func examine(_ record: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread? = nil) -> ContainedTrap? {
         switch TrapContainment.shared.verdict(on: record) {
         case .escalate(let why):
             crt_trapReported()
             complain(why)
+            heir?.waitAgain(for: record)
             crt_deliverVerdict(record, UInt32(crt_verdictEscalate))
             return nil
         case .contain(let culprit, let evidence):

@@ -114,10 +114,10 @@ extension WorkerPool {
     }
 
     /// Decides about the trap, takes the seat, and tells the process. False when the trap is not contained: then the
-    /// program ends, or, should the former handler have survived it, the seat stays empty.
+    /// program ends, or, should the former handler have survived it, everything is as before.
     @inline(never)
     private func takeOver(from predecessor: UnsafeMutablePointer<crt_thread>, _ heir: WorkerThread) -> Bool {
-        guard let trap = TrapReaper.shared.examine(predecessor) else { return false }
+        guard let trap = TrapReaper.shared.examine(predecessor, by: heir) else { return false }
         staff.withLock { staff in
             staff.unburied.trapped(on: heir.seat)
             staff.seated[heir.seat] = heir

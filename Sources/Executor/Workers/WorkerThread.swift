@@ -23,6 +23,8 @@ final class WorkerThread: @unchecked Sendable {
     private let ended = FutexWord()
     /// What the thread is running, retained; read by the reaper when the thread is parked.
     private var running: Running?
+    /// It was called as an heir in vain. By this thread.
+    private var waitsAgain = false
     /// Who takes over when the thread has trapped.
     let owner: any TrapOwner
     let seat: Int
@@ -110,11 +112,14 @@ final class WorkerThread: @unchecked Sendable {
         // Taken before there is something to do: pinning to another PU than the one it runs on takes tens of microseconds.
         prepare?(self)
         // Ends: every thread is called: for work, as an heir, or to be dismissed.
-        if crt_awaitCall(record) == UInt32(crt_callInherit), let predecessor = record.pointee.predecessor {
-            owner.inherit(from: predecessor, by: self)
-        } else {
-            task?._withUnsafeGuaranteedRef { $0.body(self) }
-        }
+        repeat {
+            waitsAgain = false
+            if crt_awaitCall(record) == UInt32(crt_callInherit), let predecessor = record.pointee.predecessor {
+                owner.inherit(from: predecessor, by: self)
+            } else {
+                task?._withUnsafeGuaranteedRef { $0.body(self) }
+            }
+        } while waitsAgain
         ended.set(1)
         ended.wake(.max)
     }
@@ -132,6 +137,11 @@ final class WorkerThread: @unchecked Sendable {
     var hasHeir: Bool { crt_hasHeir(record) }
 
     func setHeir(_ heir: WorkerThread) { crt_setHeir(record, heir.record) }
+
+    /// Goes back to waiting for a thread that had called it in vain, and is parked still. By this thread, the heir; allocates nothing.
+    func waitAgain(for predecessor: UnsafeMutablePointer<crt_thread>) {
+        waitsAgain = crt_returnHeir(predecessor, record)
+    }
 
     /// Takes the heir away, unless the thread has called it.
     func takeHeir() -> WorkerThread? {
