@@ -46,12 +46,17 @@ _Static_assert(offsetof(task, reserved) == 48, "swift.task");
 _Static_assert(offsetof(task, resume) == 56, "swift.task");
 _Static_assert(offsetof(task, resumeContext) == 64, "swift.task");
 
-static uintptr_t witness;                       // written before the first process runs
-static crt_childHooks children;                 // likewise
+static _Atomic(uintptr_t) witness;              // written before the first process's task runs, perhaps while others ask
+static crt_childHooks children;                 // likewise, and read by tasks of processes only
+
+// ordering: relaxed: who runs in the name of a process came after the write; to others it does not matter whether they see
+// it, as no executor of ours is preferred by their task.
+static uintptr_t ourWitness(void) { return atomic_load_explicit(&witness, memory_order_relaxed); }
 
 void crt_setTaskHooks(uintptr_t executorWitness, crt_childHooks hooks) {
-    witness = executorWitness;
     children = hooks;
+    // ordering: relaxed: as above.
+    atomic_store_explicit(&witness, executorWitness, memory_order_relaxed);
 }
 
 bool crt_isTask(const void *job) {
@@ -89,11 +94,11 @@ bool crt_isFirstJob(const void *job) {
 // The executor that the current task prefers, if it is one of ours.
 static void *currentExecutor(void) {
     TaskExecutorRef executor = swift_task_getPreferredTaskExecutor();
-    return executor.witness == witness ? (void *)executor.identity : NULL;
+    return executor.witness == ourWitness() ? (void *)executor.identity : NULL;
 }
 
 void *crt_currentTaskExecutor(void) {
-    return witness && swift_task_getCurrent() ? currentExecutor() : NULL;
+    return ourWitness() && swift_task_getCurrent() ? currentExecutor() : NULL;
 }
 
 // ---------------------------------------------------------------------------------------------------- visits
