@@ -34,8 +34,7 @@ test-numa: ## boots guests with four NUMA nodes under qemu, asserts where worker
 
 sanitize: ## runs the tests under ThreadSanitizer, then under AddressSanitizer
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
-	@scripts/sanitize.sh thread
-	@scripts/sanitize.sh address
+	@status=0; for kind in thread address; do scripts/sanitize.sh $$kind || status=1; done; exit $$status
 
 lint: ## checks formatting, module arrows, and files (licence header, size, no local paths)
 	@scripts/lint.sh
