@@ -14,21 +14,6 @@ import Testing
 ///
 /// Each in an OS process of its own: the ledger of traps is the program's.
 @Suite struct ContainmentPolicyTests {
-    /// Keeps what is logged.
-    private struct KeptLog: LogHandler {
-        let trace: Trace
-        var metadata: Logger.Metadata = [:]
-        var logLevel = Logger.Level.info
-        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-            get { metadata[key] }
-            set { metadata[key] = newValue }
-        }
-        func log(event: LogEvent) {
-            trace("\(event.level) \(event.message)")
-            PolicyGates.logged.open()
-        }
-    }
-
     private enum PolicyGates {
         static let logged = BlockingGate()
         static let told = BlockingGate()
@@ -39,7 +24,10 @@ import Testing
             name: "policy",
             executor: try WorkerPool(workers: 2, stallThreshold: nil),
             containment: policy,
-            log: Logger(label: "policy", factory: { _ in KeptLog(trace: trace) })
+            log: .keeping { event, _ in
+                trace("\(event.level) \(event.message)")
+                PolicyGates.logged.open()
+            }
         )
     }
 

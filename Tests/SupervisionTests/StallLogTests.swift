@@ -51,31 +51,18 @@ import Testing
         }
     }
 
-    /// Keeps what is logged of one child, and says when there is something.
-    private struct KeptLog: LogHandler {
-        let trace: Trace
-        let stuck: BlockingGate
-        let recovered: BlockingGate
-        var metadata: Logger.Metadata = [:]
-        var logLevel = Logger.Level.info
-        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-            get { metadata[key] }
-            set { metadata[key] = newValue }
-        }
-        func log(event: LogEvent) {
-            let line = "\(event.message)"
-            guard line.contains("/shop/slow-0") else { return }
-            trace("\(event.level) \(line)")
-            (line.contains("got on") ? recovered : stuck).open()
-        }
-    }
-
     @Test(arguments: Kind.allCases) func theLogSaysWhoIsStuckInWhatAndForHowLong(_ kind: Kind) async throws {
         let (trace, stuck, recovered) = (Trace(), BlockingGate(), BlockingGate())
         let pool = try WorkerPool(workers: 2, stallThreshold: .milliseconds(10))
         let system = BastionSystem(
             executor: pool,
-            log: Logger(label: "stalls", factory: { _ in KeptLog(trace: trace, stuck: stuck, recovered: recovered) })
+            // Of one child, and says when there is something.
+            log: .keeping { event, _ in
+                let line = "\(event.message)"
+                guard line.contains("/shop/slow-0") else { return }
+                trace("\(event.level) \(line)")
+                (line.contains("got on") ? recovered : stuck).open()
+            }
         )
         let tree = try system.supervise("shop") { Self.children(kind) }
         let child = try tree.group("slow", of: Chore.self).next

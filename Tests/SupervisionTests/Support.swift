@@ -27,6 +27,22 @@ enum RandomTest {
 
 extension Logger {
     static var silent: Logger { Logger(label: "silent", factory: { _ in SwiftLogNoOpLogHandler() }) }
+
+    /// One that hands all that is logged, from `info` on, to a closure.
+    static func keeping(_ keep: @escaping @Sendable (LogEvent, Metadata) -> Void) -> Logger {
+        Logger(label: "kept", factory: { _ in KeptLog(keep: keep) })
+    }
+
+    private struct KeptLog: LogHandler {
+        let keep: @Sendable (LogEvent, Metadata) -> Void
+        var metadata: Metadata = [:]
+        var logLevel = Level.info
+        subscript(metadataKey key: String) -> MetadataValue? {
+            get { metadata[key] }
+            set { metadata[key] = newValue }
+        }
+        func log(event: LogEvent) { keep(event, metadata) }
+    }
 }
 
 /// What happened, in order.

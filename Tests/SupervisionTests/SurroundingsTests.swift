@@ -10,15 +10,8 @@ import Testing
 
 /// What members know of where they are.
 @Suite struct SurroundingsTests {
-    private struct KeptLog: LogHandler {
-        let trace: Trace
-        var metadata: Logger.Metadata = [:]
-        var logLevel = Logger.Level.info
-        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-            get { metadata[key] }
-            set { metadata[key] = newValue }
-        }
-        func log(event: LogEvent) {
+    private static func log(_ trace: Trace) -> Logger {
+        .keeping { event, metadata in
             trace("\(event.message) process=\(metadata["process"]!) path=\(metadata["path"] ?? "none")")
         }
     }
@@ -48,7 +41,7 @@ import Testing
         let system = BastionSystem(
             name: "known",
             executor: sim.executor,
-            log: Logger(label: "known", factory: { _ in KeptLog(trace: trace) })
+            log: Self.log(trace)
         )
         let bare = Children("m", Member(trace: trace))
         let tree = try system.supervise("shop") { isManaged ? bare.mailbox(.unbounded) : bare }
@@ -71,7 +64,7 @@ import Testing
         let system = BastionSystem(
             name: "known",
             executor: sim.executor,
-            log: Logger(label: "known", factory: { _ in KeptLog(trace: trace) })
+            log: Self.log(trace)
         )
         let tree = try system.supervise("shop") {
             Children("m") { context in
