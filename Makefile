@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-stock test test-examples test-numa sanitize faults lint bench microbench instructions deps
+.PHONY: help demo demo-stock test test-examples test-numa test-memory test-otp sanitize faults chaos lint bench microbench instructions deps
 
 # libdw1 is looked for at run time: with it reports name the kind of an optimised trap, and tests expect that.
 BUILD_PACKAGES := pkg-config libhwloc-dev libnuma-dev libdw1
 DEMO_PACKAGES := wrk curl
+OTP_PACKAGES := erlang-base
 NUMA_PACKAGES := qemu-system-x86 busybox-static cpio binutils
 
 help: ## lists these targets
@@ -32,6 +33,14 @@ test-numa: ## boots guests with four NUMA nodes under qemu, asserts where worker
 	@scripts/install-deps.sh $(BUILD_PACKAGES) $(NUMA_PACKAGES)
 	@scripts/test-numa.sh
 
+test-memory: ## boots a guest under qemu, asserts that a program at its memory limit is told; after test-numa, which has the kernel
+	@scripts/install-deps.sh $(BUILD_PACKAGES) $(NUMA_PACKAGES)
+	@scripts/test-memory-limit.sh
+
+test-otp: ## runs random scenarios on our supervisors and on OTP's, compares (COUNT=2000, SEED)
+	@scripts/install-deps.sh $(BUILD_PACKAGES) $(OTP_PACKAGES)
+	@scripts/test-otp.sh
+
 sanitize: ## runs the tests under ThreadSanitizer, then under AddressSanitizer
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@status=0; for kind in thread address; do scripts/sanitize.sh $$kind || status=1; done; exit $$status
@@ -49,6 +58,10 @@ microbench: ## runs our own benchmarks in release
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@swift run -c release --disable-build-manifest-caching --package-path Benchmarks bench
 
+chaos: ## kills, stops, exhausts and replaces a guarded server under load, at random; prints what became of every request
+	@scripts/install-deps.sh $(BUILD_PACKAGES) python3
+	@scripts/chaos.sh
+
 faults: ## every kind of trap in every place, in debug and release, dynamic and static; storms of traps
 	@scripts/install-deps.sh $(BUILD_PACKAGES)
 	@scripts/fault-matrix.sh
@@ -58,4 +71,4 @@ instructions: ## counts instructions an operation with callgrind
 	@scripts/bench-instructions.sh
 
 deps: ## installs the Debian packages that any of the others needs
-	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(NUMA_PACKAGES)
+	@scripts/install-deps.sh $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(OTP_PACKAGES) $(NUMA_PACKAGES)

@@ -20,10 +20,14 @@ let package = Package(
         .library(name: "Supervision", targets: ["Supervision"]),
         .library(name: "Fort", targets: ["Fort"]),
         .library(name: "Runtime", targets: ["Runtime"]),
+        .library(name: "RuntimeServices", targets: ["RuntimeServices"]),
         .library(name: "RuntimeTestKit", targets: ["RuntimeTestKit"]),
+        .executable(name: "otp-conformance", targets: ["otp-conformance"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-log", from: "1.6.0")
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+        // For RuntimeServices alone: not built for who does not use that.
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.6.0"),
     ],
     targets: [
         .systemLibrary(
@@ -37,6 +41,7 @@ let package = Package(
             providers: [.apt(["libnuma-dev"])]
         ),
         .target(name: "CLightProc"),
+        .target(name: "CFort"),
         .target(name: "LightProc", dependencies: ["CLightProc"], swiftSettings: settings),
         .target(
             name: "Executor",
@@ -48,10 +53,25 @@ let package = Package(
             dependencies: ["LightProc", "Executor", .product(name: "Logging", package: "swift-log")],
             swiftSettings: settings
         ),
-        .target(name: "Fort", dependencies: ["LightProc", "Executor", "Supervision"], swiftSettings: settings),
+        .target(
+            name: "Fort",
+            dependencies: [
+                "CFort", "LightProc", "Executor", "Supervision", .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings
+        ),
         .target(
             name: "Runtime",
             dependencies: ["LightProc", "Executor", "Supervision", "Fort"],
+            swiftSettings: settings
+        ),
+        .target(
+            name: "RuntimeServices",
+            dependencies: [
+                "LightProc", "Supervision",
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "ServiceLifecycleTestKit", package: "swift-service-lifecycle"),
+            ],
             swiftSettings: settings
         ),
         .target(
@@ -59,11 +79,38 @@ let package = Package(
             dependencies: ["LightProc", "Executor", "Supervision", .product(name: "Logging", package: "swift-log")],
             swiftSettings: settings
         ),
+        // Runs scenarios of OTP's supervisor on ours; see Tests/OTPConformance/README.md.
+        .executableTarget(
+            name: "otp-conformance",
+            dependencies: ["LightProc", "Executor", "Supervision", .product(name: "Logging", package: "swift-log")],
+            path: "Tests/OTPConformance/Program",
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "OTPConformanceTests",
+            dependencies: ["otp-conformance"],
+            path: "Tests/OTPConformance/Tests",
+            swiftSettings: settings
+        ),
         .testTarget(name: "LightProcTests", dependencies: ["LightProc"], swiftSettings: settings),
         .testTarget(name: "ExecutorTests", dependencies: ["Executor"], swiftSettings: settings),
         .testTarget(name: "SupervisionTests", dependencies: ["Supervision"], swiftSettings: settings),
-        .testTarget(name: "FortTests", dependencies: ["Fort"], swiftSettings: settings),
+        // A program that FortTests starts, kills and starts again.
+        .executableTarget(
+            name: "fort-fixture",
+            dependencies: ["LightProc", "Supervision", "Fort"],
+            path: "Tests/FortFixture",
+            swiftSettings: settings
+        ),
+        .testTarget(name: "FortTests", dependencies: ["Fort", "fort-fixture"], swiftSettings: settings),
         .testTarget(name: "RuntimeTests", dependencies: ["Runtime"], swiftSettings: settings),
+        .testTarget(
+            name: "RuntimeServicesTests",
+            dependencies: [
+                "RuntimeServices", .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            swiftSettings: settings
+        ),
         .testTarget(name: "RuntimeTestKitTests", dependencies: ["RuntimeTestKit"], swiftSettings: settings),
         // The sources under test are symbolic links: there they are compiled with the model checker's atomics.
         .testTarget(name: "ModelTests", swiftSettings: settings + [.define("MODEL_CHECKING")]),

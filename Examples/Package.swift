@@ -27,6 +27,37 @@ let programs = [
     "Callbacks",
     "LinkedStages",
     "Middleware",
+    "HummingbirdServer",
+    "GuardedHummingbird",
+    "NIOServer",
+    "GroupOfServices",
+    "SimpleProgram",
+    "RedundantProgram",
+    "UndyingMain",
+    "TCPServer",
+    "ThreadedTCPServer",
+    "CommandServer",
+]
+
+let services: Target.Dependency = .product(name: "RuntimeServices", package: "bastion")
+let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let sockets: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+/// What some of them use besides Runtime.
+let extras: [String: [Target.Dependency]] = [
+    "HummingbirdServer": [
+        services, "Loopback", sockets, logging, .product(name: "Hummingbird", package: "hummingbird"),
+    ],
+    "GuardedHummingbird": [
+        services, "Loopback", sockets, logging, .product(name: "Hummingbird", package: "hummingbird"),
+    ],
+    "NIOServer": [services, lifecycle, "Loopback", sockets, .product(name: "NIOCore", package: "swift-nio")],
+    "GroupOfServices": [services, lifecycle, logging],
+    "TCPServer": ["Loopback"],
+    "ThreadedTCPServer": ["Loopback"],
+    "CommandServer": ["Loopback", arguments],
 ]
 
 let package = Package(
@@ -40,8 +71,12 @@ let package = Package(
         .package(name: "bastion", path: ".."),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.6.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.15.0", traits: []),
     ],
     targets: [
+        .target(name: "Loopback", swiftSettings: settings),
         .target(name: "ServerRoutes", swiftSettings: settings),
         .target(
             name: "ServerFrontEnd",
@@ -100,7 +135,7 @@ let package = Package(
         + programs.map { name in
             .executableTarget(
                 name: name,
-                dependencies: [.product(name: "Runtime", package: "bastion")],
+                dependencies: [.product(name: "Runtime", package: "bastion")] + extras[name, default: []],
                 swiftSettings: settings
             )
         }

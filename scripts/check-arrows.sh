@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Enforces the arrows between the modules: CHwloc CNuma CLightProc <- LightProc <- Executor <- Supervision <- Fort <- Runtime,
-# and beside Fort, for tests: Supervision <- RuntimeTestKit.
+# and beside Fort: Supervision <- RuntimeServices; for tests: Supervision <- RuntimeTestKit.
 #
 #     scripts/check-arrows.sh [ROOT]         checks the tree at ROOT (default: this repository)
 #     scripts/check-arrows.sh --self-test    plants each kind of violation in a copy and checks that it is found
@@ -16,18 +16,24 @@ arrows='
 CHwloc:
 CNuma:
 CLightProc:
+CFort:
 LightProc: CLightProc
 Executor: CHwloc CNuma CLightProc LightProc
 Supervision: LightProc Executor
-Fort: LightProc Executor Supervision
+Fort: CFort LightProc Executor Supervision
 Runtime: LightProc Executor Supervision Fort
+RuntimeServices: LightProc Supervision
 RuntimeTestKit: LightProc Executor Supervision
+otp-conformance: LightProc Executor Supervision
+fort-fixture: LightProc Supervision Fort
 '
 # The same for modules of other packages. A target that is not listed may use none.
 external='
 Supervision: Logging
 Fort: Logging
+RuntimeServices: ServiceLifecycle ServiceLifecycleTestKit
 RuntimeTestKit: Logging
+otp-conformance: Logging
 '
 
 # targets_of ROOT: `kind<TAB>target<TAB>dependency` for each target and each of its dependencies, from the manifest's JSON.

@@ -16,6 +16,7 @@ lacks() {
     pkg-config | wrk | curl | cpio) ! command -v "$1" >/dev/null 2>&1 ;;
     qemu-system-x86) ! command -v qemu-system-x86_64 >/dev/null 2>&1 ;;
     binutils) ! command -v strip >/dev/null 2>&1 ;;
+    erlang-base) ! command -v escript >/dev/null 2>&1 ;;
     *) ! dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed ;;
     esac
 }

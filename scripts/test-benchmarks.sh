@@ -144,5 +144,22 @@ done <<<"$peaks"
 if [ "$(wc -l <<<"$peaks")" -ne 6 ]; then complain "bench --mailboxes: 6 policies, not: $peaks"; fi
 echo "benchmarks: flooded in ${SECONDS}s"
 
+# Children that fail, and others that must not notice: the program itself says whether it all adds up.
+SECONDS=0
+status=0
+output=$(timeout -k 5 300 "$folder/bench" --storm --operations 20000 --seconds 5 2>"$errors" </dev/null) || status=$?
+sed 's/^/benchmarks: /' <<<"$output"
+traps=$(sed -n 's/.* failures within .*, \([0-9]*\) of them traps.*/\1/p' <<<"$output")
+if [ $status -ne 0 ] || [ "${output##*$'\n'}" != "ok storm" ] || [ "${traps:-0}" -lt 90 ]; then
+    complain "bench --storm: status $status: $(tail -n 5 "$errors")"
+fi
+if [ "$(grep -c 'Fatal error: crash' "$errors")" -ne "${traps:-0}" ]; then
+    complain "bench --storm: $traps traps, but it said so $(grep -c 'Fatal error: crash' "$errors") times"
+fi
+rows=$(timeout -k 5 300 "$folder/bench" --siblings --operations 1000 </dev/null |
+    awk 'NF == 10 && $2 == 1000 { rows++; for (i = 3; i <= NF; i++) if ($i !~ /^-?[0-9]+$/) exit 1 } END { print rows }') || true
+if [ "$rows" != 2 ]; then complain "bench --siblings: ${rows:-no} rows of 2"; fi
+echo "benchmarks: stormed in ${SECONDS}s"
+
 echo "benchmarks: $failures failed"
 [ $failures -eq 0 ]

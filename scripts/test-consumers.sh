@@ -38,7 +38,7 @@ runs() { # NAME: its executable ends well and prints `ok NAME` last
 }
 
 # What who depends on LightProc alone must not pay for. Modules of earlier builds are no evidence, so they go first.
-heavy=(Logging Executor Supervision Fort Runtime)
+heavy=(Logging Executor Supervision Fort Runtime RuntimeServices ServiceLifecycle)
 forget_heavy() { # NAME
     local module
     for module in "${heavy[@]}"; do rm -f ".build-consumers/$1/debug/Modules/$module.swiftmodule"; done

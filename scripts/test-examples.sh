@@ -48,6 +48,32 @@ for name in "$@"; do
         failed+=("$name")
     fi
 done
+
+# What a program behind the boundary answers before anything starts: its own arguments, and those of the boundary.
+#
+#     answers STATUS PATTERN COMMAND...    the command ends with the status, and a line that it prints matches
+answers() {
+    local expected=$1 pattern=$2 status=0
+    shift 2
+    timeout -k 5 60 "$@" >"$log" 2>&1 </dev/null || status=$?
+    if [ $status -eq "$expected" ] && grep -Eq -- "$pattern" "$log" && ! grep -q "^said" "$log"; then return; fi
+    cat "$log"
+    echo "FAILED $*: status $status, expected $expected and a line like $pattern"
+    failed+=("CommandServer")
+}
+if [[ " $* " == *" CommandServer "* ]]; then
+    server=$folder/CommandServer
+    answers 0 "^USAGE: command-server" "$server" --help
+    answers 64 "Unknown option '--prt'" "$server" --prt 1
+    answers 64 "connections must be at least 1, got 0" "$server" --connections 0
+    answers 64 "connections must be at least 1, got 0" env BASTION_BOUNDARY=guarded "$server" --connections 0
+    answers 0 "^BASTION_STOP_DEADLINE=30s" "$server" --bastion-help
+    answers 0 "in force: 7" env BASTION_WORKERS=7 "$server" --bastion-help --prt 1
+    answers 64 "BASTION_WORKERS=none cannot be used; allowed is" env BASTION_WORKERS=none "$server"
+    answers 64 "BASTION_BOUNDRY is no option; did you mean BASTION_BOUNDARY" env BASTION_BOUNDRY=guarded "$server" --help
+    [[ " ${failed[*]} " == *" CommandServer "* ]] || echo "ok CommandServer: its arguments"
+fi
+
 if [ ${#failed[@]} -gt 0 ]; then
     echo "examples: failed: ${failed[*]}" >&2
     exit 1

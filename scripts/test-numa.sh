@@ -156,7 +156,7 @@ END
 # Two processors of four hardware threads; a node has two of them, one core each.
 whole() {
     shape=sockets=2,cores=4,threads=1
-    expected="whole 52 0
+    expected="whole 56 0
 sandboxed 9 1"
     drawn='Machine   this machine: 8 PUs, 8 cores, 2 packages, 4 NUMA nodes
 Usable    CPUs 0-7; affinity mask 0-7; no CPU quota
@@ -188,7 +188,7 @@ END
 # memory of the nodes that workers are on.
 part() {
     shape=sockets=2,cores=2,threads=2
-    expected="part 39 0
+    expected="part 42 0
 remote 12 0
 strange 5 0"
     drawn='Machine   this machine: 6 PUs, 3 cores, 2 packages, 3 NUMA nodes

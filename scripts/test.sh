@@ -14,6 +14,18 @@ tell_skipped() {
         while read -r count reason; do echo "$1: $count tests skipped: $reason"; done
 }
 
+# Without somebody at a terminal, who would see it, tests that hang are ended after so long, and named.
+limit=20m
+limited=()
+[ -t 0 ] || limited=(timeout --kill-after=10 "$limit")
+
+# tell_unfinished NAME: which tests had begun and not ended.
+tell_unfinished() {
+    echo "$1: the tests had not ended after $limit; these were running:" >&2
+    comm -23 <(ids testStarted) <(ids testEnded) | grep / | head -n 40 >&2 || true
+}
+ids() { { grep "\"kind\":\"$1\"" "$events" || true; } | sed -E 's/^.*"testID":"([^"]*)".*$/\1/; s|\\/|/|g' | sort -u; }
+
 # run_tests NAME PATH
 run_tests() {
     local name=$1 path=$2
@@ -26,7 +38,8 @@ run_tests() {
     echo "== $name: run the tests"
     local status=0
     : >"$events"
-    swift test "${flags[@]}" --event-stream-output-path "$events" || status=$?
+    "${limited[@]}" swift test "${flags[@]}" --event-stream-output-path "$events" || status=$?
+    if [ $status -eq 124 ] || [ $status -eq 137 ]; then tell_unfinished "$name"; fi
     tell_skipped "$name"
     return $status
 }

@@ -15,6 +15,17 @@ uintptr_t crt_exchangeNext(crt_nodePool *nodes, uintptr_t item) {
     return before;
 }
 
+// Here too: if what was kept is taken away, it is before or after this.
+__attribute__((noinline, section("crt_slot"), no_sanitize("thread", "address")))
+uintptr_t crt_exchangeNextForKept(crt_nodePool *nodes, uintptr_t process) {
+    volatile uintptr_t *kept = &nodes->kept, *next = &nodes->next;
+    if (*kept != process) return 1;
+    *kept = 0;
+    uintptr_t before = *next;
+    *next = process;
+    return before;
+}
+
 bool crt_isExchanging(uintptr_t address) {
     return address >= (uintptr_t)__start_crt_slot && address < (uintptr_t)__stop_crt_slot;
 }

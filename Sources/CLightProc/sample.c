@@ -37,9 +37,16 @@ static void handleSample(int signal, siginfo_t *info, void *context) {
     // `next` is this thread's own, and only what it runs puts something there, by `crt_exchangeNext`: outside of that the
     // handler may take it as the thread itself could.
     crt_nodePool *nodes = crt_currentNodes;
-    if ((self->process || self->runsPlainJob) && nodes && nodes->next && !sample->rescued && !crt_isExchanging(address)) {
-        sample->rescued = nodes->next;
-        nodes->next = 0;
+    if ((self->process || self->runsPlainJob) && nodes && !crt_isExchanging(address)) {
+        if (nodes->next && !sample->rescued) {
+            sample->rescued = nodes->next;
+            nodes->next = 0;
+        }
+        // Likewise: nobody is to live on for as long as others take.
+        if (nodes->kept && !sample->unkept) {
+            sample->unkept = nodes->kept;
+            nodes->kept = 0;
+        }
     }
     // ordering: release: publishes the fields above.
     atomic_store_explicit(&sample->stage, crt_sampleTaken, memory_order_release);
@@ -113,6 +120,12 @@ uintptr_t crt_takeRescued(crt_thread *thread) {
     uintptr_t item = thread->sample.rescued;
     thread->sample.rescued = 0;
     return item;
+}
+
+uintptr_t crt_takeUnkept(crt_thread *thread) {
+    uintptr_t process = thread->sample.unkept;
+    thread->sample.unkept = 0;
+    return process;
 }
 
 // Both read what another thread writes, as a hint: a word each, read at once.

@@ -22,6 +22,26 @@ extension ProcExecutor {
         return handle
     }
 
+    /// Starts an async process that runs on workers of some processors only: with its child tasks, whoever wakes it.
+    ///
+    /// - Throws: ``PinningError`` if there are no such workers; then nothing was started.
+    @discardableResult
+    public func spawn<Output: Sendable>(
+        _ stack: ProcStack = ProcStack(),
+        pinnedTo cores: CoreSet,
+        _ body: nonisolated(nonsending) @escaping @Sendable () async throws -> Output
+    ) throws(PinningError) -> RecoverableHandle<Output> {
+        let (proc, handle) = LightProc.recoverable(on: self, stack: stack, body)
+        do throws(PinningError) {
+            try proc.pin(to: cores)
+        } catch {
+            proc.close()
+            throw error
+        }
+        proc.restart()
+        return handle
+    }
+
     /// Runs a closure that may block on a thread made for that, as a process of its own: it may trap.
     ///
     /// Returns at once. What reactive processes use: their handlers are synchronous, and may have the closure tell them its

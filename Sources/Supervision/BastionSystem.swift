@@ -33,11 +33,13 @@ public final class BastionSystem: Sendable {
     /// Named groups of processes.
     public let groups: ProcessGroups
     let departures = Departures()
+    let eventHub = EventHub()
     let topics = Interned<TopicName, TopicCell>()
     let distributors = Interned<String, DistributorCell>()
     let dispatchers = Interned<DispatcherName, DispatcherCell>()
     private let counters = Locked(Counters())
-    let roots = Locked<[Supervisor]>([])
+    let roots = Locked<[SupervisorCell]>([])
+    private let boundary = Locked<(@Sendable (String, ExitReason) -> Void)?>(nil)
     /// Where processes are found by their id, and what those live under that nobody supervises.
     let directory = ProcDirectory()
 
@@ -142,10 +144,31 @@ public final class BastionSystem: Sendable {
         }
     }
 
-    /// As ``shared``, for a caller that can tell its user what went wrong.
-    package static let sharedResult: Result<BastionSystem, TopologyError> = {
+    private struct SharedSettings {
+        var workers: Int?
+        var logLevel: Logger.Level?
+    }
+    private static let sharedSettings = Locked(SharedSettings())
+
+    /// As ``shared``, for a caller that can tell its user what went wrong. What is given counts unless the system was made before.
+    ///
+    /// - Parameters:
+    ///   - workers: How many; nil: as many as the program may use.
+    ///   - logLevel: The least level that the system's log tells; nil: what the log says.
+    package static func shared(
+        workers: Int?,
+        logLevel: Logger.Level? = nil
+    ) -> Result<BastionSystem, TopologyError> {
+        sharedSettings.withLock { $0 = SharedSettings(workers: workers, logLevel: logLevel) }
+        return sharedResult
+    }
+
+    private static let sharedResult: Result<BastionSystem, TopologyError> = {
+        let settings = sharedSettings.withLock { $0 }
+        var log = Logger(label: "bastion")
+        if let level = settings.logLevel { log.logLevel = level }
         do throws(TopologyError) {
-            return .success(BastionSystem(executor: try WorkerPool()))
+            return .success(BastionSystem(executor: try WorkerPool(workers: settings.workers), log: log))
         } catch {
             return .failure(error)
         }
@@ -161,7 +184,7 @@ public final class BastionSystem: Sendable {
     func countLateReply() { counters.withLock { $0.lateReplies += 1 } }
 
     /// Logs in a process of its own: describing an error, or the log's handler, may trap.
-    func tell(_ level: Logger.Level, _ line: @escaping @Sendable () -> (Logger.Message, Logger.Metadata)) {
+    package func tell(_ level: Logger.Level, _ line: @escaping @Sendable () -> (Logger.Message, Logger.Metadata)) {
         guard level >= log.logLevel else { return }
         LightProc.runOnce(on: executor) { [log] in
             let (message, metadata) = line()
@@ -236,58 +259,63 @@ public final class BastionSystem: Sendable {
     /// Starts supervised children at the top of the system.
     ///
     /// - Parameters:
+    ///   - strategy: Which children share the fate of one that failed.
+    ///   - intensity: How many restarts it tolerates before it gives up.
+    ///   - autoShutdown: Whether it ends when significant children have.
     ///   - callbacks: Called around the start and after the end of all of them together; see ``Callbacks``.
-    ///   - onGivingUp: Called when there were more restarts than the intensity allows and all have been stopped.
+    ///   - onGivingUp: Called when there were more restarts than the intensity allows, or a failure was escalated, and all have been stopped. By
+    ///     default that is the system's to deal with: a program behind a `Fort` ends.
     /// - Throws: ``SupervisionError`` when a specification cannot be carried out; then nothing was started.
     @discardableResult
     public func supervise(
         _ name: String = "root",
+        strategy: RestartStrategy = .oneForOne,
         intensity: RestartIntensity = .default,
+        autoShutdown: AutoShutdown = .never,
         callbacks: Callbacks? = nil,
-        onGivingUp: @escaping @Sendable (ExitReason) -> Void = { _ in },
+        onGivingUp: (@Sendable (ExitReason) -> Void)? = nil,
         @ChildrenBuilder _ children: () throws -> [Children]
     ) throws -> SupervisorRef {
         try ProcPath.validate(name, of: "supervisor")
-        return try start(children(), under: rootSupervisor(name, intensity, callbacks, onGivingUp))
+        let rules = SupervisionRules(strategy: strategy, intensity: intensity, autoShutdown: autoShutdown)
+        return try start(children(), under: rootSupervisor(name, rules, callbacks, onGivingUp))
     }
 
     func rootSupervisor(
         _ name: String,
-        _ intensity: RestartIntensity,
+        _ rules: SupervisionRules,
         _ callbacks: Callbacks?,
-        _ onGivingUp: @escaping @Sendable (ExitReason) -> Void
-    ) -> Supervisor {
+        _ onGivingUp: (@Sendable (ExitReason) -> Void)?
+    ) -> SupervisorCell {
         let executor = self.executor
-        return Supervisor(
+        let onGivingUp = onGivingUp ?? { [weak self] reason in self?.escalate(reason, from: name) }
+        return SupervisorCell(
             name: name,
             system: self,
-            intensity: intensity,
+            rules: rules,
             callbacks: callbacks,
             // The user's code, so in a process of its own: a trap in it must not be the supervisor's.
             onGivingUp: { reason in LightProc.runOnce(on: executor) { onGivingUp(reason) } }
         )
     }
 
+    /// A supervisor that ends by itself when the last of the children has ended for good.
     package func supervise(
         _ name: String,
         intensity: RestartIntensity,
-        finishesWhenEmpty: Bool,
-        onGivingUp: @escaping @Sendable (ExitReason) -> Void,
-        _ children: [Children]
+        untilAllHaveEnded children: [Children],
+        onGivingUp: @escaping @Sendable (ExitReason) -> Void
     ) throws(SupervisionError) -> SupervisorRef {
         try ProcPath.validate(name, of: "supervisor")
-        let supervisor = Supervisor(
-            name: name,
-            system: self,
-            intensity: intensity,
-            finishesWhenEmpty: finishesWhenEmpty,
-            onGivingUp: onGivingUp
-        )
-        return try start(children, under: supervisor)
+        let rules = SupervisionRules(intensity: intensity, autoShutdown: .allSignificant)
+        return try start(children.map { $0.significant() }, under: rootSupervisor(name, rules, nil, onGivingUp))
     }
 
     /// Starts children under a supervisor at the top, which is found there before they start.
-    private func start(_ children: [Children], under supervisor: Supervisor) throws(SupervisionError) -> SupervisorRef {
+    func start(
+        _ children: [Children],
+        under supervisor: SupervisorCell
+    ) throws(SupervisionError) -> SupervisorRef {
         let records = try supervisor.makeGroups(children)
         enroot(supervisor)
         supervisor.begin(records)
@@ -295,15 +323,30 @@ public final class BastionSystem: Sendable {
     }
 
     /// A supervisor is at the top of the system until it has finished.
-    func enroot(_ supervisor: Supervisor) {
+    func enroot(_ supervisor: SupervisorCell) {
         roots.withLock { $0.append(supervisor) }
         supervisor.whenFinished { [weak self, unowned supervisor] in
             self?.roots.withLock { $0.removeAll { $0 === supervisor } }
         }
     }
 
+    /// Somebody deals with supervisors at the top that have given up: the program boundary.
+    package func onEscalation(_ action: @escaping @Sendable (_ path: String, ExitReason) -> Void) {
+        boundary.withLock { $0 = action }
+    }
+
+    private func escalate(_ reason: ExitReason, from name: String) {
+        if let action = boundary.withLock({ $0 }) { action("/\(name)", reason) }
+    }
+
     /// The supervisors at the top, in the order in which they were started.
-    var trees: [Supervisor] { roots.withLock { $0 } }
+    var trees: [SupervisorCell] { roots.withLock { $0 } }
+
+    /// Kills all children of the system, at the same time; returns when they have ended.
+    public func kill() async {
+        for tree in trees { tree.kill {} }
+        await stop()
+    }
 
     /// Stops all children of the system, the last started group first; returns when they have ended.
     ///

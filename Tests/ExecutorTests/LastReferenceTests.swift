@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
+import Synchronization
 import Testing
 
 @testable import Executor
@@ -23,6 +25,99 @@ import Testing
     private struct Carrier: ReactiveBody {
         let bomb: Bomb?
         mutating func receive(_ message: consuming Bomb, on proc: LightProc) {}
+    }
+
+    /// Owns something that says when it dies.
+    private struct Owner: ReactiveBody {
+        final class Death: Sendable {
+            /// A worker that waits there can be looked at, also under ThreadSanitizer.
+            let gate = PollGate()
+            let hasCome = Atomic<Bool>(false)
+        }
+        final class Property: Sendable {
+            let death: Death
+            init(_ death: Death) { self.death = death }
+            deinit {
+                // ordering: sequentiallyConsistent: tests are not in a hurry.
+                death.hasCome.store(true, ordering: .sequentiallyConsistent)
+                death.gate.open()
+            }
+        }
+        let property: Property
+        mutating func receive(_ message: consuming Int, on proc: LightProc) {}
+    }
+
+    /// Has a process run once, to which nobody refers then, and `after` called in the worker's next turn, by which that is kept.
+    private func afterTheTurnOfOneWithoutReferences(
+        on pool: WorkerPool,
+        _ death: Owner.Death,
+        _ after: @escaping @Sendable (LightProc) -> Void
+    ) -> LightProc {
+        let other = LightProc.reactive(Doer(), on: pool)
+        other.tell { other in
+            LightProc.reactive(Owner(property: .init(death)), on: pool).send(1)
+            other.tell { other in
+                #expect(crt_nodes()?.pointee.kept != 0)
+                after(other)
+            }
+            LightProc.endTurn()
+        }
+        return other
+    }
+
+    /// The worker holds the process that ran last until its next turn is over, also if it never idles.
+    @Test func theNextTurnIsTheLastInWhichAWorkerHoldsAProcess() async throws {
+        let pool = try WorkerPool.ofOneWorkerWithoutTime()
+        let (death, gaveUp) = (Owner.Death(), BlockingGate())
+        let turns = Atomic<Int>(0)
+        @Sendable func goOn(_ proc: LightProc) {
+            let hasCome = death.hasCome.load(ordering: .sequentiallyConsistent)
+            if hasCome || turns.add(1, ordering: .relaxed).newValue == 10_000 { return gaveUp.open() }
+            proc.tell(goOn)
+            LightProc.endTurn()
+        }
+        let busy = afterTheTurnOfOneWithoutReferences(on: pool, death, goOn)
+        gaveUp.blockingWait()
+        #expect(turns.load(ordering: .relaxed) < 10_000)
+        await shutDown(pool)
+        withExtendedLifetime(busy) {}
+    }
+
+    /// Unless that turn takes long: then who looks at the worker lets go of the process.
+    @Test func aStuckWorkerHoldsNobody() async throws {
+        let pool = try WorkerPool(
+            placement: Placement(Topology(synthetic: "core:1 pu:1"), options: .init(pinning: .never)),
+            stallThreshold: .milliseconds(20)
+        )
+        let (death, done) = (Owner.Death(), BlockingGate())
+        let stuck = afterTheTurnOfOneWithoutReferences(on: pool, death) { _ in
+            death.gate.blockingWait()
+            #expect(crt_nodes()?.pointee.kept == 0)
+            done.open()
+        }
+        done.blockingWait()
+        await shutDown(pool)
+        withExtendedLifetime(stuck) {}
+    }
+
+    /// Who is sent to in that turn is queued with the hold that is there.
+    @Test func theHoldGoesAlongWithTheNextMessage() async throws {
+        let pool = try WorkerPool.ofOneWorkerWithoutTime()
+        let done = BlockingGate()
+        let (one, other) = (LightProc.reactive(Doer(), on: pool), LightProc.reactive(Doer(), on: pool))
+        one.tell { one in
+            other.tell { other in
+                #expect(crt_nodes()?.pointee.kept == UInt(bitPattern: Unmanaged.passUnretained(one).toOpaque()))
+                one.tell { _ in
+                    #expect(crt_nodes()?.pointee.kept == UInt(bitPattern: Unmanaged.passUnretained(other).toOpaque()))
+                    done.open()
+                }
+                #expect(crt_nodes()?.pointee.kept == 0)
+                #expect(crt_nodes()?.pointee.next == UInt(bitPattern: Unmanaged.passUnretained(one).toOpaque()))
+            }
+        }
+        done.blockingWait()
+        await shutDown(pool)
     }
 
     /// Where a process keeps what traps as it dies.

@@ -26,10 +26,11 @@ import Testing
     /// Which worker runs the caller.
     private static func worker(of pool: WorkerPool) -> Int { pool.queues.withOwnWorker { $0?.index ?? -1 } }
 
-    /// Waits until every worker sleeps. Ends: nothing is left to do.
-    private func blockingWaitUntilIdle(_ pool: WorkerPool) {
-        while pool.queues.idle.sleeperCount < pool.workerCount
-            || !pool.workers.prefix(pool.workerCount).allSatisfy(\.isParked)
+    /// Waits until every worker sleeps, but for those that are kept busy. Ends: nothing is left to do.
+    private func blockingWaitUntilIdle(_ pool: WorkerPool, butFor busy: Int = 0) {
+        let sleepers = pool.workerCount - busy
+        while pool.queues.idle.sleeperCount < sleepers
+            || pool.workers.prefix(pool.workerCount).count(where: { $0.isParked }) < sleepers
         { sched_yield() }
     }
 
@@ -212,10 +213,20 @@ import Testing
     /// Keeps the first worker busy, to which everything goes that was nowhere before.
     private func plug(_ pool: WorkerPool, _ begin: @escaping @Sendable () -> Void, _ goOn: BlockingGate) {
         blockingWaitUntilIdle(pool)
+        plug(pool, 0, begin, goOn)
+    }
+
+    /// Keeps a worker busy that sleeps, while nobody searches.
+    private func plug(
+        _ pool: WorkerPool,
+        _ index: Int,
+        _ begin: @escaping @Sendable () -> Void,
+        _ goOn: BlockingGate
+    ) {
         let plug = LightProc.reactive(Doer(), on: pool)
-        plug.move(to: ProcTag.home(ofWorker: 0))
+        plug.move(to: ProcTag.home(ofWorker: index))
         plug.tell { _ in
-            #expect(Self.worker(of: pool) == 0)
+            #expect(Self.worker(of: pool) == index)
             begin()
             goOn.blockingWait()
         }
@@ -318,29 +329,44 @@ import Testing
         #expect(pool.workers.prefix(4).map(\.node) == [0, 0, 1, 1])
         let places = Locked<[Int]>([])
         let (waker, sleeper) = (LightProc.reactive(Doer(), on: pool), doer(kind, on: pool))
-        blockingWaitUntilIdle(pool)
-        let before = pool.counters.map(\.wakes)
-        for round in 1...40 {
-            blockingWaitUntilIdle(pool)
-            // Each of them at home on another node, by turns.
-            waker.move(to: ProcTag.home(ofWorker: round % 2 == 0 ? 0 : 3))
-            sleeper.move(to: ProcTag.home(ofWorker: round % 2 == 0 ? 2 : 1))
-            waker.tell { _ in
-                #expect(Self.worker(of: pool) == (round % 2 == 0 ? 0 : 3))
-                sleeper.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } }
+        // Each of the two at home on another node, by turns.
+        for (wakers, home) in [(3, 1), (0, 2)] {
+            // The neighbours of both are busy, and so is who woke it, until it has run: none of them could take it from there.
+            let goOn = BlockingGate()
+            for (busy, index) in [wakers ^ 1, home ^ 1].enumerated() {
+                blockingWaitUntilIdle(pool, butFor: busy)
+                let isBusy = BlockingGate()
+                plug(pool, index, isBusy.open, goOn)
+                isBusy.blockingWait()
             }
-            while places.withLock({ $0.count }) < round { sched_yield() }
-            #expect(places.withLock { $0[round - 1] } == (round % 2 == 0 ? 2 : 1))
+            blockingWaitUntilIdle(pool, butFor: 2)
+            let before = pool.counters
+            waker.move(to: ProcTag.home(ofWorker: wakers))
+            for _ in 1...20 {
+                blockingWaitUntilIdle(pool, butFor: 2)
+                sleeper.move(to: ProcTag.home(ofWorker: home))
+                let count = places.withLock { $0.count }
+                waker.tell { _ in
+                    #expect(Self.worker(of: pool) == wakers)
+                    sleeper.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } }
+                    while places.withLock({ $0.count }) == count { sched_yield() }
+                }
+                while places.withLock({ $0.count }) == count { sched_yield() }
+                #expect(places.withLock { $0[count] } == home)
+            }
+            blockingWaitUntilIdle(pool, butFor: 2)
+            let after = pool.counters
+            // It was put there, not fetched; and who woke that worker is counted.
+            #expect(after[home].farSteals == before[home].farSteals)
+            #expect(after[wakers].wakes >= before[wakers].wakes + 20)
+            goOn.open()
         }
-        // Who woke them is counted: each of the two by turns, and whom the last to find something woke.
         blockingWaitUntilIdle(pool)
-        let wakes = zip(pool.counters, before).map { $0.wakes - $1 }
-        #expect(wakes[0] >= 20 && wakes[3] >= 20, "\(wakes)")
         // Within a node it stays with who woke it.
         waker.move(to: ProcTag.home(ofWorker: 2))
         sleeper.move(to: ProcTag.home(ofWorker: 3))
         waker.tell { _ in sleeper.tell { _ in places.withLock { $0.append(Self.worker(of: pool)) } } }
-        while places.withLock({ $0.count }) < 41 { sched_yield() }
+        while places.withLock({ $0.count }) == 40 { sched_yield() }
         #expect(places.withLock { $0[40] } == 2)
         await end(sleeper, kind)
         await shutDown(pool)

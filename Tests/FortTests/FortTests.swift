@@ -10,14 +10,14 @@ import Supervision
 import Testing
 
 /// Writes a line to the standard output at once: `_exit` would not.
-private func say(_ line: String) {
+func say(_ line: String) {
     let line = line + "\n"
     _ = line.withCString { write(STDOUT_FILENO, $0, strlen($0)) }
 }
 
 /// Sends a signal to the thread that takes the program's signals. The other threads of a test's process were made
 /// before the program, so they did not inherit its mask, and a signal to the whole process might reach one of them.
-private func signalProgram(_ signal: Int32) {
+func signalProgram(_ signal: Int32) {
     // Not in the headers that Swift sees, because they need `_GNU_SOURCE`.
     guard let symbol = dlsym(nil, "tgkill") else { return say("no tgkill") }
     // safety: `int tgkill(pid_t, pid_t, int)`, since glibc 2.30.
@@ -32,7 +32,7 @@ private func signalProgram(_ signal: Int32) {
     }
 }
 
-private func bastionThreads() -> [(id: pid_t, name: String)] {
+func bastionThreads() -> [(id: pid_t, name: String)] {
     guard let directory = opendir("/proc/self/task") else { return [] }
     defer { closedir(directory) }
     var threads: [(id: pid_t, name: String)] = []
@@ -45,7 +45,7 @@ private func bastionThreads() -> [(id: pid_t, name: String)] {
     return threads
 }
 
-private func contents(of path: String) -> String {
+func contents(of path: String) -> String {
     guard let file = fopen(path, "r") else { return "" }
     defer { fclose(file) }
     var bytes = [UInt8](repeating: 0, count: 8192)
@@ -53,9 +53,9 @@ private func contents(of path: String) -> String {
     return String(decoding: bytes.prefix(count), as: UTF8.self)
 }
 
-private struct Failure: Error {}
+struct Failure: Error {}
 
-@inline(never) private func opaque<T>(_ value: T) -> T { value }
+@inline(never) func opaque<T>(_ value: T) -> T { value }
 
 /// Whole programs behind the boundary, each in an OS process of its own.
 @Suite struct FortTests {
@@ -162,6 +162,32 @@ private struct Failure: Error {}
             GivesUp.main()
         }
         #expect(lines(result) == ["0", "1", "2", "3"])
+    }
+
+    /// Beside the body there is a supervisor at the top of the system that nobody answers for.
+    struct GivesUpBeside: FortProgram {
+        struct Restless: Reactive {
+            init() throws { throw Failure() }
+            mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {}
+        }
+
+        func run(in context: Context) async throws {
+            context.onExit { say("body: \($0)") }
+            try bastion.supervise("beside", intensity: .init(2, within: .seconds(60))) {
+                Children("restless", try Restless())
+            }
+            await context.untilStopped()
+        }
+    }
+
+    @Test func aSupervisorAtTheTopThatGivesUpEndsTheProgram() async {
+        let result = await #expect(
+            processExitsWith: .exitCode(ExitCode.software.rawValue),
+            observing: [\.standardOutputContent]
+        ) {
+            GivesUpBeside.main()
+        }
+        #expect(lines(result) == ["body: shutdown"])
     }
 
     // MARK: Signals

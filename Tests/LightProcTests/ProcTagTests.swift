@@ -7,7 +7,7 @@ import Testing
 @testable import LightProc
 
 @Suite struct ProcTagTests {
-    @Test(arguments: [1, 63, 1 << 49, (1 << 50) - 1] as [UInt64], [true, false])
+    @Test(arguments: [1, 63, 1 << 48, (1 << 49) - 1] as [UInt64], [true, false])
     func partsDoNotMix(id: UInt64, isReactive: Bool) {
         var tag = ProcTag(id: ProcID(rawValue: id), isReactive: isReactive)
         #expect(tag.priority == .normal)

@@ -203,15 +203,18 @@ import Testing
 
         private func intervals(_ simulation: Simulation, _ probe: Probe<String>) throws {
             let end = probe.ref
-            let tree = try simulation.system.supervise {
-                Children("ticker", redundancy: 4, restart: .temporary) { context in
-                    var left = 4
-                    for await tick in context.ticks(every: .milliseconds(10)) {
-                        end.tell("\(context.name) at \(tick.instant.nanoseconds), missed \(tick.missed)")
-                        left -= 1
-                        if left == 0 { break }
-                        // Longer than a period for some.
-                        try await context.sleep(for: .milliseconds(left == 2 ? 25 : 1))
+            // Children of one supervisor start in order.
+            let trees = try (0..<4).map { number in
+                try simulation.system.supervise("\(number)") {
+                    Children("ticker\(number)", restart: .temporary) { context in
+                        var left = 4
+                        for await tick in context.ticks(every: .milliseconds(10)) {
+                            end.tell("\(context.name) at \(tick.instant.nanoseconds), missed \(tick.missed)")
+                            left -= 1
+                            if left == 0 { break }
+                            // Longer than a period for some.
+                            try await context.sleep(for: .milliseconds(left == 2 ? 25 : 1))
+                        }
                     }
                 }
             }
@@ -220,7 +223,7 @@ import Testing
             }
             try simulation.advance(by: .milliseconds(200))
             token.cancel()
-            withExtendedLifetime(tree) {}
+            withExtendedLifetime(trees) {}
         }
     }
 

@@ -63,7 +63,7 @@ import Testing
             Issue.record("\(outcome)")
             return
         }
-        await Task.detached { pool.shutdown() }.value
+        await pool.shutDownElsewhere()
     }
 
     private struct Vocabulary: Reactive {

@@ -17,7 +17,7 @@ import Testing
         let system = BastionSystem(executor: pool, log: .silent)
         try await body(system, RandomTest.seeds("links on threads", count: 400).count)
         await system.stop()
-        await Task.detached { pool.shutdown() }.value
+        await pool.shutDownElsewhere()
     }
 
     /// Its answer, asked again as long as it ends meanwhile.

@@ -294,7 +294,7 @@ func noting(_ trace: Trace) -> @Sendable (Context) async throws -> Void {
         // Its queue is closed, and the group does not know yet.
         #expect(group.members[0].proc.managedQueue?.closeIfEmpty() == true)
         #expect(!group.members[0].tell(.value(1)))
-        tree.supervisor.groups.withLock { $0["echo"] }?.withdraw(group.members[0].proc)
+        tree.supervisor.groups.withLock { $0["echo"] }?.withdraw(group.members[0].proc, number: 0)
         let count = Locked(-1)
         let isAnswered = sim.completes {
             let answer: Int = try await group.ask { .count($0) }
@@ -349,5 +349,25 @@ func noting(_ trace: Trace) -> @Sendable (Context) async throws -> Void {
         mutating func receive(_ question: consuming Question, in context: borrowing ReactiveContext<Doubling>) {
             question.reply(question.number * 2)
         }
+    }
+
+    @Test func aMemberThatCameBackFromTheDeadLeavesAsOthersDo() throws {
+        let trace = sim.trace
+        let tree = try sim.system.supervise {
+            Children("m", redundancy: 2) { context in
+                context.onExit { _ in trace("\(context.name) ended") }
+                for await _ in context.messages(of: Int.self) {}
+            }
+        }
+        sim.drain()
+        #expect(sim.completes { try await tree.terminate(child: "m-0") })
+        #expect(sim.completes { try await tree.restart(child: "m-0") })
+        trace.clear()
+        // The new process came last.
+        try tree.resize(group: "m", to: 1)
+        sim.drain()
+        #expect(trace.lines == ["m-0 ended"])
+        #expect(names(try tree.group("m")) == ["m-1"])
+        #expect(sim.stops(tree))
     }
 }

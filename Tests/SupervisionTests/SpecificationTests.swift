@@ -22,6 +22,7 @@ import Testing
     }
 
     private static let idle: @Sendable (Context) async throws -> Void = { _ in }
+    private static let waiting: @Sendable (Context) async throws -> Void = { await $0.untilStopped() }
 
     @Test func aGroupNeedsAName() {
         let error = error { try $0.supervise { Children("", body: Self.idle) } }
@@ -39,6 +40,95 @@ import Testing
         }
         #expect(error?.code == .duplicateName)
         #expect(error?.description == "two groups of one supervisor are called a")
+    }
+
+    /// Members of `a` are called `a-0`, `a-1`, ..., whatever their number is at the moment.
+    @Test(arguments: [
+        ("a", "a-0", false), ("a", "a-0", true), ("a", "a-17", false), ("a", "a-17", true), ("a-b", "a-b-3", true),
+    ])
+    func nothingIsCalledAsAMemberOfAGroup(group: String, other: String, isSupervisor: Bool) throws {
+        func groups(_ isFirst: Bool) -> [Children] {
+            @ChildrenBuilder func second() -> [Children] {
+                if isSupervisor { Supervisor(other) {} } else { Children(other, body: Self.idle) }
+            }
+            let first = Children(group, body: Self.idle)
+            return isFirst ? [first] + second() : second() + [first]
+        }
+        for isFirst in [true, false] {
+            let error = error { try $0.supervise { for group in groups(isFirst) { group } } }
+            #expect(error?.code == .duplicateName)
+            let nested = self.error {
+                try $0.supervise { Supervisor("above") { for group in groups(isFirst) { group } } }
+            }
+            #expect(nested?.code == .duplicateName)
+            #expect(throws: SupervisionError.self) {
+                try Supervisor("dry") { for group in groups(isFirst) { group } }.validate()
+            }
+            // What is there already counts as well.
+            let sim = Simulation()
+            let both = groups(isFirst)
+            let tree = try sim.system.supervise { both[0] }
+            let late = #expect(throws: SupervisionError.self) { try tree.children { both[1] } }
+            #expect(late?.code == .duplicateName)
+        }
+    }
+
+    @Test func namesThatOnlyLookAlikeAreTaken() throws {
+        let sim = Simulation()
+        let tree = try sim.system.supervise {
+            Children("a", body: Self.waiting)
+            Children("a-", body: Self.waiting)
+            Children("a-b", body: Self.waiting)
+            Children("a-01", body: Self.waiting)
+            Supervisor("s") {}
+            Supervisor("s-0") {}
+            Children("b-0", restart: .temporary, body: Self.idle)
+        }
+        sim.drain()
+        // The one in the way has ended, and is gone.
+        try tree.children { Children("b", body: Self.waiting) }
+    }
+
+    @Test func theIntensityMustMakeSense() {
+        for (maximum, period) in [(-1, Duration.seconds(1)), (1, .zero), (3, .seconds(-1))] {
+            let intensity = RestartIntensity(maximum, within: period)
+            let error = error { try $0.supervise("s", intensity: intensity) { Children("a", body: Self.idle) } }
+            #expect(error?.code == .badIntensity)
+            let nested = self.error {
+                try $0.supervise { Supervisor("s", intensity: intensity) { Children("a", body: Self.idle) } }
+            }
+            #expect(nested?.code == .badIntensity)
+            #expect(throws: SupervisionError.self) { try Supervisor("s", intensity: intensity) {}.validate() }
+            let what =
+                maximum < 0
+                ? "number of restarts must not be negative, got -1" : "period must be positive, got \(period)"
+            #expect(error?.description == "supervisor s: the \(what)")
+            #expect(nested?.description == error?.description)
+            let sim = Simulation()
+            let running = try? sim.system.supervise("s") { Children("a") { await $0.untilStopped() } }
+            let code = Trace()
+            #expect(
+                sim.completes {
+                    do { try await running?.change(intensity: intensity) } catch {
+                        code("\((error as? SupervisionError)?.code == .badIntensity)")
+                    }
+                }
+            )
+            #expect(code.lines == ["true"])
+        }
+        let other = error { try $0.supervise("s", intensity: .unlimited) { Children("", body: Self.idle) } }
+        #expect(other?.code == .emptyName)
+    }
+
+    @Test(arguments: [0, -1])
+    func aGroupIsNotResizedToNothing(size: Int) throws {
+        let sim = Simulation()
+        let tree = try sim.system.supervise { Children("a", redundancy: 2) { await $0.untilStopped() } }
+        sim.drain()
+        let error = #expect(throws: SupervisionError.self) { try tree.resize(group: "a", to: size) }
+        #expect(error?.code == .badRedundancy)
+        sim.drain()
+        #expect(try tree.group("a", of: Int.self).members.count == 2)
     }
 
     @Test(arguments: [0, -3])

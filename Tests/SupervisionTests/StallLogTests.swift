@@ -14,24 +14,7 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct StallLogTests {
     enum Kind: CaseIterable { case reactive, async, managedReactive, managedAsync }
 
-    /// What a child is stuck in: a call that ThreadSanitizer lets signals interrupt, which it otherwise holds back.
-    private final class Pipe: Sendable {
-        private let ends: [Int32]
-        init() {
-            var ends: [Int32] = [0, 0]
-            precondition(pipe(&ends) == 0, "pipe failed with errno \(errno)")
-            self.ends = ends
-        }
-        deinit { for end in ends { close(end) } }
-        func open() { _ = write(ends[1], "x", 1) }
-        func blockingWait() {
-            var waited = pollfd(fd: ends[0], events: Int16(POLLIN), revents: 0)
-            // Ends: open for good once it was opened; a signal only makes it begin anew.
-            while poll(&waited, 1, -1) != 1 {}
-        }
-    }
-
-    private struct Chore: Sendable { let pipe: Pipe }
+    private struct Chore: Sendable { let pipe: BlockingPipe }
 
     private struct Worker: Reactive {
         mutating func receive(_ message: consuming Chore, in context: borrowing ReactiveContext<Self>) {
@@ -51,40 +34,57 @@ import Testing
         }
     }
 
+    /// Tried again where the machine kept a turn from its processor for so long before the child came to its message: the watch
+    /// tells of a turn once.
     @Test(arguments: Kind.allCases) func theLogSaysWhoIsStuckInWhatAndForHowLong(_ kind: Kind) async throws {
-        let (trace, stuck, recovered) = (Trace(), BlockingGate(), BlockingGate())
+        var lines: [String] = []
+        for _ in 1...20 {
+            let (id, told) = try await linesOfOneStall(kind)
+            lines = told
+            if Self.tells(lines, of: "/shop/slow-0\(id)", naming: !isSanitized) { return }
+        }
+        Issue.record("not once in 20 times was the stall told as it was; at last: \(lines)")
+    }
+
+    /// Who was stuck, and in which function: of an async child this is all that says what it does with the message. Sanitizers hide it.
+    private static func tells(_ lines: [String], of child: String, naming function: Bool) -> Bool {
+        let stuck = lines.first {
+            $0.hasPrefix("warning worker ") && $0.contains(" is stuck in \(child), handling Chore since ")
+                && (!function || $0.contains("toil"))
+        }
+        let recovered = lines.first { $0.hasPrefix("notice worker ") && $0.contains(" in \(child), handling Chore") }
+        return stuck != nil && recovered != nil
+    }
+
+    /// What the log says from the first stall to the first end of one.
+    private func linesOfOneStall(_ kind: Kind) async throws -> (child: ProcID, lines: [String]) {
+        let (stream, lines) = AsyncStream.makeStream(of: String.self)
         let pool = try WorkerPool(workers: 2, stallThreshold: .milliseconds(10))
         let system = BastionSystem(
             executor: pool,
-            // Of one child, and says when there is something.
-            log: .keeping { event, _ in
-                let line = "\(event.message)"
-                guard line.contains("/shop/slow-0") else { return }
-                trace("\(event.level) \(line)")
-                (line.contains("got on") ? recovered : stuck).open()
-            }
+            log: .keeping { event, _ in lines.yield("\(event.level) \(event.message)") }
         )
         let tree = try system.supervise("shop") { Self.children(kind) }
         let child = try tree.group("slow", of: Chore.self).next
-        let pipe = Pipe()
+        let pipe = BlockingPipe()
         child.tell(Chore(pipe: pipe))
-        stuck.blockingWait()
-        // Others go on meanwhile.
-        #expect(try await pool.spawn { 1 }.outcome().get() == 1)
-        pipe.open()
-        recovered.blockingWait()
-        let lines = trace.lines
-        let name = "/shop/slow-0\(child.id), handling Chore"
-        let told = lines.first { $0.hasPrefix("warning worker ") && $0.contains(" is stuck in \(name) since ") }
-        #expect(told != nil, "\(lines)")
-        // In which function: of an async child this is all that says what it does with the message. Sanitizers hide it.
-        if !isSanitized { #expect(told?.contains("toil") == true, "\(lines)") }
-        #expect(lines.contains { $0.hasPrefix("notice worker ") && $0.contains(" in \(name)") }, "\(lines)")
+        var told: [String] = []
+        for await line in stream {
+            told.append(line)
+            if line.contains(" is stuck in ") {
+                // Others go on meanwhile.
+                #expect(try await pool.spawn { 1 }.outcome().get() == 1)
+                pipe.open()
+            } else if line.contains(" got on ") {
+                break
+            }
+        }
         await system.stop()
-        await Task.detached { pool.shutdown() }.value
+        await pool.shutDownElsewhere()
+        return (child.id, told)
     }
 
     private var isSanitized: Bool { dlsym(nil, "__tsan_init") != nil || dlsym(nil, "__asan_init") != nil }
 
-    @inline(never) private static func toil(_ pipe: Pipe) { pipe.blockingWait() }
+    @inline(never) private static func toil(_ pipe: BlockingPipe) { pipe.blockingWait() }
 }

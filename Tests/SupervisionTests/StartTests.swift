@@ -163,6 +163,76 @@ import Testing
         withExtendedLifetime(handle) {}
     }
 
+    /// Whoever is slow at that moment is not to blame for one that is terminated.
+    @Test(arguments: [true, false])
+    func theErrorNamesTheChildThatWasTerminated(isDynamic: Bool) throws {
+        for seed in RandomTest.seeds(#function, count: 10) {
+            let sim = Simulation(seed: seed)
+            let trace = sim.trace
+            let tree = try sim.system.supervise("shop", strategy: isDynamic ? .dynamic : .oneForOne) {}
+            sim.drain()
+            let handle = sim.executor.spawn {
+                do {
+                    try await tree.children(startingWithin: .seconds(3)) {
+                        for name in ["a", "b", "c", "d"] {
+                            Children(name) { context in await context.untilStopped() }.signalsReady()
+                        }
+                    }
+                } catch { trace("\(error)") }
+            }
+            sim.drain()
+            // Both before the supervisor has dealt with the first.
+            tree.supervisor.send(.call(.terminate("c", kills: false) { _ in }))
+            if !isDynamic { tree.supervisor.send(.call(.terminate("b", kills: false) { _ in })) }
+            sim.drain()
+            let why = isDynamic ? ": shutdown" : ""
+            #expect(trace.lines == ["/shop/c-0 ended before it had started\(why)"], "SEED=\(seed)")
+            withExtendedLifetime(handle) {}
+            #expect(sim.stops(tree))
+        }
+    }
+
+    /// No timer fires in vain: each goes with its child, or with what it was for.
+    @Test(arguments: 0..<7)
+    func timersGoWithTheirChildren(way: Int) throws {
+        let trace = sim.trace
+        @Sendable func failing(_ name: String) -> Children {
+            Children(name, backoff: .constant(.seconds(50))) { _ in throw Failure() }
+        }
+        @Sendable func slow(_ name: String) -> Children {
+            Children(name) { context in
+                for await _ in context.messages(of: Int.self) { context.ready() }
+            }.signalsReady().startsWithin(.seconds(50))
+        }
+        let tree = try sim.system.supervise("shop", intensity: .unlimited) {
+            Self.child("other", trace)
+            if way < 2 { failing("a") }
+            if 2..<5 ~= way { slow("a") }
+            if way >= 5 {
+                Supervisor("a", shutdownTime: .seconds(50)) {
+                    Self.child("b", trace)
+                    if way == 6 { failing("c") }
+                }
+            }
+        }
+        sim.drain()
+        #expect((sim.executor.nextTimer == nil) == (way == 5))
+        switch way {
+        case 0, 2, 5: #expect(sim.completes { try await tree.terminate(child: "a") })
+        case 3: sim.system.broadcast(1)
+        case 4: try tree.group("a", of: Int.self).members[0].proc.kill()
+        default: #expect(sim.stops(tree))
+        }
+        sim.drain()
+        if way == 4 {
+            // It is started again, with a timer of its own.
+            #expect(sim.executor.nextTimer != nil)
+            #expect(sim.completes { try await tree.terminate(group: "a") })
+        }
+        #expect(sim.executor.nextTimer == nil)
+        if way != 1, way != 6 { #expect(sim.stops(tree)) }
+    }
+
     @Test func cancellingTheStartUndoesIt() throws {
         for steps in 0..<25 {
             let sim = Simulation(seed: UInt64(steps))
@@ -280,21 +350,5 @@ import Testing
         sim.drain()
         #expect(any.members[0].proc.isClosed && echo.members[0].proc.isClosed)
         withExtendedLifetime(stopping) {}
-    }
-
-    @Test func theSequenceIsPure() {
-        var sequence = StartSequence(count: 2)
-        #expect(sequence.begin() == .start(0))
-        #expect(sequence.started(1) == .nothing && sequence.ended(1) == .nothing)
-        #expect(sequence.started(0) == .start(1))
-        #expect(sequence.started(0) == .nothing && sequence.ended(0) == .nothing, "it had started before")
-        #expect(sequence.started(1) == .done)
-        #expect(sequence.abandon() == .nothing && sequence.ended(1) == .nothing && sequence.started(1) == .nothing)
-        var failing = StartSequence(count: 2)
-        _ = failing.begin()
-        #expect(failing.ended(0) == .undo(0))
-        #expect(failing.ended(0) == .nothing && failing.started(0) == .nothing && failing.abandon() == .nothing)
-        var empty = StartSequence(count: 0)
-        #expect(empty.begin() == .done)
     }
 }

@@ -95,7 +95,8 @@ import Testing
                 #expect(sim.stops(shop))
             }
             // Told behind the end of its children.
-            let reason = givesUp ? "linked error" : "shutdown"
+            // Also when it gave up, as in OTP.
+            let reason = "shutdown"
             switch tie {
             case .monitors: #expect(trace.lines == ["till ended", "down shop \(reason)"])
             case .linksAndTraps: #expect(trace.lines == ["till ended", "exit shop \(reason) true"])

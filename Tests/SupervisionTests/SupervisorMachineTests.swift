@@ -18,10 +18,9 @@ import Testing
         intensity: RestartIntensity = .unlimited,
         finishesWhenEmpty: Bool = false
     ) -> Machine {
-        var machine = Machine(intensity: intensity, finishesWhenEmpty: finishesWhenEmpty)
-        for id in 1...count {
-            #expect(machine.add(id, .init(restart: restart, backoff: backoff), at: .zero) == [.start(id)])
-        }
+        var machine = Machine(intensity: intensity, autoShutdown: finishesWhenEmpty ? .allSignificant : .never)
+        let settings = Machine.Settings(restart: restart, backoff: backoff, isSignificant: finishesWhenEmpty)
+        for id in 1...count { #expect(machine.add(id, settings, at: .zero) == [.start(id)]) }
         return machine
     }
 
@@ -29,8 +28,28 @@ import Testing
     func anEndedChildIsRestartedOrForgottenAsTheTableSays(_ end: EndKind, _ type: RestartType) {
         var machine = Self.machine(2, type)
         let actions = machine.childEnded(1, end.reason, at: .seconds(1))
-        #expect(actions == (end.restarts(type) ? [.start(1)] : [.forget(1)]))
-        #expect(machine.childCount == (end.restarts(type) ? 2 : 1))
+        #expect(actions == [end.restarts(type) ? .start(1) : type == .temporary ? .forget(1) : .lay(1)])
+        #expect(machine.childCount == (end.restarts(type) || type == .transient ? 2 : 1))
+    }
+
+    @Test func aRestartThatNobodyWaitsForCountsAsStartedAtOnce() {
+        var machine = Machine(intensity: .unlimited)
+        let settings = Machine.Settings(restart: .transient, backoff: .none, reportsStart: true, restartLimit: 4)
+        #expect(machine.add(1, settings, at: .zero) == [.start(1)])
+        #expect(machine.isStarting(1), "the first start is waited for")
+        #expect(machine.childStarted(1, at: .zero) == [])
+        #expect(machine.childEnded(1, .killed, at: .zero) == [.start(1)])
+        #expect(machine.isUp(1))
+        // It is over before it had started: that is tried again, whatever the reason.
+        for _ in 0..<3 { #expect(machine.childEnded(1, .normal, hadStarted: false, at: .zero) == [.start(1)]) }
+        #expect(machine.isUp(1))
+        #expect(machine.childEnded(1, .killed, at: .zero) == [.lay(1)], "failed starts count for the limit")
+        // Others come behind it: it is waited for again.
+        var another = Machine(strategy: .restForOne, intensity: .unlimited)
+        _ = another.add(1, settings, at: .zero)
+        _ = another.childStarted(1, at: .zero)
+        #expect(another.childEnded(1, .killed, at: .zero) == [.start(1)])
+        #expect(another.isStarting(1))
     }
 
     @Test func onlyTheEndedChildIsRestarted() {
@@ -61,8 +80,9 @@ import Testing
 
     @Test func endsWithoutARestartDoNotCount() {
         var machine = Self.machine(4, .transient, intensity: .init(0, within: .seconds(1)))
-        for id: UInt64 in 1...3 { #expect(machine.childEnded(id, .normal, at: .zero) == [.forget(id)]) }
-        #expect(machine.childEnded(4, .killed, at: .zero) == [.forget(4), .finish(.gaveUp(4))])
+        for id: UInt64 in 1...3 { #expect(machine.childEnded(id, .normal, at: .zero) == [.lay(id)]) }
+        let end: [Machine.Action] = [.forget(4), .forget(3), .forget(2), .forget(1), .finish(.gaveUp(4))]
+        #expect(machine.childEnded(4, .killed, at: .zero) == end)
     }
 
     @Test func givingUpStopsTheOthersAndReportsTheLastStraw() {
@@ -70,7 +90,7 @@ import Testing
         #expect(machine.childEnded(2, .killed, at: .zero) == [.forget(2), .stop(3)])
         #expect(!machine.isRunning)
         #expect(machine.childEnded(3, .error(Failure()), at: .zero) == [.forget(3), .stop(1)])
-        #expect(machine.stop() == [])
+        #expect(machine.stop(at: .zero) == [])
         #expect(machine.childEnded(1, .shutdown, at: .zero) == [.forget(1), .finish(.gaveUp(2))])
     }
 
@@ -109,9 +129,9 @@ import Testing
         var now = Duration.zero
         for round in 1...2000 {
             let delay = Duration.milliseconds(round < 4 ? 1 << (round - 1) : 8)
-            #expect(machine.childEnded(1, .killed, at: now) == [.wait(1, generation: round, delay)])
+            #expect(machine.childEnded(1, .killed, at: now) == [.wait(1, generation: UInt32(round), delay)])
             now += delay
-            #expect(machine.backoffElapsed(1, generation: round, at: now) == [.start(1)])
+            #expect(machine.backoffElapsed(1, generation: UInt32(round), at: now) == [.start(1)])
         }
     }
 
@@ -120,7 +140,7 @@ import Testing
     @Test func aBackoffThatElapsesAfterTheStopDoesNothing() {
         var machine = Self.machine(2, backoff: .constant(.seconds(1)))
         _ = machine.childEnded(1, .killed, at: .zero)
-        #expect(machine.stop() == [.stop(2)])
+        #expect(machine.stop(at: .zero) == [.stop(2)])
         #expect(machine.backoffElapsed(1, generation: 1, at: .seconds(1)) == [])
         #expect(machine.childEnded(2, .shutdown, at: .seconds(1)) == [.forget(2), .forget(1), .finish(.stopped)])
         #expect(machine.backoffElapsed(1, generation: 1, at: .seconds(1)) == [])
@@ -147,10 +167,10 @@ import Testing
 
     @Test func nothingHappensAfterTheFinish() {
         var machine = Self.machine(1)
-        _ = machine.stop()
+        _ = machine.stop(at: .zero)
         #expect(machine.childEnded(1, .shutdown, at: .zero) == [.forget(1), .finish(.stopped)])
         #expect(machine.childEnded(1, .shutdown, at: .zero) == [])
-        #expect(machine.stop() == [])
+        #expect(machine.stop(at: .zero) == [])
         #expect(machine.add(2, .init(restart: .permanent, backoff: .none), at: .zero) == [.forget(2)])
     }
 
@@ -158,7 +178,7 @@ import Testing
 
     @Test func childrenStopInReverseOrderOneAtATime() {
         var machine = Self.machine(3)
-        #expect(machine.stop() == [.stop(3)])
+        #expect(machine.stop(at: .zero) == [.stop(3)])
         #expect(machine.childEnded(3, .shutdown, at: .zero) == [.forget(3), .stop(2)])
         #expect(machine.childEnded(2, .killed, at: .zero) == [.forget(2), .stop(1)])
         #expect(machine.childEnded(1, .normal, at: .zero) == [.forget(1), .finish(.stopped)])
@@ -166,7 +186,7 @@ import Testing
 
     @Test func aChildThatEndsByItselfDuringTheStopIsForgottenOutOfTurn() {
         var machine = Self.machine(3)
-        #expect(machine.stop() == [.stop(3)])
+        #expect(machine.stop(at: .zero) == [.stop(3)])
         #expect(machine.childEnded(1, .error(Failure()), at: .zero) == [.forget(1)])
         #expect(machine.childEnded(3, .shutdown, at: .zero) == [.forget(3), .stop(2)])
         #expect(machine.childEnded(2, .shutdown, at: .zero) == [.forget(2), .finish(.stopped)])
@@ -176,18 +196,18 @@ import Testing
         var machine = Self.machine(3, backoff: .constant(.seconds(1)))
         _ = machine.childEnded(3, .killed, at: .zero)
         _ = machine.childEnded(1, .killed, at: .zero)
-        #expect(machine.stop() == [.forget(3), .stop(2)])
+        #expect(machine.stop(at: .zero) == [.forget(3), .stop(2)])
         #expect(machine.childEnded(2, .shutdown, at: .zero) == [.forget(2), .forget(1), .finish(.stopped)])
     }
 
     @Test func anEmptySupervisorStopsAtOnce() {
         var machine = Machine(intensity: .default)
-        #expect(machine.stop() == [.finish(.stopped)])
+        #expect(machine.stop(at: .zero) == [.finish(.stopped)])
     }
 
     @Test func addingWhileStoppingIsRefused() {
         var machine = Self.machine(1)
-        _ = machine.stop()
+        _ = machine.stop(at: .zero)
         #expect(machine.add(2, .init(restart: .permanent, backoff: .none), at: .zero) == [.forget(2)])
         #expect(machine.childEnded(1, .shutdown, at: .zero) == [.forget(1), .finish(.stopped)])
     }
@@ -196,9 +216,9 @@ import Testing
 
     @Test func whoFinishesWhenEmptyFinishesWithItsLastChild() {
         var machine = Self.machine(2, .transient, finishesWhenEmpty: true)
-        #expect(machine.childEnded(2, .normal, at: .zero) == [.forget(2)])
+        #expect(machine.childEnded(2, .normal, at: .zero) == [.lay(2)])
         #expect(machine.childEnded(1, .killed, at: .zero) == [.start(1)])
-        #expect(machine.childEnded(1, .normal, at: .zero) == [.forget(1), .finish(.stopped)])
+        #expect(machine.childEnded(1, .normal, at: .zero) == [.lay(1), .forget(2), .forget(1), .finish(.shutDown)])
     }
 
     @Test func otherwiseAnEmptySupervisorGoesOn() {

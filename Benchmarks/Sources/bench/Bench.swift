@@ -9,11 +9,13 @@ import Runtime
 
 /// Runs scenarios several times and prints the median, the fastest and the slowest, in nanoseconds an operation.
 ///
-/// `bench [--workers N] [--runs N] [--scale N] [--operations N] [--counts | --memory | --timers | --mailboxes] [NAME ...]`. With `--counts` it
+/// `bench [--workers N] [--runs N] [--scale N] [--operations N] [--counts | --memory | --timers | --mailboxes | --siblings | --storm
+/// [--seconds N]] [NAME ...]`. With `--counts` it
 /// prints allocations an operation instead: the difference between a run and one of twice the size, so that what is made
 /// once does not count. With `--memory` it prints what a million idle processes occupy, with `--timers` what as many timers
-/// cost and how late they are, with `--mailboxes` what the program occupies while a mailbox is flooded, for each policy.
-/// `--operations` replaces the
+/// cost and how late they are, with `--mailboxes` what the program occupies while a mailbox is flooded, for each policy,
+/// with `--siblings` what children cost beside up to a million others, with `--storm` whether a million children get over
+/// one in a hundred failing every second. `--operations` replaces the
 /// number of operations of each run, for tools that slow the program down. CPU time of the whole process stands beside
 /// wall time: on a shared machine it is the steadier of the two.
 @main
@@ -63,6 +65,9 @@ struct BenchCommand {
     private var measuresMemory = false
     private var measuresTimers = false
     private var measuresMailboxes = false
+    private var measuresSiblings = false
+    private var storms = false
+    private var seconds = 60
     private var names: [String] = []
 
     init(arguments: [String]) {
@@ -77,6 +82,9 @@ struct BenchCommand {
             case "--memory": measuresMemory = true
             case "--timers": measuresTimers = true
             case "--mailboxes": measuresMailboxes = true
+            case "--siblings": measuresSiblings = true
+            case "--storm": storms = true
+            case "--seconds": seconds = Self.number(argument, rest.popFirst())
             case _ where argument.hasPrefix("-"): Self.fail("unknown option \(argument)")
             default: names.append(argument)
             }
@@ -108,6 +116,8 @@ struct BenchCommand {
         log.logLevel = .error
         let system = BastionSystem(executor: pool, log: log)
         if measuresMailboxes { return await MailboxMemory.print(system, operations ?? 10_000_000) }
+        if measuresSiblings { return await Siblings.print(system, upTo: operations ?? 1_000_000) }
+        if storms { return await RestartStorm(children: operations ?? 1_000_000, seconds: seconds).run(system) }
         if measuresTimers { return await TimerFigures.print(system, pool, operations ?? 1_000_000) }
         if countsAllocations || measuresMemory {
             if countsAllocations {

@@ -12,7 +12,7 @@ private struct Action {
 }
 
 extension Scenario {
-    static let all = processes + timers + distributors
+    static let all = processes + restarting + timers + distributors
 
     /// A number of timers in flight: the wheel alone (its source is compiled into this tool), and through the executor, set
     /// by a process on a worker. Of two scenarios the second does what the first does, and more: the difference is that.

@@ -83,8 +83,8 @@ final class Diary: Sendable {
         Callbacks(
             beforeStart: { _ in self.note("\(name): before start") },
             afterStart: { _ in self.note("\(name): after start") },
-            beforeRestart: { self.note("\(name): before restart \($0.restarts) after \($0.failure!)") },
-            afterRestart: { self.note("\(name): after restart \($0.restarts) after \($0.failure!)") },
+            beforeRestart: { self.note("\(name): before restart \($0.restarts) after \($0.failure!.reason)") },
+            afterRestart: { self.note("\(name): after restart \($0.restarts) after \($0.failure!.reason)") },
             afterStop: { self.note("\(name): after stop: \($0.reason!)") }
         )
     }

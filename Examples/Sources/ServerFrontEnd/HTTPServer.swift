@@ -31,9 +31,12 @@ package struct HTTPServer: Sendable {
     package let url: String
 
     /// Starts to listen; connections are accepted when it returns.
+    ///
+    /// - Parameter socket: A descriptor of a socket that listens already, which the server owns from now on; nil: it makes one.
     package static func start(
         host: String,
         port: UInt16,
+        socket: CInt? = nil,
         service: some RequestService,
         configuration: Configuration = Configuration()
     ) async throws(ServerFailure) -> HTTPServer {
@@ -54,7 +57,12 @@ package struct HTTPServer: Sendable {
                 }
             }
         do {
-            let listener = try await bootstrap.bind(host: host, port: Int(port)).get()
+            let listener =
+                if let socket {
+                    try await bootstrap.withBoundSocket(socket).get()
+                } else {
+                    try await bootstrap.bind(host: host, port: Int(port)).get()
+                }
             let connections = try await listener.eventLoop.submit {
                 NIOLoopBound(
                     try listener.pipeline.syncOperations.handler(type: OpenConnections.self),

@@ -13,4 +13,7 @@ struct UndyingServerOptions: ParsableCommand {
     )
 
     @OptionGroup var server: ServerOptions
+
+    @Flag(help: "Run behind a guard process, which starts the program again whatever it dies of.")
+    var guarded = false
 }

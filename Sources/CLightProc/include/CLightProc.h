@@ -47,6 +47,7 @@ typedef struct crt_nodePool {
     uint64_t nextID, endID;                     // numbers for processes that are made here
     uintptr_t scheduler;                        // whose worker it is
     uintptr_t next;                             // the item that runs next here, or 0
+    uintptr_t kept;                             // the process that ran last, retained, until the next turn is over; or 0
     void (*displaced)(struct crt_nodePool *, uintptr_t item);   // finds another place for the item that was next
     int64_t held;                               // processes made here less those that ended here, of that scheduler
     uintptr_t home, homeMask;                   // by which a process is known to belong on this worker: see `ProcTag`
@@ -59,8 +60,20 @@ typedef struct crt_nodePool {
 ///
 /// In a section of its own, so that who interrupts the thread knows whether it is in the middle of this.
 uintptr_t crt_exchangeNext(crt_nodePool *nodes, uintptr_t item);
+/// As above, for a process that is `kept`: that hold goes with it. Returns 1, and does nothing, if it is not.
+uintptr_t crt_exchangeNextForKept(crt_nodePool *nodes, uintptr_t process);
 /// Whether an instruction at this address may be about to do that.
 bool crt_isExchanging(uintptr_t address);
+
+/// Puts a process, retained, or 0 in the place of the one that is kept, and returns that: the caller is to let go of it. By the
+/// worker, while it runs no process, as below.
+static inline uintptr_t crt_keep(crt_nodePool *nodes, uintptr_t process) {
+    __asm__ volatile("" ::: "memory");
+    uintptr_t before = nodes->kept;
+    nodes->kept = process;
+    __asm__ volatile("" ::: "memory");
+    return before;
+}
 
 /// Takes the item out of `next`; 0 if there is none. By the worker, while it runs no process: then nobody interrupts.
 static inline uintptr_t crt_takeNext(crt_nodePool *nodes) {
@@ -77,6 +90,7 @@ typedef struct crt_sample {
     uintptr_t registers[crt_registerCount];
     void *process;                              // what it was running; valid while the stage is "held"
     uintptr_t rescued;                          // the item that was next, taken out of there, or 0
+    uintptr_t unkept;                           // the process that was kept, taken out of there, or 0
 } crt_sample;
 
 /// How far a look at a thread has come.
@@ -202,7 +216,8 @@ void crt_releaseStandardStreams(uintptr_t thread);
 size_t crt_alternateStackSize(void);
 
 /// Asks a thread for a look at it: sends it SIGURG, whose handler writes down the registers, takes the item that was next
-/// away so that others can run it (unless the thread is about to exchange it), and waits. False if the thread is gone.
+/// away so that others can run it (unless the thread is about to exchange it), and the process that is kept, and waits. False if
+/// the thread is gone.
 ///
 /// For one thread at a time. System calls that the thread waits in go on afterwards; sleeps and polls end with EINTR.
 bool crt_requestSample(crt_thread *thread);
@@ -214,6 +229,8 @@ bool crt_holdSample(crt_thread *thread, bool held);
 bool crt_releaseSample(crt_thread *thread);
 /// Takes what was rescued, or 0.
 uintptr_t crt_takeRescued(crt_thread *thread);
+/// Takes the process that was kept, retained, or 0.
+uintptr_t crt_takeUnkept(crt_thread *thread);
 /// Whether a worker seems to have an item in `next`. Any thread.
 bool crt_seemsToHaveNext(const crt_nodePool *nodes);
 /// Whether the thread seems to run a process or job. Any thread.

@@ -22,7 +22,11 @@ struct TurnOrder: Sendable, Equatable {
     static let longTurn: Duration = .microseconds(10)
     static let turnsOfLow: UInt = 64
 
+    /// Which turns are special: those of which these bits are 0.
     private var mask: UInt = 15
+    /// Likewise, while nothing waits that is pinned: 1 if turns are long.
+    private var usualMask: UInt = 15
+    private var mindsPinned = false
     /// The mean duration of a turn in nanoseconds; nil until it was measured.
     private(set) var meanTurn: UInt64?
     /// How long a turn may be expected to take, in nanoseconds: grows at once, falls by halves. Unknown at first: long.
@@ -37,10 +41,38 @@ struct TurnOrder: Sendable, Equatable {
     func isSpecial(_ turn: UInt) -> Bool { turn & mask == 0 }
 
     func first(at turn: UInt) -> First {
-        guard isSpecial(turn) else { return .urgent }
+        let mask = usualMask
+        guard turn & mask == 0 else { return .urgent }
         if turn % Self.turnsOfLow == 0 { return .low }
         return turn & (mask &+ 1) == 0 ? .node : .inbox
     }
+
+    /// What a turn is for of what is pinned to the worker's processor, before everything else.
+    enum Pinned: Equatable {
+        case nothing
+        /// The most urgent.
+        case any
+        /// Of normal priority, then the most urgent.
+        case normal
+        case low
+    }
+
+    /// While something waits that is pinned: every second turn of a worker is for that, of one whose turns are long every fourth. So
+    /// neither waits for the other for ever; nor does what is pinned with normal, or low, priority for what is pinned with high.
+    func pinned(at turn: UInt) -> Pinned {
+        if turn % (2 * Self.turnsOfLow) == Self.turnsOfLow { return .low }
+        guard turn & (usualMask == 1 ? 3 : 1) == 1 else { return .nothing }
+        return turn % 16 == 1 ? .normal : .any
+    }
+
+    /// Something that is pinned waits, as far as the worker knows, or nothing does: then its turns come in between or not.
+    mutating func mindPinned(_ waits: Bool) {
+        if waits == mindsPinned { return }
+        mindsPinned = waits
+        setMask()
+    }
+
+    private mutating func setMask() { mask = mindsPinned ? 0 : usualMask }
 
     /// Whether what was set back comes first, if there is any: as often as what has low priority.
     static func isForDebtors(_ turn: UInt) -> Bool { turn % turnsOfLow == turnsOfLow / 2 }
@@ -53,7 +85,8 @@ struct TurnOrder: Sendable, Equatable {
         if let mean = mean(until: turn, at: nanoseconds) {
             expect(mean)
             meanTurn = mean
-            mask = mean > UInt64(Self.longTurn.inNanoseconds) ? 1 : 15
+            usualMask = mean > UInt64(Self.longTurn.inNanoseconds) ? 1 : 15
+            setMask()
         }
         measuredTurn = turn
         measuredAt = nanoseconds

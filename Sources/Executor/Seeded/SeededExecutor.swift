@@ -19,6 +19,7 @@ public final class SeededExecutor: ProcExecutor {
     public let seed: UInt64
     let queues: RunQueues
     private let random: SeededChoice
+    private let placement: Placement
     private let state: Locked<State>
     private let time = Locked(Time())
     package let observer: (any SeededObserver)?
@@ -67,6 +68,7 @@ public final class SeededExecutor: ProcExecutor {
         self.containsTraps = containsTraps
         self.seed = seed
         self.observer = observer
+        self.placement = placement
         let random = SeededChoice(seed: seed)
         self.random = random
         let plan = NodePlan(placement)
@@ -119,6 +121,13 @@ public final class SeededExecutor: ProcExecutor {
     /// Adds a job of an async process to what is ready; it runs in a later `step()`.
     public func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) {
         queues.add(job, of: executor)
+    }
+
+    /// Looks whether a made-up worker sits on these processors; which worker runs what stays the seed's business. ``LightProc/cores``
+    /// says what a process was to be pinned to.
+    public func pinNumber(of cores: CoreSet) throws(PinningError) -> Int? {
+        _ = try placement.place(of: cores)
+        return nil
     }
 
     // MARK: Steps

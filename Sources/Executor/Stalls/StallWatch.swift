@@ -223,8 +223,8 @@ extension StallReport {
     }
 }
 
-/// Looks into threads that run on.
-private final class StackSampler {
+/// Looks into threads that run on. By one thread at a time; several samplers may look at the same thread.
+final class StackSampler {
     struct Sample {
         var proc: LightProc?
         /// Which type the message in hand really has, of a process that takes messages of any type.
@@ -240,7 +240,9 @@ private final class StackSampler {
     deinit { frames.deallocate() }
 
     /// Interrupts a thread for some microseconds. Nil if it does not react: it is gone, or blocks the signal.
-    func sample(_ thread: WorkerThread) -> Sample? {
+    func sample(_ thread: WorkerThread) -> Sample? { thread.sampling.withLock { _ in take(of: thread) } }
+
+    private func take(of thread: WorkerThread) -> Sample? {
         let record = thread.record
         guard crt_requestSample(record), crt_awaitSample(record, 100) else { return nil }
         var proc: LightProc?
@@ -257,6 +259,7 @@ private final class StackSampler {
                 if !crt_releaseSample(record) { count = 0 }
             }
         }
+        letGoOfKept(record)
         let rescued = crt_takeRescued(record)
         return Sample(
             proc: proc,
@@ -269,10 +272,19 @@ private final class StackSampler {
     /// Takes what a thread would run next. Nil also if it does not react.
     func rescue(from thread: WorkerThread) -> RunItem? {
         let record = thread.record
-        guard crt_requestSample(record), crt_awaitSample(record, 10) else { return nil }
-        _ = crt_releaseSample(record)
-        let rescued = crt_takeRescued(record)
-        return rescued == 0 ? nil : RunItem(bits: rescued)
+        return thread.sampling.withLock { _ in
+            guard crt_requestSample(record), crt_awaitSample(record, 10) else { return nil }
+            _ = crt_releaseSample(record)
+            letGoOfKept(record)
+            let rescued = crt_takeRescued(record)
+            return rescued == 0 ? nil : RunItem(bits: rescued)
+        }
+    }
+
+    /// Of the process that the thread had run last.
+    private func letGoOfKept(_ record: UnsafeMutablePointer<crt_thread>) {
+        let kept = crt_takeUnkept(record)
+        if kept != 0 { WorkerThread.letGo(of: kept) }
     }
 
     /// Neither allocates nor waits.

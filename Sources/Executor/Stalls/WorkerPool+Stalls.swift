@@ -97,6 +97,9 @@ extension WorkerPool: StallWatch.Workplace {
         workers[index].isLeaving.store(false, ordering: .relaxed)
         // ordering: relaxed: a hint.
         workers[index].isAway.store(false, ordering: .relaxed)
+        // One that stands in for one that stands in: for the seat of that.
+        let seat = worker < placement.seats.count ? worker : queues.pinned.seat(ofStandIn: worker)
+        queues.pinned.standIn(workers[index], forSeat: seat ?? free)
         seatThread(on: index)
     }
 
@@ -143,6 +146,7 @@ extension WorkerPool: StallWatch.Workplace {
         owner.expect(turnsOf: nanoseconds)
         if let item { owner.queues.normal.push(item) }
         if item != nil || !owner.isIdle { queues.wakeIfNeeded(near: owner) }
+        queues.sharePinned(of: owner, always: true)
     }
 
     func rescue(_ item: RunItem?, from worker: Int) {
@@ -153,6 +157,7 @@ extension WorkerPool: StallWatch.Workplace {
             queues.wakeIfNeeded(near: workers[worker])
         }
         queues.evict(workers[worker])
+        queues.sharePinned(of: workers[worker], always: true)
     }
 
     func tell(_ report: StallReport) {
@@ -170,5 +175,6 @@ extension WorkerPool: StallWatch.Workplace {
         // Ends: the owner puts nothing in any more.
         while let item = worker.takeOwn() { worker.queues.normal.push(item) }
         queues.wakeIfNeeded(near: worker)
+        queues.sharePinned(of: worker, always: true)
     }
 }

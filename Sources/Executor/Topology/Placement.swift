@@ -50,6 +50,8 @@ public struct Placement: Sendable, Equatable {
     /// By the kernel's number of each PU of the machine, whether it may be used or not: a seat of its node, or of the nearest
     /// node that has any.
     let nearestSeats: [Int: Int]
+    /// The kernel's number of each NUMA node, by hwloc's logical one.
+    let osNodes: [Int: Int]
 
     /// The kernel's numbers of all PUs of a node that may be used, ascending; with nil those that belong to no node.
     ///
@@ -87,6 +89,7 @@ public struct Placement: Sendable, Equatable {
         }
 
         warnings = topology.warnings
+        osNodes = Dictionary(uniqueKeysWithValues: topology.nodes.map { ($0.index, $0.osIndex) })
         usable = Dictionary(grouping: order, by: \.node).mapValues { $0.map(\.osIndex).sorted() }
         let processors = (0..<count).map { order[$0 % order.count] }
         let distances = ProximityMap(topology)

@@ -25,6 +25,15 @@ final class PoolWarnings: Sendable {
 
     var list: [String] { state.withLock { $0.list } }
 
+    /// Keeps a warning, and writes it, unless it is there already.
+    func add(_ warning: String) {
+        let isNew = state.withLock { state in
+            defer { if !state.list.contains(warning) { state.list.append(warning) } }
+            return !state.list.contains(warning)
+        }
+        if isNew { write(warning) }
+    }
+
     /// Calls a closure that puts the calling thread in its place. A refusal leaves it where it is: slower, not wrong.
     ///
     /// Each is kept once; the first of all is written, as others are likely to be refused for the same reason.

@@ -41,7 +41,8 @@ final class RunQueues: Sendable {
     let idle = IdleWorkers()
     /// The node that the calling thread is on, which is no worker.
     private let nearNode: @Sendable () -> Int
-    private let sharing: Sharing
+    let sharing: Sharing
+    let pinned: PinnedSets
 
     /// - Parameters:
     ///   - standInCount: How many workers may stand in for others; at most one per seat.
@@ -64,6 +65,7 @@ final class RunQueues: Sendable {
         self.identity = identity
         self.nearNode = nearNode
         self.sharing = sharing
+        pinned = PinnedSets(placement, memory: memory)
         let nodes = (0..<plan.count).map { node in
             NodeQueues(plan.nodeOfSeat.firstIndex(of: node).map { memory[$0] } ?? .anywhere)
         }
@@ -143,7 +145,7 @@ final class RunQueues: Sendable {
     @inline(never)
     private func addYielding(_ item: RunItem, _ tag: ProcTag) {
         withOwnWorker { own in
-            guard let own, tag.priority == .normal else { return add(item, tag) }
+            guard let own, tag.priority == .normal, !tag.isPinned else { return add(item, tag) }
             if own.nodes.pointee.flooded != 0 { return setBack(item, own) }
             push(item, own)
         }
@@ -151,6 +153,7 @@ final class RunQueues: Sendable {
 
     @inline(never)
     private func addElsewhere(_ item: RunItem, _ tag: ProcTag, _ own: Worker?) {
+        if tag.isPinned { return addPinned(item, tag, own) }
         let last = tag.worker.flatMap { $0 < workers.count ? workers[$0] : nil }
         if tag.priority != .normal { return add(item, tag.priority, node: (last ?? own)?.node, near: last ?? own) }
         let target = WakeTarget.choose(
@@ -216,11 +219,16 @@ final class RunQueues: Sendable {
 
     /// Queues what a run left over: behind the others of the same priority.
     func requeue(_ item: RunItem, _ worker: Worker) {
-        let priority =
+        let tag =
             switch item.content {
-            case .proc(let proc): proc._withUnsafeGuaranteedRef { $0.tag.priority }
-            case .job, .plain, .global: ProcPriority.normal
+            case .proc(let proc): proc._withUnsafeGuaranteedRef { $0.tag }
+            case .job, .plain, .global: ProcTag(rawValue: 0)
             }
+        let priority = tag.priority
+        if tag.isPinned {
+            worker.nodes.pointee.flooded = 0
+            return addPinned(item, tag, worker)
+        }
         if priority == .normal {
             if worker.nodes.pointee.flooded != 0 { return setBack(item, worker) }
             return push(item, worker)
@@ -299,7 +307,7 @@ final class RunQueues: Sendable {
                 worker.tally.pointee.injected.count()
                 return item
             }
-            if let item = steal(worker, round) ?? worker.queues.low.pop() { return item }
+            if let item = findPinned(worker) ?? steal(worker, round) ?? worker.queues.low.pop() { return item }
             if round >= Self.roundsOnOwnNode, let item = takeFromOtherNodes(worker) { return item }
             if rounds.count > 1 { for _ in 0..<16 { crt_pause() } }
         }
@@ -363,7 +371,7 @@ final class RunQueues: Sendable {
         worker.parking.set(1)
         idle.beginSleep()
         // Counted as a sleeper first, then the last look: see `IdleWorkers`.
-        if isLeaving() || !worker.debtors.isEmpty || (!idle.hasSearchers && hasWorkToShare) {
+        if isLeaving() || !worker.debtors.isEmpty || worker.hasPinned || (!idle.hasSearchers && hasWorkToShare) {
             // As a searcher: a submitter may have left more than one item to the searchers of a moment ago.
             if worker.parking.compareExchange(1, 2) { idle.endSleep(toSearch: true) }
         }
@@ -376,6 +384,8 @@ final class RunQueues: Sendable {
         // Before the word says that this worker is awake: what it was woken for nobody else is to take.
         let item = worker.take()
         worker.parking.set(0)
+        // Awake first, then the look: who saw that it was on the way has left to it what came meanwhile.
+        sharePinned(of: worker)
         if item != nil {
             worker.local.pointee.isSearching = false
             if idle.endSearch() { wakeIfNeeded(near: worker) }
@@ -384,7 +394,9 @@ final class RunQueues: Sendable {
     }
 
     /// Whether something waits in any queue.
-    var hasWork: Bool { nodes.contains { !$0.isEmpty } || workers.contains { !$0.isIdle } }
+    var hasWork: Bool {
+        nodes.contains { !$0.isEmpty } || workers.contains { !$0.isIdle } || seatOfPinnedWork != nil
+    }
 
     /// Whether something waits that not only its owner should take.
     private var hasWorkToShare: Bool {

@@ -47,6 +47,8 @@ final class Worker: @unchecked Sendable {
     /// Whether nothing should be put here for the owner: it is stuck, or there is none. A hint: what comes all the same is
     /// given to others by the stall watch. Written by that, and while it does not run.
     let isAway: Atomic<Bool>
+    /// Which sets of pinned processes it serves: a `PinnedLanes`, that somebody else keeps; 0: none.
+    private let lanesWord = Atomic<UInt>(0)
 
     struct Tier {
         let distance: StealDistance
@@ -165,13 +167,71 @@ final class Worker: @unchecked Sendable {
     /// What waits for this worker alone. Owner only, while it runs nothing.
     func takeOwn() -> RunItem? { takeNext() ?? ring.pop() ?? inbox.pop() ?? debtors.pop() }
 
+    // MARK: What is pinned
+
+    /// What it serves; nil for nothing. Any thread.
+    var lanes: PinnedLanes? {
+        // ordering: sequentiallyConsistent: of a worker that lies down, after it said so; and published before anything is put in.
+        // safety: lanes are kept as long as the pool.
+        UnsafeRawPointer(bitPattern: lanesWord.load(ordering: .sequentiallyConsistent))
+            .map { Unmanaged<PinnedLanes>.fromOpaque($0).takeUnretainedValue() }
+    }
+
+    /// Whether it serves any. Any thread; may be out of date.
+    @inline(__always)
+    var hasLanes: Bool {
+        // ordering: relaxed: a hint; the last look before a worker sleeps is `hasPinned`.
+        lanesWord.load(ordering: .relaxed) != 0
+    }
+
+    /// From now on it serves these, which outlive it. Any thread.
+    func serve(_ lanes: PinnedLanes) {
+        // ordering: sequentiallyConsistent: see `lanes`.
+        lanesWord.store(UInt(bitPattern: Unmanaged.passUnretained(lanes).toOpaque()), ordering: .sequentiallyConsistent)
+    }
+
+    func serves(_ set: PinnedSet) -> Bool { lanes?.sets.contains { $0 === set } ?? false }
+
+    /// Whether something waits that is pinned and this worker may run; may be out of date.
+    var hasPinned: Bool { lanes.map { !$0.isEmpty } ?? false }
+
+    /// Something that it may run was put into the queue of a set. Owner only.
+    func notePinned() { local.pointee.order.mindPinned(true) }
+
+    /// Something that is pinned, when nothing else is there. Owner only, while it runs nothing.
+    @inline(never)
+    func takePinned() -> RunItem? {
+        guard let lanes else { return nil }
+        let turn = turns.pointee.known
+        guard let item = lanes.pop(from: turn) ?? lanes.popLow(from: turn) else { return nil }
+        tally.pointee.injected.count()
+        return item
+    }
+
+    /// What is pinned, if the turn is for that.
+    @inline(never)
+    private func takePinned(at turn: UInt) -> RunItem? {
+        guard let lanes else { return nil }
+        let item: RunItem? =
+            switch local.pointee.order.pinned(at: turn) {
+            case .nothing: nil
+            case .any: lanes.pop(from: turn)
+            case .normal: lanes.popNormal(from: turn) ?? lanes.pop(from: turn)
+            case .low: lanes.popLow(from: turn)
+            }
+        if item != nil { tally.pointee.injected.count() }
+        local.pointee.order.mindPinned(lanes.mayHaveSome)
+        return item
+    }
+
     @inline(__always)
     private func takeInOrder() -> RunItem? {
         if local.pointee.nextRuns > 0 {
             tally.pointee.lifoHits.count(local.pointee.nextRuns)
             local.pointee.nextRuns = 0
         }
-        return ring.pop() ?? takeNext() ?? takeManyFromOutside() ?? debtors.pop() ?? queues.low.pop()
+        return ring.pop() ?? takeNext() ?? takeManyFromOutside() ?? (hasLanes ? takePinned() : nil) ?? debtors.pop()
+            ?? queues.low.pop()
     }
 
     /// As `takeFromOutside`, while the ring is empty.
@@ -193,9 +253,10 @@ final class Worker: @unchecked Sendable {
             publishExpectedTurn()
         }
         fireTimers()
+        if hasLanes, let item = takePinned(at: turn) { return item }
         if TurnOrder.isForDebtors(turn), let item = debtors.pop() { return item }
         switch local.pointee.order.first(at: turn) {
-        case .urgent: return queues.high.pop()
+        case .urgent: return queues.high.pop() ?? (hasLanes ? lanes?.popHigh(from: turn) : nil)
         case .inbox: return takeFromOutside()
         case .node:
             guard let item = queues.normal.pop() else { return takeFromOutside() }
@@ -213,6 +274,12 @@ final class Worker: @unchecked Sendable {
         let count = UInt(ring.count)
         // ordering: relaxed: an estimate.
         return count > 0 && count &* tally.pointee.expectedTurn.load(ordering: .relaxed) >= nanoseconds
+    }
+
+    /// Whether so many turns may be expected to take the owner so many nanoseconds. Any thread; may be out of date.
+    func expects(_ count: UInt, toTake nanoseconds: UInt) -> Bool {
+        // ordering: relaxed: an estimate.
+        count > 0 && count &* tally.pointee.expectedTurn.load(ordering: .relaxed) >= nanoseconds
     }
 
     /// A turn of the owner's may be expected to take so long, as it has measured, or as somebody else has seen. Any thread.

@@ -21,7 +21,7 @@ extension WorkerPool {
                 }
                 // What the reaper queued after the successor of a thread that trapped had found nothing and left.
                 guard queues.hasWork else { return }
-                seatThread(on: 0)
+                seatThread(on: queues.seatOfPinnedWork ?? 0)
                 continue
             }
             // A thread that trapped is off its seat by now, and the reaper's.
@@ -106,7 +106,7 @@ extension WorkerPool {
             // of them trap, the reaper is called for that and finds both.
             for _ in 0..<Self.itemsBeforeBurial {
                 guard let item = worker.take() else { break }
-                if heir.run(item) { queues.requeue(item, worker) }
+                if heir.run(item, keepingOn: worker.nodes) { queues.requeue(item, worker) }
             }
             crt_wakeReaper()
             work(heir, as: worker)

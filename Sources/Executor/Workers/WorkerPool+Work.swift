@@ -9,16 +9,47 @@ import LightProc
 extension WorkerPool {
     func work(_ thread: WorkerThread, as worker: Worker) {
         take(worker, for: thread)
+        if worker.index >= placement.seats.count { return standIn(thread, as: worker) }
         worker.noteAwake()
         // The predecessor on this seat may have trapped as a searcher only in user code, where nobody searches.
+        while let item = worker.take() ?? takeTimed(worker) ?? takeKept(worker) ?? queues.search(worker)
+            ?? sleep(worker)
+        {
+            if isDropping.load(ordering: .relaxed) { item.kill() }
+            if thread.run(item, keepingOn: worker.nodes) { queues.requeue(item, worker) }
+            // ordering: relaxed: it may take another turn.
+            if worker.isLeaving.load(ordering: .relaxed) { break }
+        }
+        _ = WorkerThread.letGo(keptOn: worker.nodes)
+        worker.noteSleep()
+    }
+
+    /// As above, of a worker that stands in for another one. Its thread may run anywhere on its node; for what is pinned to less
+    /// than that, or to somewhere else, it goes there, and comes back for what is not.
+    private func standIn(_ thread: WorkerThread, as worker: Worker) {
+        let home = placement.usableOSPUs(ofNode: placement.seats[worker.index - placement.seats.count].node)
+        var site = home
+        worker.noteAwake()
         while let item = worker.take() ?? takeTimed(worker) ?? queues.search(worker) ?? sleep(worker) {
             if isDropping.load(ordering: .relaxed) { item.kill() }
+            if placement.pinsWorkers {
+                let place = queues.place(of: item) ?? home
+                let next = Set(home).isSubset(of: place) ? home : place
+                if next != site { go(to: next, worker) }
+                site = next
+            }
             if thread.run(item) { queues.requeue(item, worker) }
             // ordering: relaxed: it may take another turn.
             if worker.isLeaving.load(ordering: .relaxed) { break }
         }
-        if worker.index >= placement.seats.count { handOver(worker) }
+        handOver(worker)
         worker.noteSleep()
+    }
+
+    private func go(to osPUs: [Int], _ worker: Worker) {
+        complaints.place("worker \(worker.index) is not where what it runs is pinned to") { () throws(TopologyError) in
+            try ThreadPlacement.restrict(toOSPUs: osPUs)
+        }
     }
 
     /// What a timer has made ready, when there is nothing else: before others are robbed.
@@ -26,7 +57,13 @@ extension WorkerPool {
     private func takeTimed(_ worker: Worker) -> RunItem? {
         guard worker.timers.hasSome else { return nil }
         worker.fireTimers()
-        return worker.takeOwn()
+        return worker.takeOwn() ?? queues.findPinned(worker)
+    }
+
+    /// What the end of the process that was kept has made ready, if it was the end: before the worker idles.
+    @inline(__always)
+    private func takeKept(_ worker: Worker) -> RunItem? {
+        WorkerThread.letGo(keptOn: worker.nodes) ? worker.takeOwn() : nil
     }
 
     /// Sleeps until there is something to search for. Returns nil when the pool is stopping and nothing is left.

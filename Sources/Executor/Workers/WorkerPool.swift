@@ -42,6 +42,8 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
         var standIns: StandIns
     }
     private let watch: StallWatch?
+    /// Whether threads can be looked into while they run.
+    var hasWatch: Bool { watch != nil }
     let stallObservers = Locked(StallObservers())
     /// Counts changes that `shutdown` may wait for.
     let changes = FutexWord()
@@ -325,6 +327,26 @@ public final class WorkerPool: ProcExecutor, TrapOwner {
     /// Queues a job of an async process, and wakes a worker if one sleeps. Any thread.
     public func schedule(_ job: UnownedJob, of executor: ProcTaskExecutor) {
         queues.add(job, of: executor)
+    }
+
+    /// Looks at a set of processors, and remembers it for as long as the pool lives: up to 1024 different ones.
+    ///
+    /// Where workers are not pinned (``Placement/pinsWorkers``) the processes run on those workers that sit on these processors by the
+    /// plan, but the kernel runs them anywhere: ``warnings`` says so. The first use of a set takes a lock.
+    /// - Throws: ``PinningError`` if one of the processors, or the node, has no worker.
+    public func pinNumber(of cores: CoreSet) throws(PinningError) -> Int? {
+        let number = try queues.pinned.number(of: cores, among: workers)
+        if !placement.pinsWorkers {
+            complaints.add(
+                "processes are pinned to workers that are not pinned to processors, and may run on any: \(placement.explanation)"
+            )
+        }
+        return number
+    }
+
+    /// How much waits of what is pinned, by set; those of which nothing was ever pinned are not there. Costs some loads; disturbs nobody.
+    public var pinnedQueueDepths: [CoreSet: Int] {
+        Dictionary(uniqueKeysWithValues: queues.pinned.sets.map { ($0.cores, $0.queues.count) })
     }
 
     /// Calls `action` once on the timer thread, when the duration has passed; not between ``shutdown(_:)`` and ``start()``.

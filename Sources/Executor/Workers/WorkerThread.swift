@@ -15,6 +15,8 @@ final class WorkerThread: @unchecked Sendable {
     // or by the reaper after it was joined.
 
     let record: UnsafeMutablePointer<crt_thread>
+    /// Held by who looks into the thread while it runs: one at a time may.
+    let sampling = Locked(())
     let stack: WorkerStack
     private var handle = pthread_t()
     /// What to do, retained until the thread has been joined: a frame that a trap cuts off releases nothing.
@@ -187,8 +189,41 @@ final class WorkerThread: @unchecked Sendable {
     }
 
     /// Runs an item as its process: from here to the return a trap is contained. True if it must be queued again.
-    @inline(__always)
     func run(_ item: RunItem) -> Bool {
+        guard let done = turn(item) else { return true }
+        if done != 0 { Self.letGo(of: done) }
+        return false
+    }
+
+    /// As above, by the worker of these nodes, which holds the process that is idle then until its next turn is over: if somebody
+    /// sends to it in that turn, the hold is there already.
+    @inline(__always)
+    func run(_ item: RunItem, keepingOn nodes: UnsafeMutablePointer<crt_nodePool>) -> Bool {
+        let done = turn(item)
+        let before = crt_keep(nodes, done ?? 0)
+        if before != 0 { Self.letGo(of: before) }
+        return done == nil
+    }
+
+    /// Lets go of the process that is kept. False if there is none. By the worker, while it runs none.
+    @inline(__always)
+    static func letGo(keptOn nodes: UnsafeMutablePointer<crt_nodePool>) -> Bool {
+        let kept = crt_keep(nodes, 0)
+        if kept != 0 { letGo(of: kept) }
+        return kept != 0
+    }
+
+    /// Whoever lets go of a process last ends it.
+    @inline(__always)
+    static func letGo(of process: UInt) {
+        guard let pointer = UnsafeRawPointer(bitPattern: process) else { return }
+        Unmanaged<LightProc>.fromOpaque(pointer).release()
+    }
+
+    /// Runs an item. Returns the process, still retained, that is idle now, or 0 if the item was none; nil if the item must be queued
+    /// again.
+    @inline(__always)
+    private func turn(_ item: RunItem) -> UInt? {
         switch item.content {
         case .proc(let proc):
             running = .proc(proc)
@@ -196,8 +231,7 @@ final class WorkerThread: @unchecked Sendable {
             let again = proc._withUnsafeGuaranteedRef { $0.run() }
             record.pointee.process = nil
             running = nil
-            if !again { proc.release() }
-            return again
+            return again ? nil : UInt(bitPattern: proc.toOpaque())
         case .job(let job, let executor):
             running = .job(executor)
             executor._withUnsafeGuaranteedRef {
@@ -207,7 +241,7 @@ final class WorkerThread: @unchecked Sendable {
             record.pointee.process = nil
             running = nil
             executor.release()
-            return false
+            return 0
         case .plain(let job):
             // Belongs to no process: a trap in it is not contained, unless it is an actor's turn and the trap is in a job of
             // one: the handler asks the current task.
@@ -215,7 +249,7 @@ final class WorkerThread: @unchecked Sendable {
             record.pointee.runsPlainJob = 1
             job.runSynchronously(on: owner.taskExecutor)
             record.pointee.runsPlainJob = 0
-            return false
+            return 0
         case .global(let job):
             LightProc.beginTurn()
             record.pointee.runsPlainJob = 1
@@ -226,7 +260,7 @@ final class WorkerThread: @unchecked Sendable {
             // here; but then each hop between such a task and an actor would be a turn, as its preference differs from that.
             job.runSynchronously(on: .generic)
             record.pointee.runsPlainJob = 0
-            return false
+            return 0
         }
     }
 

@@ -28,6 +28,7 @@ package final class ContainmentLedger: Sendable {
         var nextNumber: UInt64 = 0
         var domains: [UInt32: Domain] = [:]
         var nextDomain: UInt32 = 1
+        var witness: (@Sendable (ContainmentNews) -> Void)?
 
         var estimate: LeakEstimate { LeakEstimate(bytes: account.bytes, budget: account.budget) }
 
@@ -51,12 +52,25 @@ package final class ContainmentLedger: Sendable {
             return queue[head]
         }
 
-        mutating func announce(_ step: LeakAccount.Step) {
-            switch step {
-            case .nothing: break
-            case .near: queue.append(.event(.leakBudgetNear(estimate)))
-            case .reached: queue.append(.event(.leakBudgetReached(estimate)))
-            }
+        /// Queues what is to be told of the account; returns what the witness is told at once, if there is one.
+        mutating func announce(_ step: LeakAccount.Step, _ trap: TrapReport? = nil, restarts: Int = 0) -> (() -> Void)?
+        {
+            let event: ContainmentEvent? =
+                switch step {
+                case .nothing: nil
+                case .near: .leakBudgetNear(estimate)
+                case .reached: .leakBudgetReached(estimate)
+                }
+            if let event { queue.append(.event(event)) }
+            guard let witness else { return nil }
+            let news = ContainmentNews(
+                trap: trap,
+                restarts: restarts,
+                event: event,
+                contained: contained,
+                leaked: estimate
+            )
+            return { witness(news) }
         }
     }
     private enum Item {
@@ -108,8 +122,8 @@ package final class ContainmentLedger: Sendable {
     // MARK: Traps
 
     /// A trap was contained. Told to others only when the report thread comes to it.
-    func add(_ report: TrapReport, domain: UInt32, leaking bytes: Int) {
-        state.withLock { state in
+    func add(_ report: TrapReport, domain: UInt32, leaking bytes: Int, restarts: Int = 0) {
+        let tell = state.withLock { state in
             state.contained += 1
             if state.queue.count - state.head < Self.capacity {
                 state.queue.append(.report(report, to: state.telling(domain)))
@@ -117,17 +131,25 @@ package final class ContainmentLedger: Sendable {
                 report.leaveToDemand()
                 if state.telling(domain) != nil { state.untold[domain, default: 0] += 1 }
             }
-            state.announce(state.account.add(bytes))
+            return state.announce(state.account.add(bytes), report, restarts: restarts)
         }
+        tell?()
     }
 
     /// More was leaked than was known when the trap was contained.
     package func addLeak(_ bytes: Int) {
-        state.withLock { $0.announce($0.account.add(bytes)) }
+        state.withLock { $0.announce($0.account.add(bytes)) }?()
     }
 
     func setBudget(_ budget: Int) {
-        state.withLock { $0.announce($0.account.setBudget(budget)) }
+        state.withLock { $0.announce($0.account.setBudget(budget)) }?()
+    }
+
+    /// Calls `action` for every trap and every leak from now on, at once, on the thread that has found it. One for the program.
+    ///
+    /// That thread may be a worker that others wait for: it must not block, nor ask the report for what has to be looked up.
+    package func setWitness(_ action: @escaping @Sendable (ContainmentNews) -> Void) {
+        state.withLock { $0.witness = action }
     }
 
     // MARK: Observers
@@ -190,6 +212,20 @@ package final class ContainmentLedger: Sendable {
             observer.calls.call(event, on: scheduler)
         }
     }
+}
+
+/// What has just become known of the program's traps.
+package struct ContainmentNews: Sendable {
+    /// The trap, if it is one; nil if it is a leak.
+    package let trap: TrapReport?
+    /// How many times the process that trapped had been restarted before.
+    package let restarts: Int
+    /// What became of the leak budget by it.
+    package let event: ContainmentEvent?
+    /// Traps contained since the program started.
+    package let contained: Int
+    /// What they have leaked.
+    package let leaked: LeakEstimate
 }
 
 /// Processes with one policy; lasts as long as somebody holds it.

@@ -127,7 +127,12 @@ package final class TrapContainment: Sendable {
         let report = TrapReport(content)
         // The task, or the body, is added when the process is told.
         let leaked = min(evidence.usedStack, Self.bytesOfFrames)
-        ContainmentLedger.shared.add(report, domain: culprit.proc.domain, leaking: leaked)
+        ContainmentLedger.shared.add(
+            report,
+            domain: culprit.proc.domain,
+            leaking: leaked,
+            restarts: culprit.proc.restarts
+        )
         return report
     }
 

@@ -137,6 +137,8 @@ extension LightProc {
     }
 
     private func deadlinePassed(_ incarnation: UInt32) {
+        // One that was told to stop, and not cancelled, is from here on: as one that is killed.
+        if wasSignalled(incarnation), decideEnd(incarnation, .killed) { return }
         decideEnd(incarnation, .killed, cancelling: false)
         guard transition({ $0.seal(incarnation) }) == .sealed else { return }
         order(.cleanUp)

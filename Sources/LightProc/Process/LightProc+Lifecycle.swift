@@ -344,7 +344,7 @@ extension LightProc {
                     orders.withdraw(.ends, adding: decided ? .cleanUp : [])
                 } else {
                     if isMeant {
-                        cancelTask()
+                        if !signalStop(to: state.incarnation) { cancelTask() }
                         startDeadline(state.incarnation)
                     }
                     if orders.withdraw(.ends) { return .nothing }
@@ -469,9 +469,12 @@ private struct LastOfIncarnation {
     let outside: ExitReason?
     let hasCallbacks: Bool
     let mourner: Mourner?
+    /// The closure in it is the user's: it dies outside the lock.
+    let stopSignal: StopSignal?
 
     init(_ content: inout ProcSide.Content) {
         content.inHand = nil
+        stopSignal = swap(&content.stopSignal, with: nil)
         reason = content.lastExit ?? .shutdown
         waiters = content.waiters.removeAll()
         task = swap(&content.task, with: nil)

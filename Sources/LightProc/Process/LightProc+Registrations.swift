@@ -54,6 +54,9 @@ extension LightProc {
         if let priority = stack?.priority, priority != .normal { self.priority = priority }
     }
 
+    /// Changes how long the process may take to end, for stops, kills and traps from now on. Any thread.
+    package func changeShutdownTime(to time: Duration) { withSide { $0.shutdownTime = time } }
+
     /// Registers a hook that runs when this incarnation ends, for whatever reason, also after a trap.
     ///
     /// Hooks run on a worker, in the name of the process, the last registered first; one that traps ends itself only. What

@@ -101,7 +101,11 @@ public class LightProc: @unchecked Sendable {
 
     @inline(never) @usableFromInline
     final func move(to home: UInt) {
-        tagWord.update { $0 = $0 & ~ProcTag.workerMask | home }
+        tagWord.update { word in
+            // Who is pinned remembers to what instead.
+            if ProcTag(rawValue: word).isPinned { return }
+            word = word & ~ProcTag.workerMask | home
+        }
     }
 
     /// Runs, starts, destroys: the generic part, specialised where the process was spawned.
@@ -323,9 +327,21 @@ public class LightProc: @unchecked Sendable {
     /// elsewhere.
     @inlinable @inline(__always)
     final func enqueue() {
-        guard let nodes = ownNodes else { return scheduler.schedule(self) }
-        Self.setNext(UInt(bitPattern: Unmanaged.passRetained(self).toOpaque()), nodes)
+        guard let nodes = ownNodes else { return enqueueElsewhere() }
+        let item = UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())
+        var before: UInt = 1
+        // The worker has not let go of it since it ran it last: two processes that talk to each other are not counted each time.
+        if nodes.pointee.kept == item { before = crt_exchangeNextForKept(nodes, item) }
+        if before == 1 {
+            _ = Unmanaged.passRetained(self)
+            before = crt_exchangeNext(nodes, item)
+        }
+        if before != 0 { nodes.pointee.displaced(nodes, before) }
     }
+
+    /// Apart, so that senders save few registers.
+    @inline(never) @usableFromInline
+    final func enqueueElsewhere() { scheduler.schedule(self) }
 
     /// The node pool of the calling worker, if the process may be queued there without asking.
     @inlinable

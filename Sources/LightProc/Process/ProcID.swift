@@ -38,12 +38,12 @@ public struct ProcID: Hashable, Comparable, Sendable, CustomStringConvertible {
     static func take(_ count: UInt64) -> UInt64 {
         // ordering: relaxed: uniqueness needs only the atomicity of the addition.
         let number = UInt64(counter.word.wrappingAdd(UInt(count), ordering: .relaxed).oldValue)
-        precondition(number < limit, "no process ids are left: this program has made 2^50 processes; restart it")
+        precondition(number < limit, "no process ids are left: this program has made 2^49 processes; restart it")
         return number
     }
 
     /// A ``ProcTag`` has room for so many.
-    private static var limit: UInt64 { 1 << 50 - (1 << 20) }
+    private static var limit: UInt64 { 1 << 49 - (1 << 20) }
 
     /// The id as in `<0.184>`.
     public var description: String { "<0.\(rawValue)>" }

@@ -26,6 +26,13 @@ public protocol ProcScheduler: AnyObject, Sendable {
     /// Time since an arbitrary beginning; virtual under the seeded executor.
     var now: Duration { get }
 
+    /// Looks at a set of processors, for processes that are to be pinned to it, and returns the number by which it knows the set from
+    /// now on, from 0; nil if it runs them anywhere. Any thread.
+    ///
+    /// By default there is none to choose.
+    /// - Throws: ``PinningError`` if there are no such workers.
+    func pinNumber(of cores: CoreSet) throws(PinningError) -> Int?
+
     /// Where work goes that blocks its thread; by default here.
     var blockingScheduler: any ProcScheduler { get }
 
@@ -41,6 +48,14 @@ extension ProcScheduler {
     @discardableResult
     public func wake(after duration: Duration, _ action: @escaping @Sendable () -> Void) -> TimerToken {
         schedule(after: duration, action)
+    }
+
+    /// Refuses: there are no processors to choose from.
+    public func pinNumber(of cores: CoreSet) throws(PinningError) -> Int? {
+        throw PinningError(
+            .unsupported,
+            "cannot pin to \(cores): this scheduler has no workers on processors of their own"
+        )
     }
 
     /// This scheduler itself.

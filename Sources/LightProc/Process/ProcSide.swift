@@ -166,6 +166,8 @@ private final class ProcRarity {
     var companion: (any ProcCompanion)?
     var extras: MailboxExtras?
     var nodesTaken = 0
+    var stopSignal: StopSignal?
+    var cores: CoreSet?
 }
 
 extension ProcSideContent {
@@ -186,6 +188,18 @@ extension ProcSideContent {
     var nodesTaken: Int {
         get { rare?.nodesTaken ?? 0 }
         set { makeRare().nodesTaken = newValue }
+    }
+
+    /// What the present incarnation has called when it is asked to stop; nil: it is cancelled.
+    var stopSignal: StopSignal? {
+        get { rare?.stopSignal }
+        set { if newValue != nil || rare != nil { makeRare().stopSignal = newValue } }
+    }
+
+    /// What the process is pinned to.
+    var cores: CoreSet? {
+        get { rare?.cores }
+        set { makeRare().cores = newValue }
     }
 
     /// What few mailboxes have besides.

@@ -19,8 +19,9 @@ public enum ProcPriority: UInt8, Sendable, Hashable, CaseIterable {
 /// What a process is, in one word: its number, who ran it last, its priority and its kind.
 ///
 /// From the lowest bit: 1 whether it is reactive, 2 priority, 10 the worker that ran it last (plus one; 0 for none), 1 whether its
-/// messages go through a queue of the layer above, 50 the number. At a million processes a second the numbers last for 35
-/// years; then the program ends rather than use one again.
+/// messages go through a queue of the layer above, 1 whether it is pinned, 49 the number. At a million processes a second the
+/// numbers last for 17 years; then the program ends rather than use one again. Of a pinned process the 10 bits are those of the
+/// set that it is pinned to.
 @frozen @usableFromInline
 package struct ProcTag {
     @usableFromInline package var rawValue: UInt
@@ -33,10 +34,11 @@ package struct ProcTag {
         rawValue = UInt(id.rawValue) << Self.idShift | (isReactive ? 1 : 0)
     }
 
-    @inlinable static var idShift: UInt { @inline(__always) get { 14 } }
+    @inlinable static var idShift: UInt { @inline(__always) get { 15 } }
     @inlinable static var priorityShift: UInt { @inline(__always) get { 1 } }
     @inlinable static var priorityMask: UInt { @inline(__always) get { 0b11 << priorityShift } }
     @inlinable static var managedBit: UInt { @inline(__always) get { 1 << 13 } }
+    @inlinable static var pinnedBit: UInt { @inline(__always) get { 1 << 14 } }
     @inlinable static var workerShift: UInt { @inline(__always) get { 3 } }
     @inlinable static var workerMask: UInt { @inline(__always) get { 0x3ff << workerShift } }
 
@@ -59,11 +61,28 @@ package struct ProcTag {
         set { rawValue = rawValue & ~Self.priorityMask | UInt(newValue.rawValue) << Self.priorityShift }
     }
 
-    /// Which worker ran it last; nil before the first run, or if that worker's index is too large to be kept.
+    /// Which worker ran it last; nil before the first run, if that worker's index is too large to be kept, or if it is pinned.
     package var worker: Int? {
         let bits = rawValue & Self.workerMask
-        return bits == 0 ? nil : Int(bits >> Self.workerShift) - 1
+        return bits == 0 || isPinned ? nil : Int(bits >> Self.workerShift) - 1
     }
+
+    /// Whether only some workers may run it. Set before anybody else knows the process.
+    @inlinable
+    package var isPinned: Bool { @inline(__always) get { rawValue & Self.pinnedBit != 0 } }
+
+    /// The scheduler's number of the set of workers that may run it, from 0; nil if all may. Never taken back.
+    package var pin: Int? {
+        get { isPinned ? Int((rawValue & Self.workerMask) >> Self.workerShift) : nil }
+        set {
+            guard let newValue else { return }
+            precondition(newValue < Self.pinCount, "impossible: a scheduler has at most \(Self.pinCount) sets")
+            rawValue = rawValue & ~Self.workerMask | Self.pinnedBit | UInt(newValue) << Self.workerShift
+        }
+    }
+
+    /// So many sets a scheduler may tell apart.
+    package static var pinCount: Int { 1 << 10 }
 
     /// The bits that say that a worker ran a process last; 0 for an index that does not fit.
     package static func home(ofWorker index: Int) -> UInt {
@@ -72,8 +91,8 @@ package struct ProcTag {
 
     /// Which bits of a tag have to be those of a worker's home for a process to be queued on that worker without asking.
     ///
-    /// The priority always; and, where memory is not equally near to all workers, who ran it last.
+    /// The priority, and that it is not pinned, always; and, where memory is not equally near to all workers, who ran it last.
     package static func homeMask(comparesWorkers: Bool) -> UInt {
-        priorityMask | (comparesWorkers ? workerMask : 0)
+        priorityMask | pinnedBit | (comparesWorkers ? workerMask : 0)
     }
 }

@@ -158,12 +158,26 @@ extension LightProc {
     public static func reactive<Body: ReactiveBody>(
         on scheduler: any ProcScheduler,
         make: @escaping @Sendable () throws -> Body
-    ) -> LightProc {
+    ) -> LightProc { reactive(on: scheduler, BodyFactory(make)) }
+
+    /// What makes reactive processes like that, any number, which share what makes their bodies. It holds the scheduler.
+    @inlinable
+    package static func reactiveMaker<Body: ReactiveBody & SendableMetatype>(
+        on scheduler: any ProcScheduler,
+        make: @escaping @Sendable () throws -> Body
+    ) -> @Sendable () -> LightProc {
+        let factory = BodyFactory(make)
+        return { reactive(on: scheduler, factory) }
+    }
+
+    @inlinable
+    static func reactive<Body: ReactiveBody>(on scheduler: any ProcScheduler, _ factory: BodyFactory<Body>) -> LightProc
+    {
         let proc = withExtendedLifetime(scheduler) {
             makeReactive(on: SchedulerWords(scheduler), isAlive: false, Body.self)
         }
         BodyStorage<Body>.initialize(proc.slot, to: nil)
-        proc.factory = BodyFactory(make)
+        proc.factory = factory
         return proc
     }
 
@@ -198,28 +212,40 @@ extension LightProc {
         set { withSide { $0.factory = newValue } }
     }
 
-    @inlinable
+    /// The generic part: a run at once, everything else apart, so that a run passes by no table and saves few registers.
+    @inlinable @inline(__always)
     static func reactiveStep<Body: ReactiveBody>(
+        _ proc: LightProc,
+        _ operation: ProcOperation,
+        _ type: Body.Type
+    ) throws {
+        guard case .run = operation else { return try reactiveStepBesides(proc, operation, type) }
+        let cell = BodyStorage<Body>.pointer(proc.slot)
+        guard let nodes = crt_nodes() else { return try runOffPool(proc, cell) }
+        proc.settle(on: nodes)
+        NodePool.trim(nodes)
+        NodePool.beginTurn(nodes)
+        var rest = proc.mailbox.rest
+        while NodePool.budget(nodes) > 0, let node = proc.mailbox.take(&rest) {
+            if node.isPlain {
+                try cell.pointee!.receive(node.openPlain(as: Body.Message.self, on: nodes), on: proc)
+            } else {
+                try handle(node, proc, cell, on: nodes)
+            }
+            if proc.orders.hasSome { return }
+        }
+    }
+
+    /// The generic part, but for a run.
+    @inlinable @inline(never)
+    static func reactiveStepBesides<Body: ReactiveBody>(
         _ proc: LightProc,
         _ operation: ProcOperation,
         _ type: Body.Type
     ) throws {
         let cell = BodyStorage<Body>.pointer(proc.slot)
         switch operation {
-        case .run:
-            guard let nodes = crt_nodes() else { return try runOffPool(proc, cell) }
-            proc.settle(on: nodes)
-            NodePool.trim(nodes)
-            NodePool.beginTurn(nodes)
-            var rest = proc.mailbox.rest
-            while NodePool.budget(nodes) > 0, let node = proc.mailbox.take(&rest) {
-                if node.isPlain {
-                    try cell.pointee!.receive(node.openPlain(as: Body.Message.self, on: nodes), on: proc)
-                } else {
-                    try handle(node, proc, cell, on: nodes)
-                }
-                if proc.orders.hasSome { return }
-            }
+        case .run: preconditionFailure("impossible: a run is not among the rest")
         case .start:
             guard let factory = proc.factory as? BodyFactory<Body> else {
                 preconditionFailure("a process that was spawned from a value cannot be restarted; give it a factory")

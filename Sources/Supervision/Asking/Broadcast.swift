@@ -4,11 +4,13 @@
 
 import LightProc
 
-extension Supervisor {
+extension SupervisorCell {
     /// All children below, of this supervisor and of those that its children have started, in the order in which they were made.
     var everyone: [LightProc] {
         let children = roster.children
-        return children.flatMap { child in [child.proc] + child.supervisors.flatMap(\.everyone) }
+        return children.flatMap { child in
+            (child.nest == nil ? [child.proc] : []) + child.supervisors.flatMap(\.everyone)
+        }
     }
 }
 

@@ -14,6 +14,7 @@ final class DispatcherCell: Roll {
         /// Brought by a group; nil: `byDefault` decides.
         var handler: (any DispatcherHandler)?
         var members: [Recipient] = []
+        var isMember: Set<ProcID> = []
         /// What the handler is to be told.
         var outbox = Outbox<Notice>()
 
@@ -73,7 +74,7 @@ final class DispatcherCell: Roll {
 
     func add(_ member: Recipient) {
         let isNew = state.withLock { state in
-            if state.members.contains(member) { return false }
+            guard state.isMember.insert(member.id).inserted else { return false }
             state.members.append(member)
             state.post(member, .register)
             return true
@@ -92,7 +93,10 @@ final class DispatcherCell: Roll {
 
     private func take(_ id: ProcID) -> Bool {
         let member = state.withLock { state -> Recipient? in
-            guard let place = state.members.firstIndex(where: { $0.id == id }) else { return nil }
+            // The last that came is mostly the first that goes.
+            guard state.isMember.remove(id) != nil, let place = state.members.lastIndex(where: { $0.id == id }) else {
+                return nil
+            }
             let member = state.members.remove(at: place)
             state.post(member, .remove)
             return member

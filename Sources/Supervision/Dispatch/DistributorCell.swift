@@ -22,6 +22,7 @@ final class DistributorCell: Roll {
         /// Of a custom strategy.
         private(set) var policy: (any DistributionPolicy)?
         var members: [Recipient] = []
+        var isMember: Set<ProcID> = []
         var chooser: Chooser
 
         var exists: Bool { declarations > 0 || !members.isEmpty }
@@ -97,7 +98,7 @@ final class DistributorCell: Roll {
     /// False if it is a member already.
     func add(_ member: Recipient) -> Bool {
         let isNew = state.withLock { state in
-            if state.members.contains(where: { $0.proc === member.proc }) { return false }
+            guard state.isMember.insert(member.id).inserted else { return false }
             state.members.append(member)
             state.chooser.add()
             return true
@@ -119,7 +120,10 @@ final class DistributorCell: Roll {
 
     private func take(_ id: ProcID) -> Bool {
         let member = state.withLock { state -> Recipient? in
-            guard let place = state.members.firstIndex(where: { $0.proc.id == id }) else { return nil }
+            // The last that came is mostly the first that goes.
+            guard state.isMember.remove(id) != nil, let place = state.members.lastIndex(where: { $0.id == id }) else {
+                return nil
+            }
             state.chooser.remove(at: place)
             return state.members.remove(at: place)
         }

@@ -12,7 +12,7 @@ struct Enlistment: Sendable {
     private var dispatchers: [DispatcherCell] = []
 
     /// Declares all that is in the specification of a group, or nothing.
-    init(_ spec: Children, under supervisor: Supervisor) throws(SupervisionError) {
+    init(_ spec: Children, under supervisor: SupervisorCell) throws(SupervisionError) {
         messageType = spec.messageType
         do throws(SupervisionError) {
             try declare(spec, under: supervisor)
@@ -41,7 +41,7 @@ struct Enlistment: Sendable {
         for cell in dispatchers { cell.remove(proc) }
     }
 
-    private mutating func declare(_ spec: Children, under supervisor: Supervisor) throws(SupervisionError) {
+    private mutating func declare(_ spec: Children, under supervisor: SupervisorCell) throws(SupervisionError) {
         if let name = spec.dispatch.registeredName, name.isEmpty { throw Self.emptyName(spec, "registered name") }
         for (name, strategy) in spec.dispatch.distributors {
             if name.isEmpty { throw Self.emptyName(spec, "distributor") }
@@ -84,7 +84,7 @@ struct Enlistment: Sendable {
     }
 }
 
-extension Supervisor {
+extension SupervisorCell {
     /// Declares what groups are found by: all of it, or nothing.
     func enlist(_ specs: [Children]) throws(SupervisionError) -> [Enlistment] {
         var enlistments: [Enlistment] = []
@@ -101,6 +101,7 @@ extension Supervisor {
     ///
     /// - Throws: `nameTaken`; by all else it is found even so.
     func introduce(_ record: ChildRecord) throws(SupervisionError) {
+        roster.add(record)
         guard let spec = record.group.spec else { return }
         defer { record.group.enlist(record.proc) }
         guard let registered = spec.dispatch.registeredName else { return }

@@ -22,8 +22,9 @@ public import LightProc
 /// `afterStop` when all have ended; the others never: a supervisor is not restarted by itself. Each runs in a process of its own;
 /// a trap there ends that call only, is told in the log, and what was to come next comes.
 ///
-/// They hold things up: the start of the member or the supervisor, and the stop, which waits for `afterStop` as long as a member may
-/// take to stop. They must not block for longer than a handler may.
+/// They hold things up: the start of the member or the supervisor, and the stop, which waits for `afterStop` as long as the member, or the
+/// child that the supervisor is or belongs to, may take to stop; of a supervisor at the top for ever. A limit to a start limits them, too. They
+/// must not block for longer than a handler may.
 public struct Callbacks: Sendable {
     /// One of them.
     public typealias Callback = @Sendable (Occasion) -> Void
@@ -41,8 +42,9 @@ public struct Callbacks: Sendable {
         /// How many times it was restarted, the restart that this is called around included.
         public let restarts: Int
 
-        /// The reason, if that is a failure: the error, the trap, the kill, ...
-        public var failure: ExitReason? { reason.flatMap { $0.isFailure ? $0 : nil } }
+        /// How the incarnation before failed: the error, trap or kill, the message that was being handled, how often in a row; nil if it did not, and
+        /// of a supervisor.
+        public let failure: ChildFailure?
     }
 
     /// Called before the first start.
@@ -84,7 +86,8 @@ extension Callbacks.Occasion {
             name: proc.name ?? "",
             path: proc.path ?? "",
             reason: reason,
-            restarts: proc.restarts
+            restarts: proc.restarts,
+            failure: reason?.isFailure == true ? proc.record?.lastFailure : nil
         )
     }
 }

@@ -9,14 +9,25 @@ struct GroupFeatures: Sendable {
     var callbacks: Callbacks?
     var heartbeat: Heartbeat?
     var resizer: Resizer?
+    /// What the members are pinned to.
+    var cores: CoreSet?
     /// An async member has started when it says so.
     var signalsReady = false
+    /// Its end by itself, without a restart, may end the supervisor.
+    var isSignificant = false
+    /// How long a start may take; nil: as long as it likes.
+    var startDeadline: Duration?
+    /// How many times a member is restarted at most.
+    var restartLimit: Int?
+    /// What is done about failures; nil: what the restart type says.
+    var failurePolicy: FailurePolicy?
     /// The supervisor is told of every start: somebody waits for it.
     var reportsStarts = false
 
     /// What the starts of a member do besides starting it; nil for nothing.
     var startWatch: StartWatch? {
-        guard reportsStarts || signalsReady || callbacks?.hasStartCallbacks == true else { return nil }
+        guard reportsStarts || signalsReady || startDeadline != nil || callbacks?.hasStartCallbacks == true
+        else { return nil }
         return StartWatch(callbacks: callbacks, signalsReady: signalsReady)
     }
 
@@ -37,6 +48,7 @@ struct StartWatch: Sendable {
 
     /// Before anything of the incarnation is there.
     func begins(_ proc: LightProc) {
+        proc.record?.isInStart(true)
         if proc.restarts == 0 {
             callbacks?.beforeStart?(Callbacks.Occasion(proc, reason: nil))
         } else {
@@ -46,7 +58,10 @@ struct StartWatch: Sendable {
 
     /// A reactive member was made, or an async one's body comes next.
     func made(_ proc: LightProc, isAsync: Bool) {
-        if isAsync, signalsReady { return }
+        if isAsync, signalsReady {
+            proc.record?.isInStart(false)
+            return
+        }
         began(proc)
     }
 
@@ -77,6 +92,7 @@ extension Context {
     /// an incarnation counts; in other groups it has no effect. Any task of the process.
     public func ready() {
         guard let record = proc.record, record.isReady(incarnation) else { return }
+        record.isInStart(true)
         StartWatch(callbacks: record.features.callbacks, signalsReady: true).began(proc)
     }
 }

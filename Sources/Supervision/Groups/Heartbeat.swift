@@ -71,30 +71,44 @@ struct HeartbeatMonitor: Sendable {
     }
 
     let heartbeat: Heartbeat
-    private var members: [Member] = []
+    /// In the order in which they came; nil where one has left.
+    private var members: [Member?] = []
+    private var indices: [ChildID: Int] = [:]
     private var position = 0
 
     init(_ heartbeat: Heartbeat) { self.heartbeat = heartbeat }
 
     mutating func add(_ id: ChildID) {
-        if !members.contains(where: { $0.id == id }) { members.append(Member(id: id)) }
+        guard indices[id] == nil else { return }
+        indices[id] = members.count
+        members.append(Member(id: id))
     }
 
     mutating func remove(_ id: ChildID) {
-        guard let index = members.firstIndex(where: { $0.id == id }) else { return }
-        members.remove(at: index)
-        if index < position { position -= 1 }
+        guard let index = indices.removeValue(forKey: id) else { return }
+        members[index] = nil
+        if indices.count < members.count / 2 { closeGaps() }
+    }
+
+    /// Each moves once for one that has left since the last time.
+    private mutating func closeGaps() {
+        position = members[..<position].count { $0 != nil }
+        members.removeAll { $0 == nil }
+        for (index, member) in members.enumerated() { if let member { indices[member.id] = index } }
     }
 
     /// From one member's turn to the next one's.
-    var pause: Duration { heartbeat.every / max(members.count, 1) }
+    var pause: Duration { heartbeat.every / max(indices.count, 1) }
 
     /// The member whose turn it is; nil if there is none.
     mutating func next() -> ChildID? {
-        guard !members.isEmpty else { return nil }
-        if position >= members.count { position = 0 }
-        defer { position += 1 }
-        return members[position].id
+        if indices.isEmpty { return nil }
+        // Ends: there is one. Gaps are fewer than members, so a round passes each of them once.
+        while true {
+            if position >= members.count { position = 0 }
+            defer { position += 1 }
+            if let member = members[position] { return member.id }
+        }
     }
 
     /// A member was asked.
@@ -126,16 +140,17 @@ struct HeartbeatMonitor: Sendable {
         _ unanswered: (inout Member) -> Verdict
     ) -> Verdict {
         // It has left meanwhile.
-        guard let index = members.firstIndex(where: { $0.id == id }) else { return .alive }
-        if isAlive || members[index].incarnation != incarnation {
-            members[index] = Member(id: id, incarnation: incarnation)
+        guard let index = indices[id], var member = members[index] else { return .alive }
+        defer { members[index] = member }
+        if isAlive || member.incarnation != incarnation {
+            member = Member(id: id, incarnation: incarnation)
             if isAlive { return .alive }
         }
-        return unanswered(&members[index])
+        return unanswered(&member)
     }
 }
 
-extension Supervisor {
+extension SupervisorCell {
     /// The next member of a group is asked for a sign of life.
     func beat(_ group: GroupRecord, _ body: inout SupervisorBody) {
         let key = ObjectIdentifier(group)

@@ -4,7 +4,7 @@
 
 public import LightProc
 
-/// What was to start has not: everything that it had started has been stopped again.
+/// What was to start has not: everything that it had started has been stopped again, but for a member whose start hangs.
 public struct StartError: Error, Sendable, CustomStringConvertible {
     /// What went wrong; compare with the static members, more of which may be added.
     public struct Code: Hashable, Sendable, CustomStringConvertible {
@@ -23,9 +23,9 @@ public struct StartError: Error, Sendable, CustomStringConvertible {
 
     /// What went wrong.
     public let code: Code
-    /// Which child, as in `orders-3`; empty when it was none of them.
+    /// Which child, as in `orders-3`; empty when it was none of them, but a callback of the supervisor.
     public let child: String
-    /// Where that stands in the tree of supervisors, as in `/shop/orders-3`.
+    /// Where that stands in the tree of supervisors, as in `/shop/orders-3`; where the supervisor does, when it was none of its children.
     public let path: String
     /// How it ended, if it did.
     public let reason: ExitReason?
@@ -34,50 +34,6 @@ public struct StartError: Error, Sendable, CustomStringConvertible {
     public var description: String {
         let why = reason.map { ": \($0)" } ?? ""
         return "\(path.isEmpty ? "a child" : path) \(code)\(why)"
-    }
-}
-
-/// Children that start one after the other, each when the one before has started: pure.
-struct StartSequence: Sendable {
-    enum Step: Equatable {
-        /// Start this one.
-        case start(Int)
-        /// All have started.
-        case done
-        /// What was started is to be stopped again; this one is the last of it.
-        case undo(Int)
-        /// It was said of another child, or comes late.
-        case nothing
-    }
-
-    let count: Int
-    /// The child that is starting; as many have started.
-    private(set) var position = 0
-    private(set) var isOver = false
-
-    init(count: Int) { self.count = count }
-
-    mutating func begin() -> Step { goOn() }
-
-    mutating func started(_ index: Int) -> Step {
-        guard !isOver, index == position else { return .nothing }
-        position += 1
-        return goOn()
-    }
-
-    /// A child has ended. One that had started before is its supervisor's business.
-    mutating func ended(_ index: Int) -> Step { index == position ? abandon() : .nothing }
-
-    mutating func abandon() -> Step {
-        if isOver { return .nothing }
-        isOver = true
-        return .undo(position)
-    }
-
-    private mutating func goOn() -> Step {
-        if position < count { return .start(position) }
-        isOver = true
-        return .done
     }
 }
 
@@ -90,9 +46,19 @@ final class StartTicket: Sendable {
     private let state: Locked<State>
 
     private struct State {
-        var sequence: StartSequence
+        /// How many have not started yet.
+        var left: Int
         var timer: TimerToken?
+        /// It is not to begin any more.
+        var abandoned: StartError.Code?
+        /// Why it fails, as soon as that is known.
+        var failure: StartError?
         var done: (@Sendable (StartError?) -> Void)?
+
+        mutating func takeEnd() -> (done: (@Sendable (StartError?) -> Void)?, timer: TimerToken?) {
+            defer { (done, timer) = (nil, nil) }
+            return (done, timer)
+        }
     }
 
     /// - Parameter done: Called once, on any thread; must not block.
@@ -105,49 +71,64 @@ final class StartTicket: Sendable {
         self.records = records
         self.isWhole = isWhole
         self.time = time
-        state = Locked(State(sequence: StartSequence(count: records.count), done: done))
+        state = Locked(State(left: records.count, done: done))
     }
 
     /// Nobody is left who would settle it: the supervisor has ended.
-    deinit { settle(error(.stopped)) }
+    deinit { settle(error(.stopped, records.first)) }
 
-    func step(_ event: (inout StartSequence) -> StartSequence.Step) -> StartSequence.Step {
-        state.withLock { event(&$0.sequence) }
+    /// One of its children has started. True if that was the last.
+    func started() -> Bool {
+        state.withLock { state in
+            state.left -= 1
+            return state.left == 0
+        }
     }
 
-    var position: Int { state.withLock { $0.sequence.position } }
+    /// It is not to begin, when it has not.
+    func abandon(_ code: StartError.Code) { state.withLock { $0.abandoned = code } }
+    var abandoned: StartError.Code? { state.withLock { $0.abandoned } }
 
     func setTimer(_ timer: TimerToken) { state.withLock { $0.timer = timer } }
 
-    /// Says how it ended; the first call counts.
-    func settle(_ error: StartError?) {
-        let (done, timer) = state.withLock { state in
-            defer {
-                state.done = nil
-                state.timer = nil
-            }
-            return (state.done, state.timer)
+    /// It fails, for this reason if there was none before; `settle` follows when what it had started has been stopped.
+    func fail(_ error: StartError) {
+        let timer = state.withLock { state in
+            if state.failure == nil { state.failure = error }
+            defer { state.timer = nil }
+            return state.timer
         }
         timer?.cancel()
-        done?(error)
     }
 
-    func error(_ code: StartError.Code, reason: ExitReason? = nil) -> StartError {
-        let position = position
-        guard records.indices.contains(position) else {
-            return StartError(code: code, child: "", path: "", reason: reason)
+    /// It has come about, unless it has failed before.
+    func succeed() {
+        let (done, timer) = state.withLock { state -> ((@Sendable (StartError?) -> Void)?, TimerToken?) in
+            if state.failure != nil { return (nil, nil) }
+            return state.takeEnd()
         }
-        let record = records[position]
-        return StartError(
+        timer?.cancel()
+        done?(nil)
+    }
+
+    /// It has failed, and all that it had started has been stopped; the first call counts, with the first reason.
+    func settle(_ error: StartError) {
+        let (end, failure) = state.withLock { ($0.takeEnd(), $0.failure) }
+        end.timer?.cancel()
+        end.done?(failure ?? error)
+    }
+
+    func error(_ code: StartError.Code, _ record: ChildRecord?, reason: ExitReason? = nil) -> StartError {
+        StartError(
             code: code,
-            child: record.name,
-            path: record.path(of: record.proc) ?? record.name,
+            child: record?.name ?? "",
+            path: record.map { $0.path(of: $0.proc) ?? $0.name } ?? "",
             reason: reason
         )
     }
 }
 
-extension Supervisor {
+extension SupervisorCell {
     /// Starts children one after the other; returns when the last has started.
     ///
     /// When one fails, or the calling task is cancelled, those before it are stopped in reverse order first.
@@ -159,11 +140,7 @@ extension Supervisor {
             await withUnsafeContinuation { (continuation: UnsafeContinuation<StartError?, Never>) in
                 let fresh = StartTicket(records, isWhole: isWhole, within: time) { continuation.resume(returning: $0) }
                 ticket.withLock { $0.ticket = fresh }
-                if isWhole, let callback = callbacks?.beforeStart {
-                    call(callback, reason: nil) { [self] in send(.begin(.start(fresh))) }
-                } else {
-                    send(.start(fresh))
-                }
+                begin(fresh)
                 // Cancelled before there was a ticket.
                 if Task.isCancelled { send(.abandon(fresh, .cancelled)) }
             }
@@ -175,43 +152,96 @@ extension Supervisor {
         throw error
     }
 
+    /// Starts what a ticket is for, after the callback if the supervisor starts with it.
+    func begin(_ ticket: StartTicket) {
+        if ticket.isWhole { watchItself() }
+        send(.start(ticket))
+        if ticket.isWhole { callBeforeStart() }
+    }
+
     // MARK: In the supervisor's process
 
     func start(_ ticket: StartTicket, _ body: inout SupervisorBody) -> [SupervisorMachine.Action] {
         guard body.machine.isRunning else {
             discard(ticket.records)
-            ticket.settle(ticket.error(.stopped))
+            ticket.settle(ticket.error(.stopped, ticket.records.first))
             return []
         }
-        body.undertakings.starts.append(ticket)
+        if let code = ticket.abandoned {
+            discard(ticket.records)
+            let error = ticket.error(code, ticket.records.first)
+            guard ticket.isWhole else {
+                ticket.settle(error)
+                return []
+            }
+            whenFinished { ticket.settle(error) }
+            return body.machine.stop(at: system.executor.now)
+        }
         body.undertakings.hasStarted = true
+        for record in ticket.records { body.undertakings.starts[record.id] = ticket }
         ticket.setTimer(
             system.executor.wake(after: ticket.time) { [weak self, weak ticket] in
                 if let self, let ticket { send(.abandon(ticket, .timeout)) }
             }
         )
-        return goOn(ticket, ticket.step { $0.begin() }, ticket.error(.stopped), &body)
+        if ticket.records.isEmpty { done(ticket, &body) }
+        return add(ticket.records, &body)
     }
 
-    /// A child has started: perhaps another one is next.
-    func startGoesOn(_ id: SupervisorMachine.ChildID, _ body: inout SupervisorBody) -> [SupervisorMachine.Action] {
-        body.undertakings.starts.flatMap { ticket -> [SupervisorMachine.Action] in
-            guard let index = ticket.records.firstIndex(where: { $0.id == id }) else { return [] }
-            return goOn(ticket, ticket.step { $0.started(index) }, ticket.error(.stopped), &body)
+    /// A child has started: perhaps it was the last that somebody waits for.
+    func startGoesOn(_ id: SupervisorMachine.ChildID, _ body: inout SupervisorBody) {
+        guard let ticket = body.undertakings.starts.removeValue(forKey: id), ticket.started() else { return }
+        done(ticket, &body)
+    }
+
+    /// All children of a start have started. With that of the supervisor, its callbacks are to return first.
+    func done(_ ticket: StartTicket, _ body: inout SupervisorBody) {
+        // Of no children: those that are asked for later start when nothing holds them.
+        guard ticket.isWhole else { return ticket.succeed() }
+        let isHeld = body.machine.isHeld
+        guard let callback = callbacks?.afterStart else {
+            if !isHeld { return ticket.succeed() }
+            body.undertakings.wholeStart = ticket
+            return
         }
+        body.undertakings.wholeStart = ticket
+        if !isHeld { call(callback, reason: nil) { [self] in send(.allStarted) } }
     }
 
-    /// A child has ended: perhaps it was about to start.
+    /// The callback has returned that comes after the start of all.
+    func allStarted(_ body: inout SupervisorBody) {
+        let ticket = body.undertakings.wholeStart
+        body.undertakings.wholeStart = nil
+        ticket?.succeed()
+    }
+
+    /// The supervisor ends: its own start does not come about any more.
+    func startIsOver(_ body: inout SupervisorBody) {
+        guard let ticket = body.undertakings.wholeStart else { return }
+        body.undertakings.wholeStart = nil
+        whenFinished { [self] in ticket.settle(error(.stopped)) }
+    }
+
+    /// A child has ended. Nil if it had started before, or nobody waits for it.
     func startFailed(
         _ id: SupervisorMachine.ChildID,
         _ reason: ExitReason,
         _ body: inout SupervisorBody
+    ) -> [SupervisorMachine.Action]? {
+        guard body.machine.isRunning, let ticket = body.undertakings.starts[id] else { return nil }
+        // It was stopped, to be started again with others.
+        guard body.machine.isStarting(id) else { return nil }
+        return undo(ticket, failed: id, ticket.error(.failed, body.children[id], reason: reason), &body)
+    }
+
+    /// The time of a child to start is up, and it cannot end now. Nothing if nobody waits for it.
+    func startIsStuck(
+        _ child: ChildRecord,
+        _ error: StartError,
+        _ body: inout SupervisorBody
     ) -> [SupervisorMachine.Action] {
-        body.undertakings.starts.flatMap { ticket -> [SupervisorMachine.Action] in
-            guard let index = ticket.records.firstIndex(where: { $0.id == id }) else { return [] }
-            let code: StartError.Code = body.machine.isRunning ? .failed : .stopped
-            return goOn(ticket, ticket.step { $0.ended(index) }, ticket.error(code, reason: reason), &body)
-        }
+        guard body.machine.isRunning, let ticket = body.undertakings.starts[child.id] else { return [] }
+        return undo(ticket, failed: nil, ticket.error(.failed, child, reason: .error(error)), &body)
     }
 
     func abandon(
@@ -219,47 +249,67 @@ extension Supervisor {
         _ code: StartError.Code,
         _ body: inout SupervisorBody
     ) -> [SupervisorMachine.Action] {
-        // Before its turn came: it is not to begin any more.
-        body.undertakings.early?.removeAll { if case .start(let early) = $0 { early === ticket } else { false } }
-        return goOn(ticket, ticket.step { $0.abandon() }, ticket.error(code), &body)
+        let first = ticket.records.first { body.undertakings.starts[$0.id] === ticket }
+        if first == nil, body.undertakings.wholeStart !== ticket {
+            // It is over, or has not come here yet.
+            ticket.abandon(code)
+            return []
+        }
+        // It may wait for a callback of the supervisor itself.
+        let isHeldUp = first == nil || ticket.isWhole && body.machine.isHeld
+        return undo(ticket, failed: nil, isHeldUp ? error(code) : ticket.error(code, first), &body)
     }
 
-    private func goOn(
+    /// What is wrong is with the supervisor itself.
+    private func error(_ code: StartError.Code) -> StartError {
+        StartError(code: code, child: "", path: path, reason: nil)
+    }
+
+    /// A child that somebody waits for is over before it had started: the supervisor stops, or it was terminated.
+    func startIsOver(_ child: ChildRecord, _ body: inout SupervisorBody) {
+        guard let ticket = body.undertakings.starts[child.id] else { return }
+        if body.machine.isRunning {
+            // It is this one's fault, whoever else ends before that is dealt with.
+            ticket.fail(ticket.error(.failed, child, reason: child.proc.lastExit))
+            return send(.abandon(ticket, .failed))
+        }
+        for record in ticket.records { body.undertakings.starts[record.id] = nil }
+        let error = ticket.error(.stopped, child, reason: child.proc.lastExit)
+        whenFinished { ticket.settle(error) }
+    }
+
+    private func undo(
         _ ticket: StartTicket,
-        _ step: StartSequence.Step,
+        failed: SupervisorMachine.ChildID?,
         _ error: StartError,
         _ body: inout SupervisorBody
     ) -> [SupervisorMachine.Action] {
-        switch step {
-        case .nothing:
-            return []
-        case .start(let index):
-            guard body.machine.isRunning else { return goOn(ticket, ticket.step { $0.abandon() }, error, &body) }
-            return add([ticket.records[index]], &body)
-        case .done:
-            body.undertakings.starts.removeAll { $0 === ticket }
-            if ticket.isWhole {
-                call(callbacks?.afterStart, reason: nil) { ticket.settle(nil) }
-            } else {
-                ticket.settle(nil)
-            }
-            return []
-        case .undo(let last):
-            body.undertakings.starts.removeAll { $0 === ticket }
-            discard(Array(ticket.records.dropFirst(last + 1)))
-            if ticket.isWhole {
+        let now = system.executor.now
+        ticket.fail(error)
+        if body.undertakings.wholeStart === ticket { body.undertakings.wholeStart = nil }
+        let ids = ticket.records.map(\.id)
+        let stuck = body.stuck(among: ids.filter { $0 != failed && body.machine.isStarting($0) })
+        for id in ids { body.undertakings.starts[id] = nil }
+        // Who cannot be ended now is not waited for.
+        let others = stuck.isEmpty ? ids : ids.filter { !stuck.contains($0) }
+        if ticket.isWhole {
+            if stuck.isEmpty {
                 whenFinished { ticket.settle(error) }
-                return body.machine.stop()
+            } else {
+                whenGone(others, &body) { ticket.settle(error) }
             }
-            let groups = ticket.records.map(\.group)
-            return remove(
-                ticket.records.prefix(last + 1).map(\.id),
-                then: { [self] in
-                    for group in groups { forgetGroup(group) }
-                    ticket.settle(error)
-                },
-                &body
-            )
+            return body.machine.undo(ids, failed: failed, last: stuck, at: now)
+                + body.machine.stop(last: stuck, at: now)
         }
+        let groups = ticket.records.map(\.group)
+        let forget: @Sendable () -> Void = { [self] in
+            for group in groups where group.isDeserted { forgetGroup(group) }
+        }
+        whenGone(others, &body) {
+            forget()
+            ticket.settle(error)
+        }
+        if !stuck.isEmpty { whenGone(Array(stuck), &body, forget) }
+        return body.machine.undo(ids, failed: failed, last: stuck, at: now)
     }
 }

@@ -37,7 +37,7 @@ extension SupervisionPlace {
         restart: RestartType = .permanent,
         backoff: Backoff = .none,
         intensity: RestartIntensity = .default,
-        shutdownTime: Duration = .seconds(5),
+        shutdownTime: ShutdownTime = .seconds(5),
         body: nonisolated(nonsending) @escaping @Sendable (Context) async throws -> Void
     ) throws -> Group<Message> {
         let group = Children(

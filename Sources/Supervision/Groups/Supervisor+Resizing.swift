@@ -21,7 +21,7 @@ struct GroupSize {
     static let drainInterval = Duration.milliseconds(10)
 }
 
-extension Supervisor {
+extension SupervisorCell {
     /// The resizer looks at its group.
     func sample(_ group: GroupRecord, _ body: inout SupervisorBody) -> [SupervisorMachine.Action] {
         let key = ObjectIdentifier(group)
@@ -43,7 +43,7 @@ extension Supervisor {
         case .keep, nil: return []
         case .grow(let count): return grow(group, by: count, &body)
         case .shrink(let count):
-            withdraw(members.reversed().filter(\.hasNothingToDo).prefix(count), from: group, &body)
+            withdraw(group.lastMembers(count, where: \.hasNothingToDo), from: group, &body)
             return drain(group, &body)
         }
     }
@@ -52,9 +52,9 @@ extension Supervisor {
     func resize(_ group: GroupRecord, to size: Int, _ body: inout SupervisorBody) -> [SupervisorMachine.Action] {
         let key = ObjectIdentifier(group)
         if body.undertakings.sizes[key] == nil { body.undertakings.sizes[key] = GroupSize() }
-        let members = group.snapshot.members
-        if members.count < size { return grow(group, by: size - members.count, &body) }
-        withdraw(members.reversed().prefix(members.count - size), from: group, &body)
+        let count = group.memberCount
+        if count < size { return grow(group, by: size - count, &body) }
+        withdraw(group.lastMembers(count - size), from: group, &body)
         return drain(group, &body)
     }
 
@@ -70,7 +70,7 @@ extension Supervisor {
         for (id, state) in body.undertakings.sizes[key]?.leaving.sorted(by: { $0.key < $1.key }) ?? [] {
             guard missing > 0, case .draining = state, let child = body.children[id] else { continue }
             body.undertakings.sizes[key]?.leaving[id] = nil
-            group.add(child.proc)
+            group.add(child.proc, number: child.number, id: id)
             group.enlist(child.proc)
             missing -= 1
         }
@@ -87,13 +87,14 @@ extension Supervisor {
     }
 
     private func withdraw(
-        _ procs: some Sequence<LightProc>,
+        _ members: [(proc: LightProc, number: Int)],
         from group: GroupRecord,
         _ body: inout SupervisorBody
     ) {
-        for proc in procs where group.withdraw(proc) {
+        for (proc, number) in members where group.withdraw(proc, number: number) {
             group.delist(proc)
-            body.undertakings.sizes[ObjectIdentifier(group)]?.leaving[proc.id.rawValue] = .draining
+            guard let id = group.id(of: number) else { continue }
+            body.undertakings.sizes[ObjectIdentifier(group)]?.leaving[id] = .draining
         }
     }
 
@@ -118,6 +119,6 @@ extension Supervisor {
         if body.undertakings.sizes[key]?.leaving.isEmpty == false {
             setTimer(.drain, for: group, after: GroupSize.drainInterval, &body)
         }
-        return body.machine.remove(done)
+        return body.machine.remove(done, at: system.executor.now)
     }
 }

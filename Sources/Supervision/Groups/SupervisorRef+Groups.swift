@@ -26,6 +26,36 @@ extension SupervisorRef {
         try await supervisor.start(records, isWhole: false, within: time)
     }
 
+    /// Adds one child, and returns when it has started: OTP's `start_child`.
+    ///
+    /// Under a supervisor with the strategy `dynamic` the name need not be new: the child becomes another member of the group of that
+    /// name, made of what is given here; so one closure or value may carry what this child is for.
+    ///
+    /// - Parameters:
+    ///   - child: What it is; with a redundancy of 1.
+    ///   - type: Of the messages of the reference.
+    ///   - time: How long the start may take.
+    /// - Throws: ``StartError``, ``SupervisionError`` and `CancellationError` as ``children(startingWithin:_:)``.
+    @discardableResult
+    public func start<Message: Sendable>(
+        child: Children,
+        of type: Message.Type = (any Sendable).self,
+        within time: Duration = .seconds(5)
+    ) async throws -> ProcRef<Message> {
+        if child.redundancy != 1 {
+            throw SupervisionError(
+                .badRedundancy,
+                "group \(child.name): start(child:) starts one child, got \(child.redundancy); use children(startingWithin:)"
+            )
+        }
+        if let taken = child.messageType, taken != type {
+            throw SupervisionError(.wrongMessageType, "group \(child.name) takes \(taken), not \(type)")
+        }
+        let records = try supervisor.makeMember(child).map { [$0] } ?? supervisor.makeGroups([child], mustStart: true)
+        try await supervisor.start(records, isWhole: false, within: time)
+        return ProcRef(records[0].proc)
+    }
+
     /// Ends a group for good: its members are stopped in reverse order, one after the other; returns when they have ended.
     ///
     /// The others go on. Afterwards the name may be used again.
@@ -33,7 +63,17 @@ extension SupervisorRef {
     public func terminate(group name: String) async throws(SupervisionError) {
         let group = try supervisor.group(name)
         await withUnsafeContinuation { continuation in
-            supervisor.send(.group(group, .terminate(done: OneCall { continuation.resume() })))
+            supervisor.send(.group(group, .terminate(kills: false, done: OneCall { continuation.resume() })))
+        }
+    }
+
+    /// Ends a group for good as ``terminate(group:)`` does, but its members are killed, all at the same time.
+    ///
+    /// - Throws: `unknownGroup`.
+    public func kill(group name: String) async throws(SupervisionError) {
+        let group = try supervisor.group(name)
+        await withUnsafeContinuation { continuation in
+            supervisor.send(.group(group, .terminate(kills: true, done: OneCall { continuation.resume() })))
         }
     }
 
@@ -42,19 +82,23 @@ extension SupervisorRef {
     /// Returns at once. Who is added starts after all that there are. Who leaves, the last first, gets no more messages through
     /// ``Group``, handles those that it has, and is stopped then. With a mailbox policy no message that was taken is lost; without
     /// one, what is sent to it directly at the moment of its stop is a dead letter.
-    /// - Precondition: The size is positive.
-    /// - Throws: `unknownGroup`.
+    /// - Throws: `badRedundancy` when the size is not positive; `unknownGroup`.
     public func resize(group name: String, to size: Int) throws(SupervisionError) {
-        precondition(size > 0, "a group has at least one member, got \(size); terminate(group:) ends it")
+        if size < 1 {
+            throw SupervisionError(
+                .badRedundancy,
+                "group \(name): a group has at least one member, got \(size); terminate(group:) ends it"
+            )
+        }
         let group = try supervisor.group(name)
         supervisor.send(.group(group, .resize(size)))
     }
 }
 
-extension Supervisor {
+extension SupervisorCell {
     func group(_ name: String) throws(SupervisionError) -> GroupRecord {
-        let (group, known) = groups.withLock { ($0[name], $0.keys.sorted()) }
-        if let group { return group }
+        if let group = groups.withLock({ $0[name] }) { return group }
+        let known = groups.withLock { $0.names(atMost: 64) }
         throw SupervisionError(.unknownGroup, "there is no group \(name); there is: \(known.joined(separator: ", "))")
     }
 }

@@ -38,7 +38,7 @@ extension Bonds {
     }
 
     /// Links an incarnation of `proc` with a supervisor, which itself does not end by it.
-    static func link(_ supervisor: Supervisor, by proc: LightProc, _ incarnation: UInt32) {
+    static func link(_ supervisor: SupervisorCell, by proc: LightProc, _ incarnation: UInt32) {
         of(supervisor.proc).content.withLock { $0.ignoresExits = true }
         link(supervisor.proc, by: proc, incarnation)
     }

@@ -115,7 +115,7 @@ extension Context {
     public func spawnLinked<Message: Sendable>(
         _ name: String? = nil,
         of type: Message.Type = (any Sendable).self,
-        shutdownTime: Duration = .seconds(5),
+        shutdownTime: ShutdownTime = .seconds(5),
         body: @escaping @Sendable (Context) async throws -> Void
     ) -> ProcRef<Message> {
         let spawned = system.prepareProcess(name, shutdownTime, body)
@@ -129,7 +129,7 @@ extension Context {
     public func spawnMonitored<Message: Sendable>(
         _ name: String? = nil,
         of type: Message.Type = (any Sendable).self,
-        shutdownTime: Duration = .seconds(5),
+        shutdownTime: ShutdownTime = .seconds(5),
         body: @escaping @Sendable (Context) async throws -> Void
     ) -> (process: ProcRef<Message>, monitor: MonitorRef) {
         let spawned = system.prepareProcess(name, shutdownTime, body)

@@ -24,8 +24,8 @@ extension Context {
         Bonds.monitor(supervisor.supervisor.proc, untilClosed: false, by: proc, incarnation, message)
     }
 
-    /// Links this process with a supervisor: when that has ended, this process is ended, with `shutdown` or with what the supervisor
-    /// gave up for, unless it traps exits.
+    /// Links this process with a supervisor: when that has ended, this process is ended with `shutdown`, also when the supervisor
+    /// gave up, unless it traps exits.
     ///
     /// The other way round nothing happens, as a supervisor traps exits; one that is to end with this process is started by
     /// ``supervise(_:intensity:callbacks:_:)``, which needs no link. With a supervisor that has ended: as ``link(_:)-(ProcRef<Other>)``.

@@ -78,7 +78,7 @@ extension ReactiveContext {
         in system: BastionSystem,
         _ name: String? = nil,
         of type: Message.Type = (any Sendable).self,
-        shutdownTime: Duration = .seconds(5),
+        shutdownTime: ShutdownTime = .seconds(5),
         body: @escaping @Sendable (Context) async throws -> Void
     ) -> ProcRef<Message> {
         let spawned = system.prepareProcess(name, shutdownTime, body)

@@ -44,7 +44,7 @@ extension BastionSystem {
         let place = try place(at: path)
         switch place {
         case .process(let record): return try Self.reference(to: record)
-        case .system, .supervisor:
+        case .system, .supervisor, .nest:
             throw LookupError(.noProcess, "\(path) is no process; \(place.description(in: self))")
         }
     }
@@ -55,7 +55,11 @@ extension BastionSystem {
     /// - Throws: `notFound`, and what lives nearest to it; `noSupervisor` where a process is, or the system.
     public func supervisor(at path: ProcPath) throws(LookupError) -> SupervisorRef {
         let place = try place(at: path)
-        if case .supervisor(let supervisor) = place { return SupervisorRef(supervisor: supervisor) }
+        switch place {
+        case .supervisor(let supervisor): return SupervisorRef(supervisor: supervisor)
+        case .nest(let nest): return SupervisorRef(nest: nest)
+        case .system, .process: break
+        }
         throw LookupError(.noSupervisor, "\(path) is no supervisor; \(place.description(in: self))")
     }
 
@@ -97,18 +101,24 @@ extension BastionSystem {
     /// What can stand at a path.
     private enum Place {
         case system
-        case supervisor(Supervisor)
+        case supervisor(SupervisorCell)
+        case nest(Nest)
         case process(ChildRecord)
 
         func description(in system: BastionSystem) -> String {
             let (what, below): (String, [String]) =
                 switch self {
-                case .system: ("at the top", system.trees.flatMap { $0.isOfSpawned ? $0.roster.names : [$0.component] })
-                case .supervisor(let supervisor): ("under the supervisor \(supervisor.path)", supervisor.roster.names)
+                case .system:
+                    ("at the top", system.trees.map { $0.isOfSpawned ? $0.roster.someNames : $0.component })
+                case .supervisor(let supervisor):
+                    ("under the supervisor \(supervisor.path)", [supervisor.roster.someNames])
+                case .nest(let nest):
+                    ("under the supervisor \(nest.current.path)", [nest.current.roster.someNames])
                 case .process(let record):
                     ("under the process \(record.path(of: record.proc) ?? "")", record.supervisors.map(\.component))
                 }
-            return "\(what) there is \(below.isEmpty ? "nothing" : below.joined(separator: ", "))"
+            let names = below.filter { !$0.isEmpty }
+            return "\(what) there is \(names.isEmpty ? "nothing" : names.joined(separator: ", "))"
         }
 
         func below(_ name: String, in system: BastionSystem) -> [Place] {
@@ -119,7 +129,11 @@ extension BastionSystem {
                     return tree.component == name ? .supervisor(tree) : nil
                 }
             case .supervisor(let supervisor):
-                return supervisor.roster.child(name).map { [.process($0)] } ?? []
+                return supervisor.roster.child(name).map { record in
+                    record.nest.map { [.nest($0)] } ?? [.process(record)]
+                } ?? []
+            case .nest(let nest):
+                return Place.supervisor(nest.current).below(name, in: system)
             case .process(let record):
                 return record.supervisors.filter { $0.component == name }.map { .supervisor($0) }
             }

@@ -20,7 +20,7 @@ extension BastionSystem {
     public func spawn<Message: Sendable>(
         _ name: String? = nil,
         of type: Message.Type = (any Sendable).self,
-        shutdownTime: Duration = .seconds(5),
+        shutdownTime: ShutdownTime = .seconds(5),
         body: @escaping @Sendable (Context) async throws -> Void
     ) -> ProcRef<Message> {
         let record = prepareProcess(name, shutdownTime, body)
@@ -31,7 +31,7 @@ extension BastionSystem {
     /// Makes a process that is not started yet; closed if the record is dropped.
     func prepareProcess(
         _ name: String?,
-        _ shutdownTime: Duration,
+        _ shutdownTime: ShutdownTime,
         _ body: @escaping @Sendable (Context) async throws -> Void
     ) -> ChildRecord {
         do throws(SupervisionError) {
@@ -39,13 +39,15 @@ extension BastionSystem {
         } catch {
             preconditionFailure(error.description)
         }
-        precondition(shutdownTime >= .zero, "the shutdown time must not be negative, got \(shutdownTime)")
+        precondition(shutdownTime.limit >= .zero, "the shutdown time must not be negative, got \(shutdownTime)")
         let spec = Children(name ?? "process", restart: .temporary, shutdownTime: shutdownTime, body: body)
         let supervisor = directory.enterSpawned(in: self)
         let group = GroupRecord(spec)
-        let record = ChildRecord(of: spec, number: 0, in: group, under: supervisor, mustStart: false) { proc in
+        let proc = spec.maker(self, spec)()
+        let record = ChildRecord(proc, of: spec, group.traits, number: 0, in: group, under: supervisor) { proc in
             name ?? "process-\(proc.id.rawValue)"
         }
+        supervisor.roster.add(record)
         // It is made once: the process itself holds what it is made of.
         _ = group.close()
         return record

@@ -50,7 +50,7 @@ extension ReactiveContext {
     public func group() throws(SupervisionError) -> Group<Body.Message> { try SupervisorRef.ownGroup(of: proc.record) }
 }
 
-extension Supervisor {
+extension SupervisorCell {
     /// For its own children; nil for those that nobody restarts.
     fileprivate var ref: SupervisorRef? {
         isOfSpawned ? nil : SupervisorRef(supervisor: self)

@@ -2,18 +2,21 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import LightProc
 
 /// Weak: who looks for a child keeps nothing alive.
 struct WeakRecord: Sendable {
-    private weak let record: ChildRecord?
+    private weak let weakRecord: ChildRecord?
     let id: ProcID
     init(_ record: ChildRecord) {
-        self.record = record
+        weakRecord = record
         id = record.proc.id
     }
+    /// Also if it has ended for good and may come back.
+    var record: ChildRecord? { weakRecord }
     /// Unless it has ended for good.
-    var living: ChildRecord? { record.flatMap { $0.proc.isClosed ? nil : $0 } }
+    var living: ChildRecord? { weakRecord.flatMap { $0.proc.isClosed ? nil : $0 } }
 }
 
 /// The children of a supervisor as others see them: by name. Costs an entry a child.
@@ -33,16 +36,38 @@ final class Roster: Sendable {
 
     func child(_ name: String) -> ChildRecord? { content.withLock { $0.children[name] }?.living }
 
-    /// The names of the children that have not ended for good.
-    var names: [String] {
-        let children = content.withLock { $0.children }
-        return children.filter { $0.value.living != nil }.keys.sorted()
+    /// The number of the child that was called so last, also when it is down.
+    func id(of name: String) -> SupervisorMachine.ChildID? {
+        content.withLock { $0.children[name] }?.record?.id
+    }
+
+    /// Whether there is a child that has not ended for good and meets a condition, which is not under the lock. O(children).
+    func contains(where condition: (ChildRecord) -> Bool) -> Bool {
+        content.withLock { Array($0.children.values) }.contains { $0.living.map(condition) ?? false }
+    }
+
+    /// Names of children that have not ended for good, and how many are left out: for people. Costs the same however many there are.
+    var someNames: String {
+        let limit = 64
+        // No more is taken than is needed: who changes the table while it is referred to copies it.
+        let (first, count) = content.withLock { (Array($0.children.prefix(limit)), $0.children.count) }
+        let names = first.filter { $0.value.living != nil }.map(\.key).sorted()
+        return names.joined(separator: ", ") + (count > limit ? " and \(count - limit) more" : "")
+    }
+
+    /// Some children, in the order in which they were made, those that have ended for good left out, and how many are left out beside
+    /// them. Costs the same however many there are.
+    func some(_ limit: Int) -> (children: [ChildRecord], others: Int) {
+        // As above.
+        let (first, count) = content.withLock { (Array($0.children.values.prefix(limit)), $0.children.count) }
+        return (first.compactMap(\.living).sorted { $0.id < $1.id }, max(0, count - limit))
     }
 
     /// The children that have not ended for good, in the order in which they were made.
     var children: [ChildRecord] {
-        let children = content.withLock { $0.children }
-        return children.values.compactMap(\.living).sorted { $0.id < $1.id }
+        // Copied under the lock: who changes the table while it is referred to copies it.
+        let children = content.withLock { Array($0.children.values) }
+        return children.compactMap(\.living).sorted { $0.id < $1.id }
     }
 }
 
@@ -51,7 +76,7 @@ final class Roster: Sendable {
 /// Costs a lock, an entry and a weak reference a supervised process, some hundred nanoseconds; other processes are not in it.
 final class ProcDirectory: Sendable {
     private struct Spawned {
-        var supervisor: Supervisor
+        var supervisor: SupervisorCell
         var count: Int
     }
     private let processes = Locked<[ProcID: WeakRecord]>([:])
@@ -62,19 +87,19 @@ final class ProcDirectory: Sendable {
     func process(_ id: ProcID) -> ChildRecord? { processes.withLock { $0[id] }?.living }
 
     /// The supervisor for one more process that nobody else supervises; it is counted until `spawnedDeparted`.
-    func enterSpawned(in system: BastionSystem) -> Supervisor {
-        let (supervisor, isNew, before) = spawned.withLock { spawned -> (Supervisor, Bool, Spawned?) in
+    func enterSpawned(in system: BastionSystem) -> SupervisorCell {
+        let (supervisor, isNew, before) = spawned.withLock { spawned -> (SupervisorCell, Bool, Spawned?) in
             if let present = spawned, present.supervisor.outcome == nil {
                 spawned?.count += 1
                 return (present.supervisor, false, nil)
             }
             // Not let go of under the lock.
             let before = spawned
-            let fresh = Supervisor(
+            let fresh = SupervisorCell(
                 name: "spawned",
                 path: "",
                 system: system,
-                intensity: .unlimited,
+                rules: SupervisionRules(strategy: .dynamic, intensity: .unlimited),
                 onGivingUp: { _ in }
             )
             spawned = Spawned(supervisor: fresh, count: 1)
@@ -86,8 +111,8 @@ final class ProcDirectory: Sendable {
     }
 
     /// One of them has ended for good. With the last one the supervisor goes, which holds the system.
-    func spawnedDeparted(from supervisor: Supervisor) {
-        let last = spawned.withLock { spawned -> Supervisor? in
+    func spawnedDeparted(from supervisor: SupervisorCell) {
+        let last = spawned.withLock { spawned -> SupervisorCell? in
             guard spawned?.supervisor === supervisor else { return nil }
             spawned?.count -= 1
             guard spawned?.count == 0 else { return nil }
@@ -98,7 +123,14 @@ final class ProcDirectory: Sendable {
     }
 }
 
-extension Supervisor {
+extension BastionSystem {
+    /// What random numbers of a supervisor follow from: the same in each run of a simulation.
+    func seed(for path: String) -> UInt64 {
+        executor is WorkerPool ? UInt64.random(in: .min ... .max) : DistributionKey(path).hash
+    }
+}
+
+extension SupervisorCell {
     /// Whether its children are those that nobody else supervises: they stand directly under the system.
     var isOfSpawned: Bool { path.isEmpty }
 

@@ -20,11 +20,16 @@ public struct RestartIntensity: Sendable, Hashable {
 
     /// Creates a limit.
     ///
-    /// - Precondition: `maximum` is not negative and `period` is positive.
-    public init(_ maximum: Int, within period: Duration) {
-        precondition(maximum >= 0, "the number of restarts must not be negative, got \(maximum)")
-        precondition(period > .zero, "the period must be positive, got \(period)")
-        self.init(maximum: maximum, period: period)
+    /// A negative `maximum`, or a `period` that is not positive, is refused where the supervisor is to be started or changed: with
+    /// ``SupervisionError/Code/badIntensity``.
+    public init(_ maximum: Int, within period: Duration) { self.init(maximum: maximum, period: period) }
+
+    /// What makes no sense about it; nil if it does.
+    var flaw: String? {
+        guard let maximum else { return nil }
+        if maximum < 0 { return "the number of restarts must not be negative, got \(maximum)" }
+        if period <= .zero { return "the period must be positive, got \(period)" }
+        return nil
     }
 
     private init(maximum: Int?, period: Duration) {
@@ -33,23 +38,30 @@ public struct RestartIntensity: Sendable, Hashable {
     }
 }
 
-/// The restarts that still count. A pure value.
-struct RestartWindow: Sendable {
-    let intensity: RestartIntensity
+/// The restarts that still count. A pure value; counting one costs the same however many there were.
+package struct RestartWindow: Sendable {
+    var intensity: RestartIntensity
+    /// The times of the last restarts, from `first` on, oldest first. What is before was forgotten.
     private var restarts: [Duration] = []
+    private var first = 0
 
-    init(_ intensity: RestartIntensity) { self.intensity = intensity }
+    package init(_ intensity: RestartIntensity) { self.intensity = intensity }
 
-    enum Verdict: Equatable {
+    package enum Verdict: Equatable {
         case tolerated
         case tooMany
     }
 
     /// Counts a restart. Times never go backwards.
-    mutating func restart(at now: Duration) -> Verdict {
+    package mutating func restart(at now: Duration) -> Verdict {
         guard let maximum = intensity.maximum else { return .tolerated }
-        restarts.removeAll { now - $0 > intensity.period }
+        while first < restarts.count, now - restarts[first] > intensity.period { first += 1 }
+        // Each is moved at most once for one that is forgotten.
+        if first > 16, first > restarts.count / 2 {
+            restarts.removeFirst(first)
+            first = 0
+        }
         restarts.append(now)
-        return restarts.count > maximum ? .tooMany : .tolerated
+        return restarts.count - first > maximum ? .tooMany : .tolerated
     }
 }

@@ -9,74 +9,127 @@ import LightProc
 final class ChildRecord: ProcObserver {
     let proc: LightProc
     let name: String
-    let settings: SupervisorMachine.Settings
+    private let traits: MemberTraits
     /// The group that it is a member of, and its number there.
     let group: GroupRecord
     let number: Int
-    let shutdownTime: Duration
-    let features: GroupFeatures
+    /// Whether it is made of something else than the others of its group.
+    private let isOwn: Bool
+    /// Its supervisor knows it by this; a process that comes in the place of another is the same child.
+    let id: SupervisorMachine.ChildID
+    /// The supervisor that it is, if it is one.
+    let nest: Nest?
     /// The last incarnation that said that it was ready.
     private let lastReady = AtomicWord(0)
+    /// Four times the last incarnation that has started; 2 more in the middle of a start; 1 more if its supervisor waits for the present start.
+    /// Written by the supervisor while the process is down, by the process while it runs.
+    private let startWord = AtomicWord(0)
     /// A cycle, through the supervisor's process, which is broken when the child is forgotten.
-    let supervisor: Supervisor
+    let supervisor: SupervisorCell
 
-    /// Makes a member of a group, without starting it; from then on it is found by name and id.
+    /// Makes a member of a group, without starting it; from then on it is found by its id, and by name when it is introduced.
     ///
-    /// - Parameter named: What it is called; by default after its group, with its number.
+    /// - Parameters:
+    ///   - proc: Made as `spec` says.
+    ///   - traits: Those of `spec`.
+    ///   - predecessor: Whose place it takes, who has ended for good.
+    ///   - isOwn: Whether `spec` is not that of the group.
+    ///   - named: What it is called; by default after its group, with its number.
     init(
+        _ proc: LightProc,
         of spec: Children,
+        _ traits: MemberTraits,
         number: Int,
         in group: GroupRecord,
-        under supervisor: Supervisor,
-        mustStart: Bool,
+        under supervisor: SupervisorCell,
+        after predecessor: ChildRecord? = nil,
+        isOwn: Bool = false,
         named: ((LightProc) -> String)? = nil
     ) {
-        proc = spec.make(supervisor.system, spec)
-        name = named?(proc) ?? "\(spec.name)-\(number)"
-        settings = .init(
-            restart: spec.restart,
-            backoff: spec.backoff,
-            mustStart: mustStart,
-            hasFarewell: spec.features.callbacks?.afterStop != nil
-        )
+        self.proc = proc
+        self.traits = traits
+        id = predecessor?.id ?? proc.id.rawValue
+        name = named?(proc) ?? (spec.nest == nil ? "\(spec.name)-\(number)" : spec.name)
+        self.isOwn = isOwn
+        nest = spec.nest.map { predecessor?.nest ?? Nest($0, name: spec.name, under: supervisor) }
         self.group = group
         self.number = number
-        shutdownTime = spec.shutdownTime
-        features = spec.features
         self.supervisor = supervisor
-        proc.prepare(name: name, stack: nil, observer: self, shutdownTime: spec.shutdownTime)
-        supervisor.roster.add(self)
+        proc.prepare(name: name, stack: nil, observer: self, shutdownTime: traits.shutdownTime.limit)
         supervisor.system.directory.add(self)
         supervisor.system.hooks?.made(proc)
     }
 
+    var settings: SupervisorMachine.Settings { traits.settings }
+    /// Changes with the group's.
+    var shutdownTime: ShutdownTime { isOwn ? traits.shutdownTime : group.traits.shutdownTime }
+    var features: GroupFeatures { traits.features }
+
     /// The type of its messages; nil for an async child, which takes any.
     var messageType: Any.Type? { group.messageType }
-
-    var id: SupervisorMachine.ChildID { proc.id.rawValue }
 
     /// A supervisor belongs to this child from now on: it ends with it, and takes it down when it gives up.
     ///
     /// - Returns: False when that incarnation is over; the supervisor is then stopped.
-    func own(_ supervisor: Supervisor, incarnation: UInt32) -> Bool {
+    func own(_ supervisor: SupervisorCell, incarnation: UInt32) -> Bool {
         let isOver = self.supervisor.owned.withLock { owned in
             // Who comes to the lock before `procEnded` is found there, who comes after it finds the incarnation ended.
             if proc.isOver(incarnation) { return true }
             owned[id, default: []].append(supervisor)
             return false
         }
-        if isOver { supervisor.stop {} }
+        supervisor.isOwned(by: WeakRecord(self))
+        if isOver {
+            supervisor.stop {}
+        } else {
+            // One that has ended by itself is none any more.
+            supervisor.whenFinished { [id, above = self.supervisor, weak supervisor] in
+                above.owned.withLock { $0[id]?.removeAll { $0 === supervisor } }
+            }
+        }
         return !isOver
     }
 
     /// The supervisors of the child's present incarnation.
-    var supervisors: [Supervisor] { supervisor.owned.withLock { $0[id] } ?? [] }
+    var supervisors: [SupervisorCell] { supervisor.owned.withLock { $0[id] } ?? [] }
 
     deinit { supervisor.departed(proc, name) }
 
+    /// It is about to start. By its supervisor.
+    func expectStart(awaited: Bool) {
+        // ordering: relaxed: the process begins behind this.
+        let word = startWord.load(ordering: .relaxed)
+        startWord.store(word & ~3 | (awaited ? 1 : 0), ordering: .relaxed)
+    }
+
+    /// Code of the user's runs that belongs to the start, and that nothing interrupts; or not any more. In its name.
+    func isInStart(_ isInStart: Bool) {
+        // ordering: relaxed: who looks meanwhile acts on what may be over a moment later.
+        let word = startWord.load(ordering: .relaxed)
+        startWord.store(word & ~2 | (isInStart ? 2 : 0), ordering: .relaxed)
+    }
+
+    /// Whether it cannot be ended at this moment, as it, or something below it, is in the middle of a start that nothing interrupts. Any
+    /// thread; O(what is below).
+    var isStuck: Bool {
+        // ordering: relaxed: as above.
+        if startWord.load(ordering: .relaxed) & 2 != 0, !proc.isClosed { return true }
+        return supervisors.contains { $0.roster.contains(where: \.isStuck) }
+    }
+
     /// It has started; its supervisor is told if that waits for it. In its name.
     func started() {
-        if features.reportsStarts { supervisor.send(.started(id)) }
+        guard settings.reportsStart else { return }
+        // ordering: relaxed: the supervisor wrote before the process began, and reads for certain after it has ended.
+        let isAwaited = startWord.load(ordering: .relaxed) & 1
+        startWord.store(UInt(proc.incarnation) << 2 | isAwaited, ordering: .relaxed)
+        if isAwaited != 0 { supervisor.send(.started(id)) }
+    }
+
+    /// Whether the present or last incarnation has started, of one that runs as seen at this moment.
+    var hadStarted: Bool {
+        // ordering: relaxed: as above.
+        !settings.reportsStart || startWord.load(ordering: .relaxed) >> 2 == UInt(proc.incarnation)
     }
 
     /// An incarnation says that it is ready. True if that is asked of it, and the first time.
@@ -97,12 +150,22 @@ final class ChildRecord: ProcObserver {
 
     func procEnded(_ proc: LightProc, reason: ExitReason) {
         supervisor.system.hooks?.ended(proc, reason)
-        let below = supervisor.owned.withLock { $0.removeValue(forKey: id) } ?? []
-        stop(below[...]) { [self] in supervisor.send(.ended(id, reason)) }
+        isInStart(false)
+        noteEnd(reason)
+        let below = supervisor.owned.withLock { owned in
+            let below = owned.removeValue(forKey: id) ?? []
+            // Under the lock: who kills finds them in one place or the other.
+            if !below.isEmpty { supervisor.ending.withLock { $0[id] = below } }
+            return below
+        }
+        stop(below[...]) { [self] in
+            if !below.isEmpty { supervisor.ending.withLock { $0[id] = nil } }
+            supervisor.send(.ended(id, reason))
+        }
     }
 
     /// One after the other, the last started first.
-    private func stop(_ supervisors: ArraySlice<Supervisor>, then done: @escaping @Sendable () -> Void) {
+    private func stop(_ supervisors: ArraySlice<SupervisorCell>, then done: @escaping @Sendable () -> Void) {
         guard let last = supervisors.last else { return done() }
         last.stop { [self] in stop(supervisors.dropLast(), then: done) }
     }

@@ -6,16 +6,16 @@ public import LightProc
 
 /// A group of like children: how many, what they do, and when they are restarted.
 public struct Children: Sendable {
-    /// What the group is called; unique under its supervisor, not empty.
+    /// What the group is called; unique under its supervisor, not empty. Nothing else there may be called as a member is, now or ever: `name-0`, `name-1`, ...
     public let name: String
     /// How many members the group has; at least one.
-    public let redundancy: Int
+    public internal(set) var redundancy: Int
     /// After which ends a member is started again.
-    public let restart: RestartType
+    public internal(set) var restart: RestartType
     /// How long a member waits before it is started again.
-    public let backoff: Backoff
+    public internal(set) var backoff: Backoff
     /// How long an async child may take to return after it was asked to stop.
-    public let shutdownTime: Duration
+    public internal(set) var shutdownTime: ShutdownTime
     /// What becomes of a trap of a member; nil: what the system says.
     public let containment: ContainmentPolicy?
     /// How urgent the members are: whose turn is next, not for how long.
@@ -32,7 +32,10 @@ public struct Children: Sendable {
     private let takesMiddleware: Bool
     /// What else the group has; see Groups/.
     var features = GroupFeatures()
-    let make: @Sendable (BastionSystem, Children) -> LightProc
+    /// The supervisor that the only member is; nil: it is none.
+    var nest: NestSpec?
+    /// Gives what makes the members' processes, which share what it holds.
+    let maker: @Sendable (BastionSystem, Children) -> @Sendable () -> LightProc
 
     /// Whether messages go through a queue of this layer.
     private var isManaged: Bool { mailbox != nil || poison != nil || middleware != nil }
@@ -50,7 +53,7 @@ public struct Children: Sendable {
         redundancy: Int = 1,
         restart: RestartType = .permanent,
         backoff: Backoff = .none,
-        shutdownTime: Duration = .seconds(5),
+        shutdownTime: ShutdownTime = .seconds(5),
         containment: ContainmentPolicy? = nil,
         priority: ProcPriority = .normal,
         deadline: Duration? = nil,
@@ -78,7 +81,7 @@ public struct Children: Sendable {
         redundancy: Int = 1,
         restart: RestartType = .permanent,
         backoff: Backoff = .none,
-        shutdownTime: Duration = .seconds(5),
+        shutdownTime: ShutdownTime = .seconds(5),
         containment: ContainmentPolicy? = nil,
         priority: ProcPriority = .normal,
         deadline: Duration? = nil,
@@ -96,11 +99,15 @@ public struct Children: Sendable {
             messageType: Message.self
         ) { context, spec in
             for await message in context.messages(of: Message.self) {
-                guard let middleware = spec.middleware else {
-                    try await handler(message, context)
-                    continue
+                do {
+                    if let middleware = spec.middleware {
+                        try await context.handle(message, under: middleware, by: handler)
+                    } else {
+                        try await handler(message, context)
+                    }
+                } catch {
+                    guard context.proc.record?.decide(about: error) == .resume else { throw DecidedError(error) }
                 }
-                try await context.handle(message, under: middleware, by: handler)
             }
         }
     }
@@ -110,7 +117,7 @@ public struct Children: Sendable {
         redundancy: Int,
         restart: RestartType,
         backoff: Backoff,
-        shutdownTime: Duration,
+        shutdownTime: ShutdownTime,
         containment: ContainmentPolicy?,
         priority: ProcPriority,
         deadline: Duration?,
@@ -127,26 +134,37 @@ public struct Children: Sendable {
         self.deadline = deadline
         self.messageType = messageType
         takesMiddleware = messageType != nil
-        make = { system, spec in
+        maker = { system, spec in
             let hooks = system.hooks
             let watch = spec.features.startWatch
-            let proc = LightProc.async(on: system.executor) { proc in
+            let body: nonisolated(nonsending) @Sendable (LightProc) async throws -> Void = { proc in
                 try hooks?.starting(proc)
                 if let watch {
                     watch.begins(proc)
                     watch.made(proc, isAsync: true)
                 }
-                try await run(Context(proc: proc, system: system), spec)
+                do {
+                    try await run(Context(proc: proc, system: system), spec)
+                } catch let error as DecidedError {
+                    throw error.error
+                } catch {
+                    _ = proc.record?.decide(about: error, canResume: false)
+                    throw error
+                }
             }
-            proc.declareMessages(of: Envelope.self)
-            if spec.isManaged {
-                let queue = MessageQueue(spec.mailbox ?? .unbounded, poison: spec.poison, in: system)
-                proc.manageMessages(of: Envelope.self, by: Companion(queue: queue))
+            return {
+                let proc = LightProc.async(on: system.executor, body)
+                proc.declareMessages(of: Envelope.self)
+                if spec.isManaged {
+                    let queue = MessageQueue(spec.mailbox ?? .unbounded, poison: spec.poison, in: system)
+                    proc.manageMessages(of: Envelope.self, by: Companion(queue: queue))
+                }
+                proc.join(system.domain(for: containment))
+                if let deadline { proc.limitLifetime(to: deadline) }
+                if priority != .normal { proc.priority = priority }
+                spec.pin(proc)
+                return proc
             }
-            proc.join(system.domain(for: containment))
-            if let deadline { proc.limitLifetime(to: deadline) }
-            if priority != .normal { proc.priority = priority }
-            return proc
         }
     }
 
@@ -176,7 +194,7 @@ public struct Children: Sendable {
         ) { system, spec in
             let behavior = spec.watched(behavior)
             return spec.specialReactive(behavior, in: system)
-                ?? LightProc.reactive(on: system.executor) {
+                ?? LightProc.reactiveMaker(on: system.executor) {
                     let adapter = try ReactiveAdapter(behavior())
                     ReactiveAdapter<Body>.begin()
                     return adapter
@@ -184,35 +202,40 @@ public struct Children: Sendable {
         }
     }
 
-    /// As above, around what makes the process.
+    /// As above, around what gives what makes processes.
     @usableFromInline
     init(
         _ name: String,
         redundancy: Int,
         restart: RestartType,
         backoff: Backoff,
+        shutdownTime: ShutdownTime = .seconds(5),
         containment: ContainmentPolicy?,
         priority: ProcPriority,
         deadline: Duration?,
         messageType: Any.Type,
-        reactive: @escaping @Sendable (BastionSystem, Children) -> LightProc
+        reactive: @escaping @Sendable (BastionSystem, Children) -> @Sendable () -> LightProc
     ) {
         self.name = name
         self.redundancy = redundancy
         self.restart = restart
         self.backoff = backoff
-        shutdownTime = .seconds(5)
+        self.shutdownTime = shutdownTime
         self.containment = containment
         self.priority = priority
         self.deadline = deadline
         self.messageType = messageType
         takesMiddleware = true
-        make = { system, spec in
-            let proc = reactive(system, spec)
-            proc.join(system.domain(for: containment))
-            if let deadline { proc.limitLifetime(to: deadline) }
-            if priority != .normal { proc.priority = priority }
-            return proc
+        maker = { system, spec in
+            let make = reactive(system, spec)
+            return {
+                let proc = make()
+                proc.join(system.domain(for: containment))
+                if let deadline { proc.limitLifetime(to: deadline) }
+                if priority != .normal { proc.priority = priority }
+                spec.pin(proc)
+                return proc
+            }
         }
     }
 
@@ -225,23 +248,43 @@ public struct Children: Sendable {
         return { try watch.make(behavior) }
     }
 
-    /// A process with something around its handler; nil if there is nothing.
+    /// What makes processes with something around their handlers; nil if there is nothing.
     @usableFromInline
     func specialReactive<Body: Reactive>(
         _ behavior: @escaping @Sendable () throws -> Body,
         in system: BastionSystem
-    ) -> LightProc? {
+    ) -> (@Sendable () -> LightProc)? {
+        if features.failurePolicy != nil {
+            let resuming: @Sendable () throws -> Resuming<Body> = { try Resuming(behavior()) }
+            return special(resuming, in: system)
+                ?? LightProc.reactiveMaker(on: system.executor) {
+                    let adapter = try ReactiveAdapter(resuming())
+                    ReactiveAdapter<Resuming<Body>>.begin()
+                    return adapter
+                }
+        }
+        return special(behavior, in: system)
+    }
+
+    private func special<Body: Reactive>(
+        _ behavior: @escaping @Sendable () throws -> Body,
+        in system: BastionSystem
+    ) -> (@Sendable () -> LightProc)? {
         let hooks = system.hooks
         guard isManaged else {
-            return hooks.map { hooks in LightProc.reactive(on: system.executor) { try HookedAdapter(hooks, behavior) } }
+            return hooks.map { hooks in
+                LightProc.reactiveMaker(on: system.executor) { try HookedAdapter(hooks, behavior) }
+            }
         }
-        let queue = MessageQueue(mailbox ?? .unbounded, poison: poison, in: system)
-        let middleware = self.middleware
-        let proc = LightProc.reactive(on: system.executor) {
-            try ManagedAdapter(queue: queue, middleware: middleware, hooks: hooks, behavior)
+        let (mailbox, poison, middleware) = (mailbox ?? .unbounded, poison, middleware)
+        return {
+            let queue = MessageQueue(mailbox, poison: poison, in: system)
+            let proc = LightProc.reactive(on: system.executor) {
+                try ManagedAdapter(queue: queue, middleware: middleware, hooks: hooks, behavior)
+            }
+            proc.manageMessages(of: Body.Message.self, by: Companion(queue: queue))
+            return proc
         }
-        proc.manageMessages(of: Body.Message.self, by: Companion(queue: queue))
-        return proc
     }
 
     /// Gives the members mailboxes with a policy: a bound, levels of urgency, a limit to how long messages wait.
@@ -275,11 +318,27 @@ public struct Children: Sendable {
         if redundancy < 1 {
             throw SupervisionError(.badRedundancy, "group \(name): redundancy must be at least 1, got \(redundancy)")
         }
-        if shutdownTime < .zero {
+        if shutdownTime.limit < .zero {
             throw SupervisionError(
                 .badShutdownTime,
                 "group \(name): the shutdown time must not be negative, got \(shutdownTime)"
             )
+        }
+        if features.isSignificant, restart == .permanent {
+            throw SupervisionError(
+                .significantPermanent,
+                "group \(name): a permanent child is always restarted, and so never significant; make it transient or temporary"
+            )
+        }
+        if let limit = features.restartLimit, limit < 0 {
+            throw SupervisionError(
+                .badRestartLimit,
+                "group \(name): the number of restarts must not be negative, got \(limit)"
+            )
+        }
+        if let flaw = backoff.flaw { throw SupervisionError(.badBackoff, "group \(name): \(flaw)") }
+        if let time = features.startDeadline, time <= .zero {
+            throw SupervisionError(.badStartTime, "group \(name): the time for a start must be positive, got \(time)")
         }
         if let deadline, deadline <= .zero {
             throw SupervisionError(.badDeadline, "group \(name): the deadline must be positive, got \(deadline)")
@@ -293,6 +352,7 @@ public struct Children: Sendable {
             )
         }
         try features.validate(group: name, redundancy: redundancy)
+        try nest?.validate(name: name)
     }
 }
 
@@ -322,12 +382,34 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let emptyName = Code(name: "emptyName")
         /// A name cannot stand in a path: see ``ProcPath``.
         public static let badName = Code(name: "badName")
-        /// Two groups under one supervisor have the same name.
+        /// Two groups under one supervisor have the same name, or one is called as members of the other are: `a-0` beside `a`.
         public static let duplicateName = Code(name: "duplicateName")
-        /// A group has less than one member.
+        /// A group has less than one member, or was to have.
         public static let badRedundancy = Code(name: "badRedundancy")
         /// The time that a child may take to stop is negative.
         public static let badShutdownTime = Code(name: "badShutdownTime")
+        /// A significant child is permanent.
+        public static let significantPermanent = Code(name: "significantPermanent")
+        /// A child is significant under a supervisor that never shuts itself down.
+        public static let significantWithoutAutoShutdown = Code(name: "significantWithoutAutoShutdown")
+        /// The number of restarts that a child may have is negative.
+        public static let badRestartLimit = Code(name: "badRestartLimit")
+        /// The number of restarts that a supervisor tolerates is negative, or the period is not positive.
+        public static let badIntensity = Code(name: "badIntensity")
+        /// The backoff has a time or number that makes no sense.
+        public static let badBackoff = Code(name: "badBackoff")
+        /// The time that a start may take is not positive.
+        public static let badStartTime = Code(name: "badStartTime")
+        /// The supervisor has no child of this name.
+        public static let unknownChild = Code(name: "unknownChild")
+        /// The child is running.
+        public static let childRunning = Code(name: "childRunning")
+        /// The child is about to be restarted.
+        public static let childRestarting = Code(name: "childRestarting")
+        /// The child is being stopped.
+        public static let childStopping = Code(name: "childStopping")
+        /// The supervisor is dynamic: its children are not restarted or deleted by name.
+        public static let dynamicSupervisor = Code(name: "dynamicSupervisor")
         /// The policy of the mailbox has a number that makes no sense.
         public static let badMailbox = Code(name: "badMailbox")
         /// The group has a middleware, but receives its messages by itself.
@@ -346,6 +428,8 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let conflictingDispatcher = Code(name: "conflictingDispatcher")
         /// The heartbeat has a time or number that makes no sense.
         public static let badHeartbeat = Code(name: "badHeartbeat")
+        /// The group is pinned to processors, or a NUMA node, on which the executor has no worker.
+        public static let badPinning = Code(name: "badPinning")
         /// The resizer has bounds or numbers that make no sense.
         public static let badResizer = Code(name: "badResizer")
         /// The supervisor has ended, or is stopping.

@@ -236,13 +236,19 @@ public struct Context: Sendable {
     @discardableResult
     public func supervise(
         _ name: String = "supervisor",
+        strategy: RestartStrategy = .oneForOne,
         intensity: RestartIntensity = .default,
+        autoShutdown: AutoShutdown = .never,
         callbacks: Callbacks? = nil,
         @ChildrenBuilder _ children: () throws -> [Children]
     ) throws -> SupervisorRef {
         let specs = try children()
         try ProcPath.validate(name, of: "supervisor")
-        let supervisor = supervisor(name, intensity, callbacks)
+        let supervisor = supervisor(
+            name,
+            SupervisionRules(strategy: strategy, intensity: intensity, autoShutdown: autoShutdown),
+            callbacks
+        )
         let records = try supervisor.makeGroups(specs)
         // Before its children start: they may look for themselves.
         guard proc.record?.own(supervisor, incarnation: incarnation) == true else {
@@ -253,14 +259,14 @@ public struct Context: Sendable {
         return SupervisorRef(supervisor: supervisor)
     }
 
-    func supervisor(_ name: String, _ intensity: RestartIntensity, _ callbacks: Callbacks?) -> Supervisor {
+    func supervisor(_ name: String, _ rules: SupervisionRules, _ callbacks: Callbacks?) -> SupervisorCell {
         let proc = self.proc
-        return Supervisor(
+        return SupervisorCell(
             name: "\(self.name)/\(name)",
             path: proc.path.map { "\($0)/\(name)" },
             parent: proc,
             system: system,
-            intensity: intensity,
+            rules: rules,
             callbacks: callbacks,
             onGivingUp: { [incarnation] reason in proc.end(incarnation, for: reason) }
         )

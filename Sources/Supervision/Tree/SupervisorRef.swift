@@ -8,9 +8,32 @@ public import LightProc
 ///
 /// Keeps its process, and what its children are made of until it ends. Equal if it is the same supervisor.
 public struct SupervisorRef: Sendable, Hashable, CustomStringConvertible {
-    let supervisor: Supervisor
+    private enum Target {
+        case cell(SupervisorCell)
+        case nest(Nest)
+    }
+    private let target: Target
 
-    /// The identity of the supervisor's own process, as ``Down`` and ``Exit`` tell it.
+    init(supervisor: SupervisorCell) { target = .cell(supervisor) }
+
+    init(nest: Nest) { target = .nest(nest) }
+
+    /// Of a nested supervisor, the present one.
+    var supervisor: SupervisorCell {
+        switch target {
+        case .cell(let cell): cell
+        case .nest(let nest): nest.current
+        }
+    }
+
+    private var identity: ObjectIdentifier {
+        switch target {
+        case .cell(let cell): ObjectIdentifier(cell)
+        case .nest(let nest): ObjectIdentifier(nest)
+        }
+    }
+
+    /// The identity of the supervisor's own process, as ``Down`` and ``Exit`` tell it. That of a nested one changes with each restart.
     public var id: ProcID { supervisor.proc.id }
 
     /// Where it stands, as in `/shop` or `/shop/orders-3/below`.
@@ -20,9 +43,9 @@ public struct SupervisorRef: Sendable, Hashable, CustomStringConvertible {
     public var description: String { supervisor.path }
 
     /// Whether both are the same supervisor.
-    public static func == (lhs: SupervisorRef, rhs: SupervisorRef) -> Bool { lhs.supervisor === rhs.supervisor }
+    public static func == (lhs: SupervisorRef, rhs: SupervisorRef) -> Bool { lhs.identity == rhs.identity }
     /// By its identity.
-    public func hash(into hasher: inout Hasher) { hasher.combine(id) }
+    public func hash(into hasher: inout Hasher) { hasher.combine(identity) }
 
     /// The members of a group, as takers of messages of one type.
     ///
@@ -42,6 +65,15 @@ public struct SupervisorRef: Sendable, Hashable, CustomStringConvertible {
     public func stop() async {
         await withUnsafeContinuation { continuation in
             supervisor.stop { continuation.resume() }
+        }
+    }
+
+    /// Kills all children, and all below them, at the same time, and ends the supervisor; returns when they have ended.
+    ///
+    /// Also while it stops. What a kill cannot interrupt is waited for: a message in the hands of a reactive child.
+    public func kill() async {
+        await withUnsafeContinuation { continuation in
+            supervisor.kill { continuation.resume() }
         }
     }
 }
@@ -150,7 +182,6 @@ extension SupervisorRef {
 
     /// Whether it ended because there were more restarts than its intensity allows.
     package var gaveUp: Bool {
-        if case .gaveUp = supervisor.outcome { return true }
-        return false
+        supervisor.outcome?.isFailure ?? false
     }
 }

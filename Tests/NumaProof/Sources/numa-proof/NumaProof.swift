@@ -57,6 +57,7 @@ enum NumaProof {
             proof.steals(areLocal: options["--steals"] == "local")
             proof.wakes()
             proof.spawns()
+            proof.pins()
         }
         pool.shutdown()
         report.end()

@@ -273,6 +273,57 @@ struct WorkerProof {
         }
     }
 
+    /// Processes that are pinned to a node, or to one processor of it, run there alone, by the kernel's word: told by a thread that is
+    /// no worker, by workers of all nodes, and by each other, while all other workers have nothing to do.
+    func pins() {
+        struct Place: Sendable {
+            let isAlone: Bool
+            let pu: Int?
+        }
+        for node in nodes {
+            guard let first = seats(of: node).first, let number = first.memoryNode else { continue }
+            let (places, done) = (Notes<Place>(), Signal())
+            func pinned(_ cores: CoreSet) -> LightProc {
+                let proc = LightProc.doer(on: pool)
+                do throws(PinningError) {
+                    try proc.pin(to: cores)
+                } catch {
+                    report.expect(false, "pinned \(node)", error.description)
+                }
+                return proc
+            }
+            let procs = (0..<8).map { (pinned($0 % 2 == 0 ? .node(number) : .cores([first.osPU])), $0 % 2 == 1) }
+            @Sendable func run(_ index: Int, _ rounds: Int) {
+                let (proc, isAlone) = procs[index % procs.count]
+                proc.tell {
+                    places.add(Place(isAlone: isAlone, pu: ThreadPlacement.currentPU()))
+                    if rounds == 0 { done.send() } else { run(index + 1, rounds - 1) }
+                }
+            }
+            for index in procs.indices { run(index, 20) }
+            for seat in floor.seats {
+                let relay = LightProc.doer(on: pool)
+                do throws(PinningError) {
+                    try relay.pin(to: .cores([seat.osPU]))
+                } catch {
+                    report.expect(false, "pinned \(node)", error.description)
+                }
+                relay.tell { run(seat.index, 20) }
+            }
+            done.blockingWait(procs.count + floor.seats.count)
+            let notes = places.take()
+            let anywhere = Set(notes.filter { !$0.isAlone }.map { $0.pu ?? -1 })
+            let alone = Set(notes.filter(\.isAlone).map { $0.pu ?? -1 })
+            report.expect(
+                notes.count == 21 * (procs.count + floor.seats.count) && alone == [first.osPU]
+                    && anywhere.isSubset(of: seats(of: node).map(\.osPU)),
+                "pinned \(node)",
+                "to node \(number): ran on CPUs \(anywhere.sorted()); to CPU \(first.osPU): on \(alone.sorted())"
+            )
+        }
+        floor.blockingWaitUntilIdle()
+    }
+
     /// Makes processes, one when the other has run, on the calling thread, which is no worker. Returns where they ran.
     private func makeOutside(_ count: Int, _ places: Notes<Int?>, _ done: Signal, _ pause: () -> Void) -> [Int?] {
         for _ in 0..<count {

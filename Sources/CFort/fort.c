@@ -1,0 +1,7 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+#include "CFort.h"
+
+_Static_assert(sizeof(fort_record) < 128 * 1024, "a record stays small: there is one for each incarnation");

@@ -1,0 +1,412 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import CFort
+import Executor
+import Glibc
+
+/// The guard's only thread: waits for signals, ends of children and their messages, and does what `GuardMachine` says.
+///
+/// It allocates when a child is started or a line is written, and the list of what it waits for, nothing else.
+final class GuardProcess {
+    /// What the guard has of a child.
+    private struct Link {
+        let pid: Int32
+        /// The guard's end of the socket; -1 when the other one is closed.
+        var control: CInt
+        let record: ProcessRecord
+        let recordDescriptor: CInt
+        var watch = BeatWatch()
+    }
+
+    private let options: FortOptions
+    private var machine: GuardMachine
+    private let executable: String
+    private let signals: CInt
+    private var links: [Link] = []
+    private var listeners = ListenerTable()
+    /// Of the child that died last.
+    private var predecessor: GuardOrder.Predecessor?
+    /// When the service manager is told next that all is well.
+    private var nextSignOfLife = Duration.zero
+    /// When it is asked next for more time, while the program stops.
+    private var nextExtension = Duration.zero
+    /// Processes that write reports.
+    private var reporters: [Int32] = []
+    private var outOfMemoryKills = OutOfMemoryKills()
+    private var restarts = 0
+
+    init(_ options: FortOptions, isInit: Bool) {
+        self.options = options
+        executable = options.executable ?? Self.ownExecutable
+        machine = GuardMachine(
+            .init(
+                intensity: options.intensity,
+                backoff: options.backoff,
+                // A little longer: the program knows best what to give up.
+                stopTime: options.stopDeadline + .seconds(2),
+                isInit: isInit
+            )
+        )
+        listeners.takeActivated()
+        signals = fort_takeSignals()
+        if signals < 0 { Fort.fail("guard: cannot take signals: \(ErrorNumber(errno))", .operatingSystem) }
+    }
+
+    /// As it was called, so that what is there later is what is started later.
+    private static var ownExecutable: String {
+        let called = Fort.programName
+        if called.contains("/"), access(called, X_OK) == 0 { return called }
+        return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX) + 1) { path in
+            let count = readlink("/proc/self/exe", path.baseAddress!, Int(PATH_MAX))
+            guard count > 0 else { return called }
+            path[count] = 0
+            return String(cString: path.baseAddress!)
+        }
+    }
+
+    // MARK: The loop
+
+    func run() -> Never {
+        perform(machine.begin())
+        while true {
+            wait()
+            // What a child has said comes before what somebody wants who has seen that.
+            for index in links.indices where links[index].control >= 0 { readMessages(of: index) }
+            readSignals()
+            watch()
+            perform(machine.timePassed(MonotonicClock.now))
+        }
+    }
+
+    /// Until there is something to do.
+    private func wait() {
+        let now = MonotonicClock.now
+        var time = machine.nextTime.map { max($0 - now, .zero) }
+        if links.contains(where: { $0.record.hangTime != nil }) { time = min(time ?? Self.watchPause, Self.watchPause) }
+        if machine.isStopping, ServiceManager.socket != nil {
+            time = min(time ?? .seconds(60), max(nextExtension - now, .zero))
+        }
+        if ServiceManager.watchdogTime != nil { time = min(time ?? .seconds(60), max(nextSignOfLife - now, .zero)) }
+        // Rounded up: woken a moment too early it would turn round in circles.
+        let milliseconds = time.map { CInt(clamping: $0.inNanoseconds / 1_000_000 + 1) } ?? -1
+        let descriptors = [signals] + links.map(\.control)
+        var ready = [Bool](repeating: false, count: descriptors.count)
+        _ = fort_await(descriptors, CInt(descriptors.count), milliseconds, &ready)
+    }
+
+    /// So often the guard looks at the records.
+    private static let watchPause = Duration.milliseconds(250)
+
+    /// So many reports are written at a time.
+    private static let reporterLimit = 4
+
+    private func readSignals() {
+        var signal: CInt = 0
+        var isFromTerminal = false
+        while fort_nextSignal(signals, &signal, &isFromTerminal) {
+            if signal == SIGCHLD { continue }
+            if signal == SIGINT || signal == SIGTERM, !machine.isStopping { ServiceManager.tell(.stopping, options) }
+            perform(machine.signaled(signal, reachedAll: isFromTerminal, at: MonotonicClock.now))
+        }
+        // Whatever was signalled: several ends are one signal.
+        var status: CInt = 0
+        while true {
+            let pid = fort_collect(&status)
+            if pid == 0 { return }
+            ended(pid, status)
+        }
+    }
+
+    private func ended(_ pid: Int32, _ status: CInt) {
+        if let index = reporters.firstIndex(of: pid) {
+            reporters.remove(at: index)
+            return
+        }
+        // An orphan that the first process of a container has got: collected, and that is all.
+        guard let index = links.firstIndex(where: { $0.pid == pid }) else { return }
+        // What it had said before it died.
+        if links[index].control >= 0 { readMessages(of: index) }
+        let link = links.remove(at: index)
+        if link.control >= 0 { close(link.control) }
+        var cause = ChildEnd(waitStatus: status)
+        if cause == .signal(SIGKILL), outOfMemoryKills.haveGrown() { cause = .outOfMemory }
+        let now = MonotonicClock.now
+        let actions = machine.ended(pid, cause, at: now)
+        var verdict: ChildEnd?
+        for case .report(pid, let cause) in actions { verdict = cause }
+        if let verdict {
+            if let predecessor { close(predecessor.record) }
+            let dead = GuardOrder.Predecessor(
+                record: link.recordDescriptor,
+                status: status,
+                cause: verdict.deathCause
+            )
+            predecessor = dead
+            report(link.record, dead)
+        } else {
+            close(link.recordDescriptor)
+        }
+        link.record.unmap()
+        perform(actions)
+    }
+
+    private func readMessages(of index: Int) {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: GuardMessage.byteLimit) { buffer in
+            while true {
+                var descriptor: CInt = -1
+                let count = fort_receive(links[index].control, buffer.baseAddress, buffer.count, &descriptor, false)
+                if descriptor >= 0 { close(descriptor) }
+                if count < 0 { return }
+                if count == 0 {
+                    close(links[index].control)
+                    links[index].control = -1
+                    return
+                }
+                if let message = GuardMessage(buffer[..<count]) { handle(message, links[index]) }
+            }
+        }
+    }
+
+    private func handle(_ message: GuardMessage, _ link: Link) {
+        switch message {
+        case .stage(let number):
+            guard let stage = ProgramState.Stage(rawValue: UInt32(number)) else { return }
+            if stage == .ready { perform(machine.ready(link.pid, at: MonotonicClock.now)) }
+            if stage == .stopping { machine.stopping(link.pid, at: MonotonicClock.now) }
+            if machine.current?.pid == link.pid, stage != .stopping { ServiceManager.tell(stage, options) }
+        case .replacement:
+            perform(machine.replacementWanted(by: link.pid, at: MonotonicClock.now))
+        case .listen(let request):
+            var error: Int32 = 0
+            var descriptor: CInt = -1
+            switch listeners.descriptor(for: request) {
+            case .success(let kept): descriptor = kept
+            case .failure(let number): error = number.rawValue
+            }
+            _ = fort_send(link.control, &error, MemoryLayout<Int32>.size, descriptor)
+        }
+    }
+
+    /// Looks whether the children live, and tells the service manager.
+    private func watch() {
+        let now = MonotonicClock.now
+        if let time = ServiceManager.watchdogTime, now >= nextSignOfLife {
+            // Whoever hangs is started again, here: the manager need not.
+            nextSignOfLife = now + time / 4
+            ServiceManager.tellAlive()
+        }
+        if machine.isStopping, ServiceManager.socket != nil, now >= nextExtension {
+            nextExtension = now + ServiceManager.stopRhythm
+            ServiceManager.extendStop()
+        }
+        if machine.policy.isInit { return }
+        for index in links.indices {
+            let record = links[index].record
+            if links[index].watch.look(beats: record.beats, hangTime: record.hangTime, at: now) {
+                perform(machine.hung(links[index].pid, at: now))
+            }
+        }
+    }
+
+    // MARK: Actions
+
+    private func perform(_ actions: [GuardMachine.Action]) {
+        for action in actions {
+            switch action {
+            case .start(let incarnation): start(incarnation)
+            case .send(let signal, let pid): kill(pid, signal)
+            case .report: break
+            case .exit(let code): end(code)
+            case .say(let line): say(line)
+            }
+        }
+    }
+
+    private func start(_ incarnation: Int) {
+        var ends: [CInt] = [-1, -1]
+        let memory = fort_makeMemory(ProcessRecord.room)
+        guard memory >= 0, fort_makePair(&ends) == 0, let record = ProcessRecord.map(memory) else {
+            let error = errno
+            if memory >= 0 { close(memory) }
+            for end in ends where end >= 0 { close(end) }
+            return perform(machine.notStarted(error, at: MonotonicClock.now))
+        }
+        record.pointer.pointee.incarnation = UInt32(clamping: incarnation)
+        let order = GuardOrder(
+            parent: getpid(),
+            control: ends[1],
+            record: memory,
+            isInit: machine.policy.isInit,
+            predecessor: predecessor
+        )
+        outOfMemoryKills.note()
+        let pid = spawn(
+            setting: [(GuardOrder.variable, order.text)],
+            keeping: [ends[1], memory, predecessor?.record ?? -1]
+        )
+        let error = errno
+        close(ends[1])
+        if pid == 0 {
+            close(ends[0])
+            close(memory)
+            record.unmap()
+            return perform(machine.notStarted(error, at: MonotonicClock.now))
+        }
+        if incarnation > 1 { restarts += 1 }
+        links.append(Link(pid: pid, control: ends[0], record: record, recordDescriptor: memory))
+        perform(machine.started(pid, incarnation: incarnation, at: MonotonicClock.now))
+    }
+
+    /// Starts the executable with what it needs to know.
+    private func spawn(setting variables: [(name: String, value: String)], keeping descriptors: [CInt]) -> Int32 {
+        var environment: [UnsafeMutablePointer<CChar>?] = []
+        var entry = environ
+        while let variable = entry.pointee {
+            // The guard alone speaks to the service manager.
+            if !Self.isGuardsOwn(variable) { environment.append(strdup(variable)) }
+            entry += 1
+        }
+        for variable in variables { environment.append(strdup("\(variable.name)=\(variable.value)")) }
+        environment.append(nil)
+        defer { for variable in environment { free(variable) } }
+        return fort_start(executable, CommandLine.unsafeArgv, environment, descriptors, CInt(descriptors.count))
+    }
+
+    private static func isGuardsOwn(_ variable: UnsafePointer<CChar>) -> Bool {
+        for name in [
+            "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=", "LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES=",
+        ]
+        where strncmp(variable, name, name.utf8.count) == 0 {
+            return true
+        }
+        return false
+    }
+
+    /// Has the executable write up a death, beside what else goes on; without a directory says in a line what is known.
+    private func report(_ record: ProcessRecord, _ dead: GuardOrder.Predecessor) {
+        guard let directory = options.reportDirectory else {
+            if record.saysMore { Fort.tell(Reporter.summary(record, status: dead.status, cause: dead.cause)) }
+            return
+        }
+        // As many as a storm needs; the others are told in the guard's line alone.
+        if reporters.count >= Self.reporterLimit { return }
+        let order = ReportOrder(
+            record: dead.record,
+            status: dead.status,
+            cause: dead.cause,
+            restarts: restarts,
+            limits: options.reportLimits,
+            directory: directory
+        )
+        let pid = spawn(
+            setting: Reporter.environment(for: order).map { (name: $0.key, value: $0.value) },
+            keeping: [dead.record]
+        )
+        if pid > 0 { reporters.append(pid) }
+    }
+
+    private func end(_ code: Int32) -> Never {
+        // A report that is being written: it is the last of its kind.
+        let limit = MonotonicClock.now + .seconds(5)
+        while !reporters.isEmpty, MonotonicClock.now < limit {
+            var ready = false
+            withUnsafePointer(to: signals) { _ = fort_await($0, 1, 100, &ready) }
+            var (signal, isFromTerminal, status): (CInt, Bool, CInt) = (0, false, 0)
+            while fort_nextSignal(signals, &signal, &isFromTerminal) {}
+            // Ends: each collects one.
+            while case let pid = fort_collect(&status), pid != 0 { reporters.removeAll { $0 == pid } }
+        }
+        for link in links { kill(link.pid, SIGKILL) }
+        exit(code)
+    }
+
+    private func say(_ line: GuardMachine.Line) {
+        Fort.tell("\(Fort.programName): guard: \(line)")
+    }
+}
+
+extension ChildEnd {
+    /// What `wait` says.
+    init(waitStatus status: Int32) {
+        let signal = status & 0x7f
+        self = signal == 0 ? .exit((status >> 8) & 0xff) : .signal(signal)
+    }
+}
+
+/// How often the kernel has killed for want of memory in this process's cgroup.
+struct OutOfMemoryKills {
+    private var known: Int?
+
+    mutating func note() { known = Self.count }
+
+    /// Since `note`.
+    func haveGrown() -> Bool {
+        guard let known, let now = Self.count else { return false }
+        return now > known
+    }
+
+    private static var count: Int? {
+        let own = FileText.read("/proc/self/cgroup").split(separator: "\n").first { $0.hasPrefix("0::") }
+        guard let own else { return nil }
+        let events = FileText.read("/sys/fs/cgroup\(own.dropFirst(3))/memory.events")
+        for line in events.split(separator: "\n") where line.hasPrefix("oom_kill ") {
+            return Int(line.dropFirst("oom_kill ".count))
+        }
+        return nil
+    }
+}
+
+/// Small files of the kernel's.
+enum FileText {
+    /// The first 64 KiB; empty if it cannot be read.
+    static func read(_ path: String) -> String {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return "" }
+        defer { close(descriptor) }
+        return withUnsafeTemporaryAllocation(byteCount: 65_536, alignment: 1) { buffer in
+            var count = 0
+            while count < buffer.count {
+                let more = Glibc.read(descriptor, buffer.baseAddress! + count, buffer.count - count)
+                if more <= 0 { break }
+                count += more
+            }
+            return String(decoding: buffer[..<count], as: UTF8.self)
+        }
+    }
+}
+
+extension GuardMachine.Line: CustomStringConvertible {
+    var description: String {
+        switch self {
+        case .restarting(let pid, let cause, let uptime, let delay):
+            "the program (\(pid)) \(cause) after \(uptime); starting it again\(delay > .zero ? " in \(delay)" : "")"
+        case .givingUp(let pid, let cause, let intensity):
+            "the program (\(pid)) \(cause); giving up after more than "
+                + "\(intensity.maximum ?? 0) restarts within \(intensity.period)"
+        case .useless(let cause): "the program \(cause)"
+        case .handingOver(let former, let next): "handing over from \(former) to \(next)"
+        case .handedOver(let former, let next): "\(next) is ready, \(former) is to stop"
+        case .handoverFailed(let cause): "the new program \(cause): the old one goes on"
+        case .noHandover(let reason): "no handover: \(reason)"
+        case .hung(let pid): "the program (\(pid)) gives no sign of life: killing it"
+        case .forcing(let pid): "the program (\(pid)) takes too long: killing it"
+        case .retired(let pid, let cause): cause == .exit(0) ? "\(pid) has stopped" : "\(pid), told to stop, \(cause)"
+        }
+    }
+}
+
+extension ChildEnd: CustomStringConvertible {
+    /// As in `was killed by signal 9 (Killed)`.
+    var description: String {
+        switch self {
+        case .exit(let code): "exited with \(code)"
+        case .signal(let signal): "was ended by signal \(signal) (\(String(cString: strsignal(signal))))"
+        case .hang: "hung and was killed"
+        case .outOfMemory: "was killed as memory ran out"
+        case .forced: "did not stop in time and was killed"
+        case .notStarted(let error): "cannot be started: \(String(cString: strerror(error)))"
+        }
+    }
+}

@@ -1,0 +1,70 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+/// What stands under one supervisor by name, groups and supervisors: no two of them may lead to the same child. A pure value.
+///
+/// Adding, finding and removing one costs the same however many there are.
+struct Siblings<Value: Sendable>: Sendable {
+    private struct Entry: Sendable {
+        let value: Value
+        /// It is its own only member; a group's are called after it, with a number.
+        let isSupervisor: Bool
+    }
+    private var entries: [String: Entry] = [:]
+    /// How many names are such as members of a group have, by the name of that group, whether there is one or not.
+    private var numbered: [String: Int] = [:]
+
+    subscript(name: String) -> Value? { entries[name]?.value }
+
+    var values: [Value] { entries.values.map(\.value) }
+
+    /// Some of the names, for people.
+    func names(atMost limit: Int) -> [String] { entries.keys.prefix(limit).sorted() }
+
+    /// - Throws: `duplicateName`: also when a member of one group, however many it has, would be called as another group or supervisor is.
+    mutating func add(_ value: Value, _ name: String, isSupervisor: Bool) throws(SupervisionError) {
+        if entries[name] != nil {
+            throw SupervisionError(.duplicateName, "two groups of one supervisor are called \(name)")
+        }
+        let group = Self.group(ofMember: name)
+        if let group, let other = entries[group], !other.isSupervisor {
+            throw Self.clash(name, with: group)
+        }
+        if !isSupervisor, numbered[name] != nil { throw Self.clash("\(name)-0, or another with a number,", with: name) }
+        entries[name] = Entry(value: value, isSupervisor: isSupervisor)
+        if let group { numbered[group, default: 0] += 1 }
+    }
+
+    mutating func remove(_ name: String) {
+        guard entries.removeValue(forKey: name) != nil, let group = Self.group(ofMember: name),
+            let count = numbered[group]
+        else { return }
+        numbered[group] = count > 1 ? count - 1 : nil
+    }
+
+    private static func clash(_ name: String, with group: String) -> SupervisionError {
+        SupervisionError(
+            .duplicateName,
+            "\(name) is what a member of the group \(group) is called: nothing else under its supervisor may be; choose another name"
+        )
+    }
+
+    /// The group of whose members one would have this name: `a` of `a-0`.
+    private static func group(ofMember name: String) -> String? {
+        let bytes = name.utf8
+        guard let dash = bytes.lastIndex(of: UInt8(ascii: "-")), dash > bytes.startIndex else { return nil }
+        let number = bytes[bytes.index(after: dash)...]
+        let isNumber = !number.isEmpty && number.allSatisfy { UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 }
+        guard isNumber, number.count == 1 || number.first != UInt8(ascii: "0") else { return nil }
+        return String(Substring(bytes[..<dash]))
+    }
+}
+
+extension Siblings<Void> {
+    /// - Throws: As `add`.
+    static func validate(_ children: [Children]) throws(SupervisionError) {
+        var siblings = Siblings()
+        for child in children { try siblings.add((), child.name, isSupervisor: child.nest != nil) }
+    }
+}

@@ -1,0 +1,154 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+extension SupervisorMachine {
+    // MARK: Stopping
+
+    /// Children are to end, whatever else was to become of them.
+    mutating func take(_ ids: [ChildID], fate: (ChildList.Child) -> ChildList.Fate, at now: Duration) -> [Action] {
+        guard phase == .running else { return [] }
+        var taken: [(ordinal: UInt64, id: ChildID)] = []
+        for id in ids {
+            guard let index = children.index(of: id) else { continue }
+            let child = children[index]
+            let fate = fate(child)
+            // It leaves already, or is where it is to be.
+            if let present = child.fate, present != .queued, present >= fate { continue }
+            if child.state == .down, fate == .down { continue }
+            children[index].fate = fate
+            taken.append((child.ordinal, id))
+        }
+        taken.sort { $0.ordinal < $1.ordinal }
+        let number = number()
+        chains[number] = Chain(left: taken.map(\.id), isParallel: strategy == .dynamic, purpose: .leave)
+        return advance(chain: number, at: now)
+    }
+
+    /// The supervisor ends: all children are stopped in reverse order, dynamic ones at the same time.
+    mutating func end(
+        _ outcome: Outcome,
+        atOnce: Bool = false,
+        last: Set<ChildID> = [],
+        at now: Duration
+    ) -> [Action] {
+        phase = .stopping(outcome)
+        self.outcome = outcome
+        sweep = nil
+        sequences = [:]
+        turns = [:]
+        // Whoever was to be stopped is from now on in this one's turn.
+        chains = [:]
+        chainsOf = [:]
+        var ids: [ChildID] = []
+        ids.reserveCapacity(children.count)
+        for index in children.indices(from: children.first) {
+            children[index].fate = .gone
+            ids.append(children[index].id)
+        }
+        if !last.isEmpty { ids = ids.filter(last.contains) + ids.filter { !last.contains($0) } }
+        let number = number()
+        chains[number] = Chain(left: ids, isParallel: atOnce || strategy == .dynamic, purpose: .end)
+        return advance(chain: number, at: now)
+    }
+
+    /// Stops that child of a chain whose turn it is; those that do not run are dismissed on the way.
+    mutating func advance(chain number: Int, at now: Duration) -> [Action] {
+        var actions: [Action] = []
+        while let id = chains[number]?.left.popLast() {
+            guard let index = children.index(of: id) else { continue }
+            let child = children[index]
+            switch child.state {
+            case .starting, .up:
+                // It ended before its turn, and somebody has started it again: others may be in charge of it by now.
+                guard let fate = child.fate, fate != .queued || chains[number]?.purpose == .sweep else { continue }
+                children.set(.stopping, at: index)
+                actions.append(.stop(id))
+            case .stopping, .retiring:
+                break
+            case .down, .queued, .waiting:
+                // It ended by itself before its turn, and what was to become of it did.
+                if child.fate == nil { continue }
+                actions += settle(index, at: now)
+                if children.index(of: id) == nil || children[index].state != .retiring { continue }
+            }
+            chainsOf[id, default: []].append(number)
+            chains[number]?.pending += 1
+            if chains[number]?.isParallel != true { return actions }
+        }
+        guard let chain = chains[number], chain.pending == 0 else { return actions }
+        chains[number] = nil
+        switch chain.purpose {
+        case .leave:
+            return actions
+        case .sweep:
+            return actions + sweptAway(chain: number, at: now)
+        case .end:
+            guard case .stopping(let outcome) = phase else { return actions }
+            phase = .finished
+            return actions + [.finish(outcome)]
+        }
+    }
+
+    /// A child that is to end does not run any more: what was to become of it does.
+    mutating func settle(_ index: Int, at now: Duration) -> [Action] {
+        let child = children[index]
+        switch child.fate {
+        case .queued:
+            children[index].fate = nil
+            children.set(.queued, at: index)
+            return goOn(afterEndOf: child.id, at: now)
+        case .down:
+            return dismiss(index, .down) + goOn(afterEndOf: child.id, at: now)
+        case .gone:
+            return dismiss(index, .gone) + goOn(afterEndOf: child.id, at: now)
+        case nil:
+            preconditionFailure("impossible: a child that is to end has a fate")
+        }
+    }
+
+    /// A child that does not run is over, unless its farewell is to be said first.
+    mutating func dismiss(_ index: Int, _ fate: ChildList.Fate) -> [Action] {
+        let child = children[index]
+        // One that is down has had its farewell.
+        if child.settings.hasFarewell, child.starts > 0, child.state != .down {
+            children[index].fate = max(fate, child.fate ?? fate)
+            children.set(.retiring, at: index)
+            return [.retire(child.id)]
+        }
+        if fate == .gone {
+            drop(index)
+            return [.forget(child.id)]
+        }
+        layDown(index)
+        return [.lay(child.id)]
+    }
+
+    /// Takes a child out.
+    mutating func drop(_ index: Int) {
+        if sweep?.first == children[index].id { sweep?.first = children.after(index).map { children[$0].id } }
+        children.remove(at: index)
+    }
+
+    mutating func layDown(_ index: Int) {
+        children[index].fate = nil
+        children[index].failuresInARow = 0
+        children[index].isManual = false
+        children.set(.down, at: index)
+    }
+
+    /// A child does not run any more: whoever waits for that goes on.
+    mutating func goOn(afterEndOf id: ChildID, at now: Duration) -> [Action] {
+        // Its farewell comes first.
+        if let index = children.index(of: id), children[index].state == .retiring { return [] }
+        // One that had not started when it was to end: the next comes.
+        var actions = goOn(afterStartOf: id, at: now)
+        for number in chainsOf.removeValue(forKey: id) ?? [] {
+            chains[number]?.pending -= 1
+            actions += advance(chain: number, at: now)
+        }
+        // The sweep waited for it.
+        if sweep?.cause == id, sweep?.phase == .waiting, phase == .running { actions += startAgain(at: now) }
+        return actions
+    }
+}

@@ -1,0 +1,333 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import Glibc
+import LightProc
+import Testing
+
+@testable import Fort
+
+/// A real guard around a real program.
+@Suite(.timeLimit(.minutes(5))) struct GuardTests {
+    @Test(arguments: ["segv", "exit 3", "SIGKILL", "SIGSEGV"]) func whateverItDiesOfItIsStartedAgain(
+        _ death: String
+    ) async throws {
+        let fixture = try FixtureProcess()
+        let (port, first) = try await fixture.serving()
+        #expect(first != fixture.pid)
+        #expect(await ask(port, "pid") == .line("\(first)"))
+        switch death {
+        case "SIGKILL": kill(first, SIGKILL)
+        case "SIGSEGV": kill(first, SIGSEGV)
+        default: #expect(await ask(port, death) == .closed)
+        }
+        let line = try await fixture.line(containing: "guard: the program (\(first)) ")
+        #expect(line.contains("starting it again"), "\(line)")
+        // The socket is the guard's: this waits until it is accepted.
+        guard case .line(let second) = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
+        #expect(second != "\(first)")
+        let again = try await fixture.serving()
+        #expect(again.port == port)
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
+    @Test(arguments: [true, false]) func theMainActorWorks(_ isGuarded: Bool) async throws {
+        let fixture = try FixtureProcess(isGuarded ? [:] : ["FIXTURE_UNGUARDED": "1"])
+        let port = try await fixture.serving().port
+        #expect(await ask(port, "main") == .line("main"))
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
+    @Test func withoutAGuardTheSocketOutlivesTheBodyAndAHandoverIsRefused() async throws {
+        let fixture = try FixtureProcess(["FIXTURE_UNGUARDED": "1"])
+        let (port, program) = try await fixture.serving()
+        #expect(program == fixture.pid)
+        #expect(await ask(port, "body") == .closed)
+        let again = try await fixture.serving()
+        #expect(again.port == port && again.pid == program)
+        #expect(await ask(port, "pid") == .line("\(program)"))
+        kill(program, SIGUSR2)
+        _ = try await fixture.line(containing: "no handover: SIGUSR2 is for the guard, and there is none")
+        #expect(await ask(port, "exhaust") == .closed)
+        #expect(await fixture.exitCode() == 75)
+    }
+
+    @Test func aTrapInARequestIsNoDeath() async throws {
+        let fixture = try FixtureProcess()
+        let (port, program) = try await fixture.serving()
+        #expect(await ask(port, "trap") == .closed)
+        #expect(await ask(port, "pid") == .line("\(program)"))
+    }
+
+    @Test func whenTheBudgetIsExceededItEndsWithTheChildsCode() async throws {
+        let fixture = try FixtureProcess(["FIXTURE_RESTARTS": "2"])
+        var (port, program) = try await fixture.serving()
+        for _ in 1...2 {
+            kill(program, SIGSEGV)
+            (port, program) = try await fixture.serving()
+        }
+        #expect(await ask(port, "exit 7") == .closed)
+        #expect(await fixture.exitCode() == 7)
+        let rest = await fixture.rest()
+        #expect(rest.contains { $0.contains("exited with 7; giving up after more than 2 restarts") }, "\(rest)")
+        #expect(await ask(port, "pid") == .refused(ECONNREFUSED))
+    }
+
+    @Test func whileItIsKilledAgainAndAgainNoConnectionIsRefused() async throws {
+        let fixture = try FixtureProcess()
+        let (port, first) = try await fixture.serving()
+        let isOver = Locked(false)
+        async let answers = Task.detached {
+            var answers: [FixtureProcess.Answer] = []
+            while !isOver.withLock({ $0 }) { answers.append(await ask(port, "pid")) }
+            return answers
+        }.value
+        var program = first
+        for _ in 1...10 {
+            kill(program, SIGKILL)
+            program = try await fixture.serving().pid
+        }
+        isOver.withLock { $0 = true }
+        let refused = await answers.filter { if case .refused = $0 { true } else { false } }
+        #expect(refused == [])
+        #expect(await answers.contains { if case .line = $0 { true } else { false } })
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
+    @Test func theGuardSurvivesAllButTheOneSignalAndThenTheProgramDiesWithIt() async throws {
+        let fixture = try FixtureProcess()
+        let (port, program) = try await fixture.serving()
+        for signal in [SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGBUS, SIGTRAP, SIGPIPE, SIGALRM] {
+            kill(fixture.pid, signal)
+        }
+        // The guard has read them before it passes this on.
+        kill(fixture.pid, SIGHUP)
+        #expect(await ask(port, "pid") == .line("\(program)"))
+        kill(fixture.pid, SIGKILL)
+        #expect(await fixture.exitCode() == 137)
+        // Both held the output: it ends when both are dead.
+        _ = await fixture.rest()
+        #expect(await ask(port, "pid") == .refused(ECONNREFUSED))
+    }
+
+    @Test(.enabled(if: !isSanitized, "sanitizers are slower than a second, and hold signals back"))
+    func aSecondRequestToStopForces() async throws {
+        let fixture = try FixtureProcess()
+        let (port, program) = try await fixture.serving()
+        async let stuck = ask(port, "stick")
+        _ = try await fixture.line(containing: "sticking")
+        kill(fixture.pid, SIGTERM)
+        _ = try await fixture.line(containing: "stopping")
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 143)
+        #expect(await stuck == .closed)
+        #expect(kill(program, 0) != 0)
+    }
+
+    // MARK: Handovers
+
+    @Test func aHandoverLosesNoRequest() async throws {
+        let fixture = try FixtureProcess()
+        let (port, first) = try await fixture.serving()
+        async let slow = ask(port, "wait")
+        _ = try await fixture.line(containing: "waiting")
+        kill(fixture.pid, SIGUSR2)
+        try await fixture.lines(containing: "serving \(port) ", " is ready, \(first) is to stop", "stopping")
+        // The old one answers what it has begun.
+        #expect(await slow == .line("waited \(first)"))
+        _ = try await fixture.line(containing: "guard: \(first) has stopped")
+        guard case .line(let second) = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
+        #expect(second != "\(first)")
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
+    @Test func aNewExecutableThatFailsLeavesTheOldProgram() async throws {
+        let link = "/tmp/bastion-fixture-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+        #expect(symlink(FixtureProcess.path, link) == 0)
+        defer { unlink(link) }
+        let fixture = try FixtureProcess(["FIXTURE_EXECUTABLE": link])
+        let (port, program) = try await fixture.serving()
+        unlink(link)
+        kill(fixture.pid, SIGUSR2)
+        var line = try await fixture.line(containing: "guard: the new program")
+        #expect(line.contains("cannot be started: No such file"), "\(line)")
+        #expect(symlink("/bin/false", link) == 0)
+        kill(fixture.pid, SIGUSR2)
+        line = try await fixture.line(containing: "guard: the new program")
+        #expect(line.contains("exited with 1: the old one goes on"), "\(line)")
+        #expect(await ask(port, "pid") == .line("\(program)"))
+    }
+
+    @Test func whoseLeakBudgetIsExhaustedIsReplaced() async throws {
+        let fixture = try FixtureProcess()
+        let (port, first) = try await fixture.serving()
+        #expect(await ask(port, "exhaust") == .closed)
+        try await fixture.lines(containing: "serving \(port) ", "guard: \(first) has stopped")
+        guard case .line(let second) = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
+        #expect(second != "\(first)")
+    }
+
+    @Test func nothingLeaksOverDeathsAndHandovers() async throws {
+        let fixture = try FixtureProcess()
+        var (port, program) = try await fixture.serving()
+        func once() async throws {
+            kill(program, SIGKILL)
+            program = try await fixture.serving().pid
+            kill(fixture.pid, SIGUSR2)
+            try await fixture.lines(containing: "serving \(port) ", "guard: \(program) has stopped")
+            guard case .line(let pid) = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
+            program = pid_t(pid) ?? 0
+        }
+        // The first death leaves a record to its successor, as all after it do.
+        try await once()
+        let before = descriptors(of: fixture.pid)
+        let programsBefore = await ask(port, "descriptors")
+        for _ in 1...5 { try await once() }
+        // Ends: what was used by the last one is closed in the end.
+        while descriptors(of: fixture.pid) != before { await Task.yield() }
+        while await ask(port, "descriptors") != programsBefore {}
+    }
+
+    // MARK: What is left of the dead
+
+    @Test func theNextOneKnowsWhyItsPredecessorDiedAndAReportIsWritten() async throws {
+        let directory = "/tmp/bastion-fixture-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+        #expect(mkdir(directory, 0o700) == 0)
+        defer { removeDirectory(directory) }
+        let fixture = try FixtureProcess(["BASTION_REPORT_DIRECTORY": directory])
+        let (port, first) = try await fixture.serving()
+        #expect(await ask(port, "predecessor") == .line("none"))
+        #expect(await ask(port, "segv") == .closed)
+        let death = "fort-fixture (\(first)) died of SIGSEGV at 0x10"
+        let lines = try await fixture.lines(containing: "serving ", death)
+        guard case .line(let answer) = await ask(port, "predecessor") else { return #expect(Bool(false), "refused") }
+        #expect(answer.hasPrefix("\(first) died of SIGSEGV at 0x10 in /fort/main-0"), "\(answer)")
+        let line = try #require(lines.first { $0.contains(death) })
+        let path = try #require(line.split(separator: " ").last.map(String.init))
+        #expect(path.hasPrefix(directory))
+        #expect(access(path, R_OK) == 0)
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
+    // MARK: Hangs
+
+    @Test(.enabled(if: !isSanitized, "sanitizers are slower than a second, and hold signals back"))
+    func whoseExecutorHangsIsKilledAndStartedAgain() async throws {
+        let fixture = try FixtureProcess(["BASTION_HANG_TIME": "3s", "BASTION_WORKERS": "1"])
+        let (port, first) = try await fixture.serving()
+        // The worker, and who stands in for it.
+        async let stuck = ask(port, "stick")
+        async let stuckToo = ask(port, "stick")
+        for _ in 1...2 { _ = try await fixture.line(containing: "sticking") }
+        // Whichever it is by now: on a machine that has much else to do one may have been killed before.
+        _ = try await fixture.line(containing: "gives no sign of life: killing it")
+        let line = try await fixture.line(containing: " hung and was killed")
+        #expect(line.contains("starting it again"), "\(line)")
+        #expect(try await fixture.serving().pid != first)
+        kill(fixture.pid, SIGKILL)
+        #expect(await [stuck, stuckToo] == [.closed, .closed])
+    }
+
+    // MARK: The service manager
+
+    @Test func theGuardTellsTheServiceManagerWhatTheProgramDoes() async throws {
+        let manager = PretendedManager("@bastion-guard-\(getpid())-\(UInt64.random(in: 0...UInt64.max))")
+        let fixture = try FixtureProcess(["NOTIFY_SOCKET": manager.name])
+        let (port, program) = try await fixture.serving()
+        #expect(await received(manager) == "READY=1 STATUS=Ready")
+        // To the guard a death is no end.
+        kill(program, SIGKILL)
+        _ = try await fixture.serving()
+        #expect(await received(manager) == "READY=1 STATUS=Ready")
+        async let slow = ask(port, "stick")
+        _ = try await fixture.line(containing: "sticking")
+        kill(fixture.pid, SIGTERM)
+        #expect(await received(manager).hasPrefix("STOPPING=1"))
+        // Each second, as long as it takes.
+        for _ in 1...2 { #expect(await received(manager).hasPrefix("EXTEND_TIMEOUT_USEC=")) }
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 143)
+        #expect(await slow == .closed)
+    }
+
+    // MARK: Wrong use
+
+    @Test func aMissingExecutableIsOneLineAndAnExitCode() async throws {
+        let fixture = try FixtureProcess(["FIXTURE_EXECUTABLE": "/nowhere/program"])
+        #expect(await fixture.exitCode() == 72)
+        let rest = await fixture.rest()
+        #expect(rest.count == 1, "\(rest)")
+        #expect(
+            rest.first?.hasSuffix("guard: the program cannot be started: No such file or directory") ?? false,
+            "\(rest)"
+        )
+    }
+
+    @Test func aReportDirectoryThatCannotBeWrittenIsOneLineAndAnExitCode() async throws {
+        let fixture = try FixtureProcess(["BASTION_REPORT_DIRECTORY": "/proc/nowhere"])
+        #expect(await fixture.exitCode() == 73)
+        let rest = await fixture.rest()
+        #expect(rest.count == 1, "\(rest)")
+        #expect(rest.first?.contains("cannot write crash reports: /proc/nowhere") ?? false, "\(rest)")
+    }
+
+    @Test func aWrongOptionIsOneLineAndAnExitCode() async throws {
+        let fixture = try FixtureProcess(["BASTION_BACKOFF": "soon"])
+        #expect(await fixture.exitCode() == 64)
+        let rest = await fixture.rest()
+        #expect(rest.count == 1, "\(rest)")
+        #expect(rest.first?.contains("BASTION_BACKOFF=soon cannot be used") ?? false, "\(rest)")
+    }
+
+    @Test func aPortThatIsTakenIsOneLineAndAnExitCode() async throws {
+        let other = try FixtureProcess()
+        let port = try await other.serving().port
+        let fixture = try FixtureProcess(["FIXTURE_PORT": "\(port)"])
+        #expect(await fixture.exitCode() == 69)
+        let rest = await fixture.rest()
+        #expect(rest.count == 1, "\(rest)")
+        #expect(
+            rest.first?.contains("cannot listen on 127.0.0.1:\(port): somebody else does already") ?? false,
+            "\(rest)"
+        )
+    }
+}
+
+let isSanitized = dlsym(nil, "__tsan_init") != nil || dlsym(nil, "__asan_init") != nil
+
+private func received(_ manager: PretendedManager) async -> String {
+    await withCheckedContinuation { continuation in
+        onThread { continuation.resume(returning: manager.blockingReceive()) }
+    }
+}
+
+/// On a thread of its own.
+private func ask(_ port: UInt16, _ question: String) async -> FixtureProcess.Answer {
+    await withCheckedContinuation { continuation in
+        onThread { continuation.resume(returning: FixtureProcess.ask(port, question)) }
+    }
+}
+
+private func descriptors(of pid: pid_t) -> Int {
+    guard let directory = opendir("/proc/\(pid)/fd") else { return -1 }
+    defer { closedir(directory) }
+    var count = 0
+    while readdir(directory) != nil { count += 1 }
+    return count
+}
+
+private func removeDirectory(_ path: String) {
+    guard let directory = opendir(path) else { return }
+    while let entry = readdir(directory) {
+        let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        unlink("\(path)/\(name)")
+    }
+    closedir(directory)
+    rmdir(path)
+}

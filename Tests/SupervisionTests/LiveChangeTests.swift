@@ -1,0 +1,264 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+import Testing
+
+@testable import Supervision
+
+/// Supervisors that are changed while their children run.
+@Suite struct LiveChangeTests {
+    /// Takes so long to stop as it takes until it is killed.
+    private static func stubborn(_ shutdownTime: ShutdownTime, _ trace: Trace) -> Children {
+        Children("stubborn", shutdownTime: shutdownTime) { context in
+            trace("start")
+            for await _ in context.messages(of: Int.self) {}
+            await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+        }
+    }
+
+    @Test func aRefusedGroupDoesNotHideTheOneOfItsName() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            StrategyTests.child("a", trace)
+            Supervisor("s") { StrategyTests.child("b", trace) }
+        }
+        sim.drain()
+        let first = try sim.system.lookup("/shop/a-0", of: StrategyTests.Command.self)
+        let nested = try tree.supervisor("s")
+        #expect(throws: SupervisionError.self) { try tree.children { StrategyTests.child("a", trace) } }
+        #expect(throws: SupervisionError.self) { try tree.children { Supervisor("s") {} } }
+        sim.drain()
+        #expect(try sim.system.lookup("/shop/a-0", of: StrategyTests.Command.self) == first)
+        #expect(try tree.supervisor("s") == nested)
+        #expect(sim.completes { try await tree.terminate(child: "a") })
+        #expect(sim.completes { try await tree.restart(child: "a") })
+        #expect(sim.completes { try await tree.terminate(child: "s") })
+        #expect(trace.lines == ["start a", "start b", "end a", "start a", "end b"])
+        #expect(sim.stops(tree))
+    }
+
+    @Test func aChangedShutdownTimeCountsForAChildThatRuns() throws {
+        let sim = Simulation()
+        let tree = try sim.system.supervise("shop") { Self.stubborn(.seconds(60), sim.trace) }
+        sim.drain()
+        let changed = Self.stubborn(.seconds(2), sim.trace)
+        #expect(sim.completes { try await tree.change(changed) })
+        let ended = Locked(false)
+        tree.stop { ended.withLock { $0 = true } }
+        sim.advance(by: .milliseconds(1999))
+        #expect(!ended.withLock { $0 })
+        sim.advance(by: .milliseconds(1))
+        #expect(ended.withLock { $0 })
+    }
+
+    @Test func aChildIsKilledAtOnceAfterAChangeToBrutalKill() throws {
+        let sim = Simulation()
+        let tree = try sim.system.supervise("shop") { Self.stubborn(.infinity, sim.trace) }
+        sim.drain()
+        let changed = Self.stubborn(.brutalKill, sim.trace)
+        #expect(sim.completes { try await tree.change(changed) })
+        #expect(sim.stops(tree))
+        #expect(sim.milliseconds == 0)
+    }
+
+    @Test(arguments: ["/shop/s/t", "/shop/s", "/shop"])
+    func whatWasChangedOfANestedSupervisorHoldsOverRestarts(of restarted: String) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", strategy: .oneForAll, intensity: .unlimited) {
+            Supervisor("s", strategy: .oneForAll, intensity: .init(1, within: .seconds(5))) {
+                Supervisor("t", intensity: .init(0, within: .seconds(5))) {
+                    StrategyTests.child("a", trace)
+                    StrategyTests.child("b", trace)
+                }
+                StrategyTests.child("c", trace)
+            }
+            StrategyTests.child("d", trace)
+        }
+        sim.drain()
+        let nested = try tree.supervisor("s").supervisor("t")
+        let changed = StrategyTests.child("b", trace, restart: .temporary)
+        #expect(
+            sim.completes {
+                try await nested.change(strategy: .restForOne, intensity: .unlimited)
+                try await nested.change(changed)
+            }
+        )
+        switch restarted {
+        case "/shop/s/t":
+            #expect(sim.completes { try await tree.supervisor("s").terminate(child: "t") })
+            #expect(sim.completes { try await tree.supervisor("s").restart(child: "t") })
+        case "/shop/s": try StrategyTests.tell("s/c-0", .fail, in: sim)
+        default: try StrategyTests.tell("d-0", .fail, in: sim)
+        }
+        trace.clear()
+        // It was rest-for-one, and a temporary child, that it was changed to.
+        for _ in 0..<3 { try StrategyTests.tell("s/t/a-0", .fail, in: sim) }
+        #expect(trace.lines == ["fail a", "end b", "start a", "fail a", "start a", "fail a", "start a"])
+        #expect(sim.stops(tree))
+    }
+
+    // MARK: Nested supervisors as children
+
+    /// A tree in which `/shop/p/s` gives up at the first failure of its child, and what a change of it is tried on.
+    private static func nested(_ sim: Simulation, shutdownTime: ShutdownTime = .infinity) throws -> SupervisorRef {
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", intensity: .unlimited) {
+            Supervisor("p", intensity: .unlimited) {
+                Supervisor("s", intensity: .init(0, within: .seconds(5)), shutdownTime: shutdownTime) {
+                    StrategyTests.child("a", trace)
+                    Self.stubborn(.infinity, Trace())
+                }
+                StrategyTests.child("c", trace)
+            }
+        }
+        sim.drain()
+        return tree
+    }
+
+    /// The supervisor above is what was changed; when it is started again itself, the change holds.
+    private static func restart(_ name: String, below tree: SupervisorRef, in sim: Simulation) {
+        #expect(sim.completes { try await tree.kill(child: name) })
+        #expect(sim.completes { try await tree.restart(child: name) })
+    }
+
+    @Test(arguments: [false, true])
+    func theRestartTypeOfANestedSupervisorIsChanged(restartsAbove: Bool) throws {
+        let sim = Simulation()
+        let tree = try Self.nested(sim)
+        let above = try tree.supervisor("p")
+        let below = try above.supervisor("s")
+        // A later change of its own must not be lost with that, nor that with it.
+        #expect(sim.completes { try await below.change(strategy: .restForOne) })
+        #expect(sim.completes { try await above.change(supervisor: "s", restart: .transient) })
+        #expect(sim.completes { try await above.change(supervisor: "s", isSignificant: false) })
+        if restartsAbove { Self.restart("p", below: tree, in: sim) }
+        #expect(try above.supervisor("s").supervisor.rules.withLock { $0.strategy } == .restForOne)
+        sim.trace.clear()
+        // It shuts down as it gives up: that was a restart before.
+        try StrategyTests.tell("p/s/a-0", .fail, in: sim)
+        sim.advance(by: .seconds(1))
+        #expect(sim.completes { try await above.kill(child: "s") })
+        let seen = Locked<[ChildInfo]>([])
+        #expect(
+            sim.completes {
+                let children = await above.whichChildren()
+                seen.withLock { $0 = children }
+            }
+        )
+        let child = try #require(seen.withLock { $0 }.first)
+        #expect(child.name == "s" && child.restart == .transient && child.state == .down)
+        #expect(sim.trace.lines == ["fail a"])
+        #expect(sim.stops(tree))
+    }
+
+    @Test(arguments: [false, true])
+    func theBackoffOfANestedSupervisorIsChanged(restartsAbove: Bool) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", intensity: .unlimited) {
+            Supervisor("p", intensity: .unlimited) {
+                Supervisor("s", intensity: .init(0, within: .seconds(5))) { StrategyTests.child("a", trace) }
+            }
+        }
+        sim.drain()
+        let above = try tree.supervisor("p")
+        #expect(sim.completes { try await above.change(supervisor: "s", backoff: .constant(.seconds(3))) })
+        if restartsAbove { Self.restart("p", below: tree, in: sim) }
+        trace.clear()
+        for _ in 0..<2 {
+            try StrategyTests.tell("p/s/a-0", .fail, in: sim)
+            sim.advance(by: .milliseconds(2999))
+            #expect(trace.lines == ["fail a"])
+            sim.advance(by: .milliseconds(1))
+            #expect(trace.lines == ["fail a", "start a"])
+            trace.clear()
+        }
+        #expect(sim.stops(tree))
+    }
+
+    @Test(arguments: [false, true], [ShutdownTime.seconds(2), .brutalKill])
+    func theShutdownTimeOfANestedSupervisorIsChanged(restartsAbove: Bool, time: ShutdownTime) throws {
+        let sim = Simulation()
+        let tree = try Self.nested(sim)
+        let above = try tree.supervisor("p")
+        #expect(sim.completes { try await above.change(supervisor: "s", shutdownTime: time) })
+        if restartsAbove { Self.restart("p", below: tree, in: sim) }
+        let ended = Locked<Int?>(nil)
+        let start = sim.milliseconds
+        tree.stop { ended.withLock { $0 = sim.milliseconds - start } }
+        sim.advance(by: .seconds(100))
+        #expect(ended.withLock { $0 } == (time.isBrutal ? 0 : 2000))
+    }
+
+    @Test func aChangeOfANestedSupervisorThatMakesNoSenseIsRefused() throws {
+        let sim = Simulation()
+        let tree = try Self.nested(sim)
+        func code(_ body: @escaping @Sendable () async throws -> Void) -> SupervisionError.Code? {
+            let code = Locked<SupervisionError.Code?>(nil)
+            #expect(
+                sim.completes {
+                    do { try await body() } catch { code.withLock { $0 = (error as? SupervisionError)?.code } }
+                }
+            )
+            return code.withLock { $0 }
+        }
+        let above = try tree.supervisor("p")
+        #expect(code { try await above.change(supervisor: "x", restart: .transient) } == .unknownChild)
+        #expect(code { try await above.change(supervisor: "c", restart: .transient) } == .unknownChild)
+        let backoff = Backoff.constant(.seconds(-1))
+        #expect(code { try await above.change(supervisor: "s", backoff: backoff) } == .badBackoff)
+        #expect(
+            code { try await above.change(supervisor: "s", shutdownTime: .seconds(-1)) } == .badShutdownTime
+        )
+        #expect(code { try await above.change(supervisor: "s", isSignificant: true) } == .significantPermanent)
+        #expect(
+            code { try await above.change(supervisor: "s", restart: .transient, isSignificant: true) }
+                == .significantWithoutAutoShutdown
+        )
+        #expect(try above.spec(of: "s").backoff == .none && above.spec(of: "s").restart == .permanent)
+        #expect(sim.completes { await tree.kill() })
+        #expect(code { try await above.change(supervisor: "s", restart: .transient) } == .supervisorStopped)
+    }
+
+    /// As in OTP, whose `restart_child` and `delete_child` refuse `simple_one_for_one`: whether there is such a child or not.
+    @Test func childrenOfADynamicSupervisorAreNotRestartedOrDeleted() throws {
+        let sim = Simulation()
+        let tree = try sim.system.supervise("shop", strategy: .dynamic) { StrategyTests.child("a", sim.trace) }
+        sim.drain()
+        for name in ["a", "a-0", "nobody"] {
+            let codes = Locked<[SupervisionError.Code?]>([])
+            #expect(
+                sim.completes {
+                    do { try await tree.restart(child: name) } catch {
+                        codes.withLock { $0.append((error as? SupervisionError)?.code) }
+                    }
+                    do { try await tree.delete(child: name) } catch {
+                        codes.withLock { $0.append((error as? SupervisionError)?.code) }
+                    }
+                }
+            )
+            #expect(codes.withLock { $0 } == [.dynamicSupervisor, .dynamicSupervisor])
+        }
+        #expect(sim.completes { try await tree.terminate(child: "a-0") })
+        #expect(sim.trace.lines == ["start a", "end a"])
+        #expect(sim.stops(tree))
+    }
+
+    @Test(arguments: [AutoShutdown.anySignificant, .allSignificant])
+    func aDynamicSupervisorShutsItselfDown(_ auto: AutoShutdown) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", strategy: .dynamic, autoShutdown: auto) {
+            for name in ["a", "b"] { StrategyTests.child(name, trace, restart: .temporary).significant() }
+        }
+        sim.drain()
+        try StrategyTests.tell("a-0", .finish, in: sim)
+        #expect((tree.supervisor.outcome != nil) == (auto == .anySignificant))
+        if auto == .allSignificant { try StrategyTests.tell("b-0", .finish, in: sim) }
+        #expect(tree.supervisor.outcome == .shutDown)
+    }
+}

@@ -1,0 +1,157 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+import Testing
+
+@testable import Supervision
+
+/// Strategies, nested supervisors and commands as their users see them.
+@Suite struct StrategyTests {
+    enum Command: Sendable { case fail, finish, stop }
+
+    /// Tells of its starts and stops, and ends as it is told.
+    static func child(_ name: String, _ trace: Trace, restart: RestartType = .permanent) -> Children {
+        Children(name, restart: restart) { context in
+            trace("start \(name)")
+            context.onExit { trace("\($0.isFailure ? "fail" : "end") \(name)") }
+            for await command in context.messages(of: Command.self) {
+                switch command {
+                case .fail: throw Failure()
+                case .finish: return
+                case .stop: context.stop()
+                }
+            }
+        }
+    }
+
+    static func tell(_ name: String, _ command: Command, in sim: Simulation) throws {
+        let path = try ProcPath(parsing: "/shop/\(name)")
+        let ref = try sim.system.lookup(path, of: Command.self)
+        ref.tell(command)
+        sim.drain()
+    }
+
+    @Test(arguments: [
+        (RestartStrategy.oneForOne, ["fail b", "start b"]),
+        (.restForOne, ["fail b", "end d", "end c", "start b", "start c"]),
+        (.oneForAll, ["fail b", "end d", "end c", "end a", "start a", "start b", "start c"]),
+    ])
+    func aFailureIsSharedAsTheStrategySays(_ strategy: RestartStrategy, expected: [String]) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", strategy: strategy) {
+            Self.child("a", trace)
+            Self.child("b", trace)
+            Self.child("c", trace, restart: .transient)
+            Self.child("d", trace, restart: .temporary)
+        }
+        sim.drain()
+        #expect(trace.lines == ["start a", "start b", "start c", "start d"])
+        trace.clear()
+        try Self.tell("b-0", .fail, in: sim)
+        #expect(trace.lines == expected)
+        #expect(sim.stops(tree))
+    }
+
+    @Test func aNestedSupervisorStartsAndStopsInItsPlace() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Self.child("a", trace)
+            Supervisor("s") {
+                Self.child("b", trace)
+                Supervisor("t") { Self.child("c", trace) }
+                Self.child("d", trace)
+            }
+            Self.child("e", trace)
+        }
+        sim.drain()
+        #expect(trace.lines == ["a", "b", "c", "d", "e"].map { "start \($0)" })
+        trace.clear()
+        #expect(try sim.system.supervisor(at: "/shop/s/t").path == "/shop/s/t")
+        #expect(try tree.supervisor("s").supervisor("t") == sim.system.supervisor(at: "/shop/s/t"))
+        #expect(sim.stops(tree))
+        #expect(trace.lines == ["e", "d", "c", "b", "a"].map { "end \($0)" })
+    }
+
+    @Test func aNestedSupervisorThatGivesUpIsRestartedByItsOwn() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Supervisor("s", intensity: .init(0, within: .seconds(1))) {
+                Self.child("b", trace)
+                Self.child("c", trace)
+            }
+        }
+        sim.drain()
+        let ref = try tree.supervisor("s")
+        let before = ref.id
+        trace.clear()
+        try Self.tell("s/b-0", .fail, in: sim)
+        #expect(trace.lines == ["fail b", "end c", "start b", "start c"])
+        #expect(ref.id != before)
+        trace.clear()
+        // The intensity of the one above is used up now.
+        try Self.tell("s/b-0", .fail, in: sim)
+        #expect(trace.lines == ["fail b", "end c"])
+        #expect(tree.gaveUp)
+    }
+
+    @Test func aChildThatWasTerminatedStaysSpecified() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Self.child("a", trace)
+            Self.child("b", trace, restart: .temporary)
+            Supervisor("s") { Self.child("c", trace) }
+        }
+        sim.drain()
+        trace.clear()
+        #expect(sim.completes { try await tree.terminate(child: "a") })
+        #expect(sim.completes { try await tree.terminate(child: "b-0") })
+        #expect(sim.completes { try await tree.terminate(child: "s") })
+        #expect(trace.lines == ["end a", "end b", "end c"])
+        let seen = Locked<[ChildInfo]>([])
+        #expect(
+            sim.completes {
+                let children = await tree.whichChildren()
+                seen.withLock { $0 = children }
+            }
+        )
+        #expect(seen.withLock { $0.map(\.name) } == ["a-0", "s"])
+        #expect(seen.withLock { $0.allSatisfy { $0.state == .down } })
+        trace.clear()
+        #expect(sim.completes { try await tree.restart(child: "s") })
+        #expect(sim.completes { try await tree.restart(child: "a") })
+        #expect(sim.completes { await #expect(throws: SupervisionError.self) { try await tree.restart(child: "a") } })
+        #expect(sim.completes { await #expect(throws: SupervisionError.self) { try await tree.restart(child: "b") } })
+        #expect(trace.lines == ["start c", "start a"])
+        try Self.tell("a-0", .fail, in: sim)
+        #expect(trace.lines == ["start c", "start a", "fail a", "start a"])
+        #expect(sim.completes { try await tree.terminate(child: "a") })
+        #expect(sim.completes { try await tree.delete(child: "a") })
+        #expect(sim.completes { await #expect(throws: SupervisionError.self) { try await tree.restart(child: "a") } })
+        #expect(sim.stops(tree))
+    }
+
+    @Test(arguments: [AutoShutdown.anySignificant, .allSignificant])
+    func significantChildrenEndTheirSupervisor(_ auto: AutoShutdown) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", autoShutdown: auto) {
+            Self.child("a", trace)
+            Self.child("b", trace, restart: .transient).significant()
+            Self.child("c", trace, restart: .temporary).significant()
+        }
+        sim.drain()
+        trace.clear()
+        try Self.tell("b-0", .fail, in: sim)
+        #expect(trace.lines == ["fail b", "start b"], "it is restarted")
+        try Self.tell("c-0", .fail, in: sim)
+        #expect((tree.supervisor.outcome != nil) == (auto == .anySignificant))
+        if auto == .allSignificant { try Self.tell("b-0", .finish, in: sim) }
+        #expect(tree.supervisor.outcome == .shutDown && !tree.gaveUp)
+    }
+}

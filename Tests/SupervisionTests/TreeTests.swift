@@ -1,0 +1,182 @@
+// This source file is part of the Bastion for Swift project
+// Licensed under Apache License v2.0 or MIT, at your option
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+
+import LightProc
+import Testing
+
+@testable import Supervision
+
+/// Whole trees: killed, described and checked, asked how they are, with children that come and go.
+@Suite struct TreeTests {
+    static func stubborn(_ name: String, _ trace: Trace, shutdownTime: ShutdownTime = .seconds(5)) -> Children {
+        Children(name, shutdownTime: shutdownTime) { context in
+            context.onExit { trace("\(name): \($0)") }
+            // Deaf to its stop.
+            while true {
+                await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+                    context.system.executor.wake(after: .seconds(100_000)) { continuation.resume() }
+                }
+            }
+        }
+    }
+
+    @Test func aKillDoesNotWaitForShutdownTimes() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Self.stubborn("a", trace, shutdownTime: .infinity)
+            Supervisor("s") {
+                Self.stubborn("b", trace)
+                Self.stubborn("c", trace)
+            }
+        }
+        sim.drain()
+        let ended = Locked(false)
+        tree.supervisor.kill { ended.withLock { $0 = true } }
+        sim.drain()
+        #expect(Set(trace.lines) == ["a: killed", "b: killed", "c: killed"])
+        #expect(ended.withLock { $0 })
+    }
+
+    @Test func aKillHurriesAStopThatIsUnderWay() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Self.stubborn("a", trace, shutdownTime: .infinity)
+            Self.stubborn("b", trace, shutdownTime: .infinity)
+        }
+        sim.drain()
+        tree.stop {}
+        sim.advance(by: .seconds(1000))
+        #expect(trace.lines == [])
+        tree.supervisor.kill {}
+        sim.drain()
+        #expect(Set(trace.lines) == ["a: killed", "b: killed"] && tree.supervisor.outcome == .stopped)
+    }
+
+    @Test func aChildAndAGroupAreKilledWhileTheOthersGoOn() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", strategy: .oneForAll) {
+            Self.stubborn("a", trace, shutdownTime: .infinity)
+            Supervisor("s") { Self.stubborn("b", trace, shutdownTime: .infinity) }
+            Children("g", redundancy: 2, shutdownTime: .infinity) { context in
+                context.onExit { trace("\(context.name): \($0)") }
+                await context.untilStopped()
+            }
+        }
+        sim.drain()
+        #expect(sim.completes { try await tree.kill(child: "s") })
+        #expect(trace.lines == ["b: killed"])
+        #expect(sim.completes { try await tree.kill(group: "g") })
+        #expect(Set(trace.lines.dropFirst()) == ["g-0: killed", "g-1: killed"])
+        #expect(throws: SupervisionError.self) { try tree.group("g", of: Int.self) }
+        // It was killed, and not restarted; it can be.
+        #expect(sim.completes { try await tree.restart(child: "s") })
+        // A stop that lasts is cut short.
+        let stopping = sim.executor.spawn { try? await tree.terminate(child: "a") }
+        sim.advance(by: .seconds(1000))
+        #expect(trace.lines.count == 3)
+        #expect(sim.completes { try await tree.kill(child: "a") })
+        #expect(trace.lines.last == "a: killed")
+        withExtendedLifetime(stopping) {}
+        tree.supervisor.kill {}
+        sim.drain()
+    }
+
+    @Test func aNestedSupervisorIsKilledWhenItsTimeIsOver() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Supervisor("s", shutdownTime: .seconds(2)) { Self.stubborn("b", trace, shutdownTime: .infinity) }
+        }
+        sim.drain()
+        tree.stop {}
+        sim.advance(by: .seconds(1))
+        #expect(trace.lines == [])
+        sim.advance(by: .seconds(2))
+        #expect(trace.lines == ["b: killed"] && tree.supervisor.outcome == .stopped)
+    }
+
+    @Test func aTreeIsCheckedWithoutBeingStarted() throws {
+        let trace = Trace()
+        let tree = Supervisor("shop", intensity: .init(3, within: .seconds(5)), autoShutdown: .anySignificant) {
+            StrategyTests.child("slow", trace)
+            Children("late", backoff: .constant(.seconds(10))) { _ in }
+            Children("once", restart: .temporary, backoff: .constant(.seconds(1))) { _ in }
+            Supervisor("s", shutdownTime: .seconds(8)) { Children("t", redundancy: 2) { _ in } }
+        }
+        let warnings = try tree.validate()
+        #expect(
+            warnings.map { "\($0.path)" } == ["/shop", "/shop/late", "/shop/once", "/shop/s"]
+        )
+        #expect(
+            warnings.map(\.code) == [
+                .nothingSignificant, .backoffBeyondPeriod, .backoffWithoutRestarts, .shutdownTimeTooShort,
+            ]
+        )
+        let wrong = Supervisor("shop") { Supervisor("s") { StrategyTests.child("a", trace).significant() } }
+        #expect(thrown(SupervisionError.self) { _ = try wrong.validate() }?.code == .significantPermanent)
+        #expect(trace.lines == [])
+    }
+
+    @Test func aTreeTellsHowItIs() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise(
+            Supervisor("shop", intensity: .unlimited) {
+                StrategyTests.child("a", trace)
+                Supervisor("s") {
+                    StrategyTests.child("b", trace)
+                    Children("c", backoff: .constant(.seconds(10))) { _ in throw Failure() }
+                }
+            }
+        )
+        sim.drain()
+        let seen = Locked<SupervisorHealth?>(nil)
+        #expect(
+            sim.completes {
+                let health = await tree.health()
+                seen.withLock { $0 = health }
+            }
+        )
+        let health = try #require(seen.withLock { $0 })
+        #expect(health.status == .degraded && !health.isHealthy)
+        #expect(health.children.map(\.status) == [.healthy, .degraded])
+        #expect(health.description.contains("/shop/s/c-0 restarting"))
+        #expect(health.json.hasPrefix(#"{"path":"/shop","status":"degraded","children":[{"path":"/shop/a-0","#))
+        #expect(sim.stops(tree))
+    }
+
+    @Test func childrenOfADynamicSupervisorComeAndGo() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("calls", strategy: .dynamic, intensity: .unlimited) {}
+        func start(_ number: Int) {
+            #expect(
+                sim.completes {
+                    try await tree.start(
+                        child: Children("call", restart: .transient) { context in
+                            trace("start \(context.name) for \(number)")
+                            if case .fail = try await context.receive(StrategyTests.Command.self) { throw Failure() }
+                        }
+                    )
+                }
+            )
+        }
+        for number in 10..<13 { start(number) }
+        #expect(trace.lines == ["start call-0 for 10", "start call-1 for 11", "start call-2 for 12"])
+        trace.clear()
+        let group: Group<StrategyTests.Command> = try tree.group("call")
+        group.members[1].tell(.fail)
+        sim.drain()
+        #expect(trace.lines == ["start call-1 for 11"])
+        group.members[1].tell(.finish)
+        sim.drain()
+        #expect(group.members.count == 2)
+        start(13)
+        #expect(trace.lines.last == "start call-1 for 13", "the lowest number that is free")
+        #expect(sim.stops(tree))
+    }
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Proves that a program at the limit of its control group is told of it, on a kernel that has control groups of version 2 with the memory
+# controller: boots a guest under qemu, by software emulation, and runs the tests of Fort there that need one (elsewhere they are skipped).
+#
+#     scripts/test-memory-limit.sh
+#
+# The kernel is the one that scripts/test-numa.sh unpacks (.build-numa/vmlinuz); MEMORY_KERNEL=FILE takes another one, in which everything is
+# built in. Built are the tests, in debug. The guest has MEMORY_SECONDS (600). Needs qemu-system-x86_64, busybox and cpio.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+kernel=${MEMORY_KERNEL:-.build-numa/vmlinuz}
+if [ ! -s "$kernel" ]; then
+    echo "test-memory-limit: no kernel at $kernel: run scripts/test-numa.sh once, or set MEMORY_KERNEL to one" >&2
+    exit 1
+fi
+swift build --build-tests -j 2 --disable-build-manifest-caching >/dev/null
+tests=$(swift build --show-bin-path)/bastionPackageTests.xctest
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+root=$folder/root
+mkdir -p "$root"/{bin,proc,sys,dev,tmp}
+cp "$(command -v busybox)" "$root/bin/busybox"
+strip --strip-debug -o "$root/bin/tests" "$tests"
+for program in "$tests" "$root/bin/busybox"; do
+    { ldd "$program" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; } | while read -r library; do
+        mkdir -p "$root$(dirname "$library")"
+        cp -L "$library" "$root$library"
+    done
+done
+cat >"$root/init" <<'END'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t cgroup2 cgroup /sys/fs/cgroup
+echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+cd /tmp
+{
+    tests --testing-library swift-testing --filter 'MemoryLimitTests|MemoryWatchTests|MemoryFilesTests' 2>&1
+    echo "guest: status $?"
+} >/dev/ttyS1
+poweroff -f
+END
+chmod +x "$root/init"
+(cd "$root" && find . | cpio -o -H newc --quiet) >"$folder/initrd"
+
+status=0
+timeout "${MEMORY_SECONDS:-600}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1536 -nodefaults -no-reboot \
+    -display none -serial "file:$folder/console" -serial "file:$folder/log" -kernel "$kernel" -initrd "$folder/initrd" \
+    -append "console=ttyS0 quiet panic=-1 rdinit=/init psi=1" </dev/null || status=$?
+if [ $status -ne 0 ]; then echo "test-memory-limit: qemu ended with status $status"; fi
+if ! grep -q 'guest: status 0' "$folder/log" || ! grep -q 'aProgramAtItsLimitIsTold() passed' "$folder/log"; then
+    cat "$folder/log"
+    tail -5 "$folder/console"
+    echo "test-memory-limit: FAILED" >&2
+    exit 1
+fi
+grep -a 'passed after' "$folder/log"
+echo "test-memory-limit: passed"
