@@ -92,9 +92,20 @@ let package = Package(
             path: "Tests/OTPConformance/Tests",
             swiftSettings: settings
         ),
+        // What several of the tests use.
+        .target(
+            name: "TestSupport",
+            dependencies: ["LightProc", "Executor"],
+            path: "Tests/TestSupport",
+            swiftSettings: settings
+        ),
         .testTarget(name: "LightProcTests", dependencies: ["LightProc"], swiftSettings: settings),
-        .testTarget(name: "ExecutorTests", dependencies: ["Executor"], swiftSettings: settings),
-        .testTarget(name: "SupervisionTests", dependencies: ["Supervision"], swiftSettings: settings),
+        .testTarget(name: "ExecutorTests", dependencies: ["Executor", "TestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "SupervisionTests",
+            dependencies: ["Supervision", "TestSupport"],
+            swiftSettings: settings
+        ),
         // A program that FortTests starts, kills and starts again.
         .executableTarget(
             name: "fort-fixture",
@@ -107,7 +118,8 @@ let package = Package(
         .testTarget(
             name: "RuntimeServicesTests",
             dependencies: [
-                "RuntimeServices", .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                "RuntimeServices", "TestSupport",
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings
         ),

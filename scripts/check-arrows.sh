@@ -24,6 +24,7 @@ Fort: CFort LightProc Executor Supervision
 Runtime: LightProc Executor Supervision Fort
 RuntimeServices: LightProc Supervision
 RuntimeTestKit: LightProc Executor Supervision
+TestSupport: LightProc Executor
 otp-conformance: LightProc Executor Supervision
 fort-fixture: LightProc Supervision Fort
 '

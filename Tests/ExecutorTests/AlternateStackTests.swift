@@ -4,6 +4,7 @@
 
 import CLightProc
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -55,7 +56,7 @@ import Testing
             #expect(stack.size % 4096 == 0)
             #expect(!(stack.base..<stack.base + UInt(stack.size)).contains(stack.here), "a stack of its own")
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// A thread that takes the place of one that trapped has one, too.
@@ -67,6 +68,6 @@ import Testing
         #expect(after.flags == 0)
         #expect(after.size == before.size)
         #expect(after.base != before.base)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -59,7 +60,7 @@ import Testing
         #expect(turns.prefix(count + 6).count { $0 == .high } == count, "\(turns)")
         #expect(turns.dropLast(count - 4).count { $0 == .low } <= 4, "\(turns)")
         for proc in procs { _ = await exit(of: proc) }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private final class Race: Sendable {
@@ -94,7 +95,7 @@ import Testing
         whileBusy(pool) { for proc in [greedy] + others { proc.restart() } }
         for proc in [greedy] + others { #expect(await exit(of: proc).isNormal) }
         #expect(race.count < 1_000_000)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }
 

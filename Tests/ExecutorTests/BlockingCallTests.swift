@@ -4,6 +4,7 @@
 
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -19,7 +20,7 @@ import Testing
             return [before, within, OurThreads.currentName]
         }.outcome().get()
         #expect(names == ["bastion-worker", "bastion-blocker", "bastion-worker"])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func workersGoOnWhileClosuresBlock() async throws {
@@ -38,7 +39,7 @@ import Testing
         #expect(try await pool.spawn { 1 }.outcome().get() == 1)
         goOn.open()
         for (number, handle) in blocked.enumerated() { #expect(try await handle.outcome().get() == number) }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @TaskLocal private static var label = ""
@@ -55,7 +56,7 @@ import Testing
         #expect(label == "mine")
         #expect(isSame)
         #expect(!isCancelled)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func anErrorIsThrownToTheCaller() async throws {
@@ -69,7 +70,7 @@ import Testing
             return false
         }
         #expect(try await handle.outcome().get())
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test(arguments: [Misdeed.index, .overflow, .endlessRecursion])
@@ -88,7 +89,7 @@ import Testing
             #expect(handle.handle.proc.lostTasks == 0, "the one that trapped is none of them")
             #expect(try await bystander.outcome().get() == 7)
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// The parent awaits the child, which never completes; the process ends all the same.
@@ -109,7 +110,7 @@ import Testing
         #expect(await handle.handle.exit().trapReport?.process == handle.id)
         await hooked.wait()
         #expect(proc.lostTasks == 1, "the parent")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func childTasksBlockSideBySide() async throws {
@@ -130,7 +131,7 @@ import Testing
             }
         }
         #expect(try await handle.outcome().get() == 435)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aKilledProcessEndsWhileTheClosureRunsOn() async throws {
@@ -164,7 +165,7 @@ import Testing
         let hasGoneOn = wentOn.load(ordering: .relaxed)
         #expect(!hasGoneOn)
         #expect(proc.lostTasks == 1)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aClosureSeesThatItsTaskWasCancelled() async throws {
@@ -181,7 +182,7 @@ import Testing
         await isBusy.wait()
         handle.cancel()
         #expect(try await handle.outcome().get() == "saw it")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func whatWaitsWhenItsProcessIsKilledIsNotRun() async throws {
@@ -211,7 +212,7 @@ import Testing
         let ran = hasRun.load(ordering: .relaxed)
         #expect(!ran)
         _ = await first.outcome()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func outsideOfProcessesItIsAProcessOfItsOwn() async throws {
@@ -227,7 +228,7 @@ import Testing
         // Also in a task that prefers the pool.
         let plain = try await withTaskExecutorPreference(pool) { try await pool.blocking { LightProc.current != nil } }
         #expect(plain)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func withoutAProcessTheFunctionSaysWhatToUse() async {
@@ -257,7 +258,7 @@ import Testing
         #expect(try await pool.spawn { await library.visit() }.outcome().get() == 1)
         goOn.open()
         #expect(try await reader.outcome().get() == 2)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private actor Library {

@@ -5,6 +5,7 @@
 import CLightProc
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -288,4 +289,4 @@ private func ownSeat() -> Int {
     WorkerThread.current?.seat ?? -1
 }
 
-private func down(_ pool: WorkerPool) async { await shutDown(pool) }
+private func down(_ pool: WorkerPool) async { await pool.shutDownElsewhere() }

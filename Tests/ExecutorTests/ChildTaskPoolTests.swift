@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -45,7 +46,7 @@ import Testing
             elsewhere.open()
             await ended.wait()
             #expect(returned.value == 1, "the sibling, and not who awaits the one that trapped")
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -116,7 +117,7 @@ import Testing
                 let others = fate == .trapsInNested ? returned.value - size : 0
                 #expect(returned.value - others == size && (0...1).contains(others), "\(fate), SEED=\(RandomRun.seed)")
             }
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -146,7 +147,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
             }
             for handle in pair { try await handle.outcome().get() }
             #expect(try await pool.spawnBlocking { "blocks" }.outcome().get() == "blocks")
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(OurThreads.blockingWait(forCount: 0), "\(OurThreads.names())")
         }
     }
@@ -197,7 +198,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
                 #expect(isInOrder)
             }
             #expect(OurThreads.blockingWait(forCount: threads), "\(OurThreads.names()), \(threads) before")
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -220,7 +221,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
         #expect(handled.numbers == (0..<300).filter { $0 % 100 != 50 })
         #expect(proc.restarts == 3)
         #expect(restarter.reasons.map { $0.trapReport?.process } == [proc.id, proc.id, proc.id])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aWaiterOnAMutexThatATrappedProcessHeldDoesNotHang() async {
@@ -246,7 +247,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
             let reason = await waiter.handle.exit()
             if case .trap(let report) = reason { #expect(report.process == waiter.id) }
             #expect(try await pool.spawn { 1 }.outcome().get() == 1)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -274,7 +275,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
         #expect(reason.trapReport?.process == culprit.id)
         #expect(try await innocent.outcome().get() == "innocent")
         #expect(try await pool.spawn { 1 }.outcome().get() == 1)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aTrapInBeforeStartEndsTheIncarnation() async throws {
@@ -297,7 +298,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
             #expect(done.reasons.first?.trapReport?.name == "unlucky")
             #expect(handled.numbers == [1])
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aTrapInAfterCompleteOrAfterPanicDoesNotCallItAgain() async throws {
@@ -323,7 +324,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
             #expect(observer.reasons.count == 1)
             #expect(observer.reasons.first?.isFailure == fails)
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aTrapInTheDeinitOfALeftMessageLosesThatMessageOnly() async throws {
@@ -361,7 +362,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
         await over.wait()
         #expect(handled.numbers == [1, 1])
         #expect(try await pool.spawn { 1 }.outcome().get() == 1)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }
 

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -45,7 +46,7 @@ import Testing
             proc.stop()
             _ = await exit(of: proc)
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aTrapInAControlMessageLosesThatMessageOnly() async throws {
@@ -71,7 +72,7 @@ import Testing
         #expect(handled.numbers == (0..<300).filter { $0 % 100 != 50 } + [999])
         #expect(proc.restarts == 3)
         withExtendedLifetime(observer) {}
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }
 

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -27,7 +28,7 @@ import Testing
             return #expect(Bool(false), "ended otherwise")
         }
         never.open()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aTrapWithinADeadlineIsTheProcesss() async throws {
@@ -38,7 +39,7 @@ import Testing
         }
         #expect(await handle.handle.exit().trapReport?.process == handle.id)
         #expect(try await pool.spawn { 1 }.outcome().get() == 1)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Many bodies that end about when their time is up: each ends as exactly one thing.
@@ -60,6 +61,6 @@ import Testing
             }
         }
         for (number, handle) in handles.enumerated() { #expect(try await handle.outcome().get() == number) }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

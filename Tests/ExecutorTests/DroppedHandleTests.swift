@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -43,7 +44,7 @@ import Testing
         await gone.wait()
         await note.ended.wait()
         #expect(note.reason.withLock { $0 } == "normal")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aTrapOfAProcessThatNobodyRefersToIsContained() async throws {
@@ -58,7 +59,7 @@ import Testing
         await note.ended.wait()
         #expect(note.reason.withLock { $0 }?.hasPrefix("trap: ") == true)
         #expect(try await pool.spawn { 7 }.outcome().get() == 7)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aReactiveProcessHandlesWhatItWasSent() async throws {
@@ -80,7 +81,7 @@ import Testing
         await done.wait()
         await note.ended.wait()
         #expect(note.reason.withLock { $0 } == "normal")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// What a body returns and nobody awaits is destroyed.
@@ -98,6 +99,6 @@ import Testing
         }
         go.open()
         await freed.wait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

@@ -4,6 +4,7 @@
 
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -141,7 +142,7 @@ import Testing
                 #expect(await overflow.handle.exit().trapReport?.kind == .stackOverflow)
             }
             #expect(Containment.contained == 3)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -154,7 +155,7 @@ import Testing
                 let cast = pool.spawn { Misdeed.forcedCast.commit() }
                 #expect(await cast.handle.exit().trapReport?.kind == .failedCast)
             }
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -163,7 +164,7 @@ import Testing
         let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
             let pool = try WorkerPool(workers: 1)
             _ = await pool.spawn { Misdeed.fatal.commit() }.outcome()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
         #expect(said(result).contains("enough"))
         #expect(!said(result).contains("not contained"))

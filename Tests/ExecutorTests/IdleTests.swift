@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -38,7 +39,7 @@ import Testing
             #expect(after.microseconds - before.microseconds < 5_000, "0 % of 10 s, to a twentieth of a percent")
             withExtendedLifetime((idle, far)) {}
             far.cancel()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -131,7 +132,7 @@ import Testing
         #expect(seen.allSatisfy { $0.at >= $0.due })
         for (one, next) in zip(seen, seen.dropFirst()) { #expect(next.due > one.due) }
         #expect(Set(seen.map { ($0.due - seen[0].due) % 1_000_000 }) == [0])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aCallbackOfAPoolIsCalled() async throws {
@@ -143,7 +144,7 @@ import Testing
         }
         await gate.wait()
         token.cancel()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         #expect(pool.timerCounters.last?.pending == 0)
     }
 }

@@ -4,6 +4,7 @@
 
 import CLightProc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -79,7 +80,7 @@ import Testing
         let busy = afterTheTurnOfOneWithoutReferences(on: pool, death, goOn)
         gaveUp.blockingWait()
         #expect(turns.load(ordering: .relaxed) < 10_000)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         withExtendedLifetime(busy) {}
     }
 
@@ -96,7 +97,7 @@ import Testing
             done.open()
         }
         done.blockingWait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         withExtendedLifetime(stuck) {}
     }
 
@@ -117,7 +118,7 @@ import Testing
             }
         }
         done.blockingWait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Where a process keeps what traps as it dies.
@@ -167,7 +168,7 @@ import Testing
             withExtendedLifetime(place.fill(Bomb(wentOff), on: pool)) {}
             wentOff.blockingWait()
             #expect(try await pool.spawn { 7 }.outcome().get() == 7)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(Containment.contained == 1)
         }
     }
@@ -183,7 +184,7 @@ import Testing
             }
             #expect(try await holder.outcome().get() == 7)
             wentOff.blockingWait()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(Containment.contained == 1)
         }
     }
@@ -202,7 +203,7 @@ import Testing
             #expect(try await killed.outcome().get() == 7)
             wentOff.blockingWait()
             while !proc.isClosed { await Task.yield() }
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(Containment.contained == 1)
         }
     }
@@ -217,7 +218,7 @@ import Testing
             wentOff.blockingWait()
             while !proc.isClosed { await Task.yield() }
             #expect(try await pool.spawn { 7 }.outcome().get() == 7)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(Containment.contained == 1)
         }
     }
@@ -233,7 +234,7 @@ import Testing
             }
             #expect(try await supervisor.outcome().get() == 7)
             wentOff.blockingWait()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(Containment.contained == 1)
         }
     }

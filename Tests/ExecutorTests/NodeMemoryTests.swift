@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -159,6 +160,6 @@ private let kernelAnswers: Bool = {
             // Nobody may have needed a queue for what comes from outside, but its lock.
             #expect(each.nodeQueues.pagesByNode.keys.elementsEqual([node]))
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

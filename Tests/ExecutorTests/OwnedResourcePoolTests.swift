@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -73,7 +74,7 @@ import Testing
         let reason = await exit(of: proc)
         #expect(reason.isFailure == (ending != .normal && ending != .stop))
         never.open()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test(arguments: [Ending.normal, .error, .trap, .kill, .stop])
@@ -94,7 +95,7 @@ import Testing
         Self.blockingWaitForEnd(of: ends.reader)
         let reason = await exit(of: proc)
         #expect(reason.isFailure == (ending != .normal && ending != .stop))
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aReleaseThatTrapsEndsItselfOnlyAndAllRunInTheNameOfTheProcess() async throws {
@@ -117,7 +118,7 @@ import Testing
         Self.blockingWaitForEnd(of: ends.reader)
         #expect(order.numbers == [4, 3, 2, 1, 0])
         #expect(await exit(of: proc).trapReport?.process == id)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// The end and a close by hand, at the same time: whoever comes first closes, and nobody twice.
@@ -135,7 +136,7 @@ import Testing
             while !proc.isClosed { await Task.yield() }
             #expect(closed.numbers == [1])
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// A task that is not the process's own registers when the process may be over: released, now or then.
@@ -149,7 +150,7 @@ import Testing
             _ = await task.value
             Self.blockingWaitForEnd(of: ends.reader)
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }
 

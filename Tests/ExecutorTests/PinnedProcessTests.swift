@@ -5,6 +5,7 @@
 import CLightProc
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -96,7 +97,7 @@ private final class Pressure: Sendable {
         #expect(places.count == 5000)
         #expect(pool.pinnedQueueDepths == [.cores([pair[0]]): 0])
         #expect(pool.warnings.filter { $0.contains("pinned to workers") } == [])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Woken by the other processor, by itself, from outside and by timers, while there is much to steal.
@@ -136,7 +137,7 @@ private final class Pressure: Sendable {
         #expect(here.all == [pair[0]])
         #expect(there.all == [pair[1]])
         #expect(here.count == chains * rounds + 20 && there.count == chains * rounds)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// All of an async process: its body, its child tasks, what they wait for, and its exit hooks.
@@ -179,7 +180,7 @@ private final class Pressure: Sendable {
         pressure.blockingStop()
         #expect(places.all == [pair[0]])
         #expect(places.count == 2 * 140 + 3)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Its blocking work is on other threads, and it comes back.
@@ -202,7 +203,7 @@ private final class Pressure: Sendable {
         let (proc, _) = LightProc.recoverableBlocking(on: pool.blockingScheduler, stack: ProcStack()) {}
         #expect(throws: PinningError.self) { try proc.pin(to: .cores([pair[0]])) }
         proc.close()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// The heir of a worker on which it trapped has the same seat; so have the next incarnations.
@@ -237,7 +238,7 @@ private final class Pressure: Sendable {
         #expect(places.all == [pair[0]])
         #expect(places.count == 3 * incarnations)
         pressure.blockingStop()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private final class Restarter: ProcObserver {
@@ -299,7 +300,7 @@ private final class Pressure: Sendable {
         pressure.blockingStop()
         #expect(places.all == [pair[0]])
         #expect(places.count == 203)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }
 
@@ -327,7 +328,7 @@ private final class Pressure: Sendable {
         for _ in 0..<3 { _ = try pinned(pool, to: .node(0)) }
         #expect(pool.warnings.count == 1)
         #expect(pool.warnings[0].hasPrefix("processes are pinned to workers that are not pinned to processors"))
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Two processes of a set that wait for each other run on two workers: both are woken, also while others search.
@@ -349,7 +350,7 @@ private final class Pressure: Sendable {
             done.everybody.blockingWait()
         }
         #expect(places.all == seats)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// What a worker makes ready for its own set behind a turn that does not end is run by the other one.
@@ -373,7 +374,7 @@ private final class Pressure: Sendable {
                 done.blockingWait()
             }
             #expect(places.all == [0, 1])
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -401,7 +402,7 @@ private final class Pressure: Sendable {
         }
         isOver.store(true, ordering: .relaxed)
         ended.blockingWait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// By their priority; those of one in the order in which they came.
@@ -434,7 +435,7 @@ private final class Pressure: Sendable {
         // Of 16 turns one is for those of normal priority; before they are found up to 16 are taken.
         #expect(turns.prefix(36).count { $0.0 == .high } >= 30)
         #expect(turns.prefix(60).count { $0.0 == .low } <= 2)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// A yield and spent reductions put a pinned process behind the others of its set, not out of it.
@@ -468,7 +469,7 @@ private final class Pressure: Sendable {
         for handle in handles { _ = await handle.outcome() }
         #expect(places.all == [1])
         #expect(places.count == 20_800)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// What is made ready while the pool shuts down, for a worker that has left already, is run all the same.
@@ -484,7 +485,7 @@ private final class Pressure: Sendable {
                 }
             }
             pass(499)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(count.load(ordering: .relaxed) == 500 * round)
             // What comes while it is down waits.
             let gate = BlockingGate()
@@ -493,7 +494,7 @@ private final class Pressure: Sendable {
             pool.start()
             gate.blockingWait()
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aPoolKnowsAThousandSets() async throws {
@@ -517,7 +518,7 @@ private final class Pressure: Sendable {
         }
         done.blockingWait()
         #expect(places.all == [10])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Processes with random sets that send to random others, from everywhere, until so many messages have arrived.
@@ -564,7 +565,7 @@ private final class Pressure: Sendable {
         done.everybody.blockingWait()
         #expect(strays.load(ordering: .relaxed) == 0, "SEED=\(RandomRun.seed)")
         #expect(pool.pinnedQueueDepths.values.allSatisfy { $0 == 0 })
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     // MARK: The seeded executor

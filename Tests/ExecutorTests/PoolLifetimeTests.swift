@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -61,7 +62,7 @@ import Testing
                 made.list.withLock { $0 = (0..<100).map { _ in LightProc.reactive(Idle(), on: pool) } }
             }
             if droppedOnWorker { await onWorker(pool, .drop, made) }
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
         // The processes that are left hold it, and may still be sent to.
         if !droppedOnWorker { #expect(watched != nil) }
@@ -78,6 +79,6 @@ import Testing
         let ids = (made.list.withLock { $0 } + here).map(\.id)
         #expect(ids.count == 3300)
         #expect(Set(ids).count == ids.count)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -23,10 +24,10 @@ import Testing
         let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
             let pool = WorkerPool(placement: try Placement(Self.blind(), options: .init(pinning: .never)))
             #expect(pool.warnings == [Self.blindWarning])
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             // Not again.
             pool.start()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(pool.warnings == [Self.blindWarning])
         }
         let lines = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self).split(separator: "\n")
@@ -50,7 +51,7 @@ import Testing
             #expect(warnings.contains { $0.hasPrefix("threads for blocking work are not tied to their node: ") })
             // One line for all; those after a trap are no others.
             #expect(await pool.spawn { Misdeed.index.commit() }.handle.exit().trapReport != nil)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(pool.warnings == warnings)
         }
         let lines = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self).split(separator: "\n")
@@ -65,7 +66,7 @@ import Testing
                 writesWarnings: false
             )
             #expect(pool.warnings == [Self.blindWarning])
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
         let lines = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self).split(separator: "\n")
         #expect(lines.allSatisfy { !$0.hasPrefix("bastion:") })
@@ -76,6 +77,6 @@ import Testing
             placement: Placement(Topology(synthetic: "core:2 pu:1"), options: .init(pinning: .never))
         )
         #expect(pool.warnings.isEmpty)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -74,7 +75,7 @@ private final class Flag: Sendable {
         for number in 0..<8 {
             #expect(entries.filter { $0 % 8 == number } == (0..<1000).map { $0 * 8 + number })
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aJobRunsInTheNameOfItsProcess() async throws {
@@ -93,7 +94,7 @@ private final class Flag: Sendable {
         #expect(isIsolated)
         // A task of no process runs in the actor's own name.
         #expect(await ledger.callers().current == ledger.executor.id)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func theActorIsFreeWhileAMethodIsSuspended() async throws {
@@ -105,7 +106,7 @@ private final class Flag: Sendable {
         try await pool.spawn { await ledger.open(gate) }.outcome().get()
         try await first.outcome().get()
         #expect(await ledger.entries == [7, -1, 7])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func anActorWithoutCallersIsFreed() async throws {
@@ -129,7 +130,7 @@ private final class Flag: Sendable {
         let visited = try await pool.spawn { await Room(pool, Witness(freed)).visit() }.outcome().get()
         #expect(visited)
         await freed.wait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func onTheSeededExecutorTheSameSeedGivesTheSameOrder() throws {
@@ -165,7 +166,7 @@ private final class Flag: Sendable {
         try await pool.spawn { await ledger.add(2) }.outcome().get()
         #expect(await ledger.entries == [2])
         #expect(ledger.executor.poison == nil)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Its code runs on, so it is not over yet: the next incarnation does not begin beside it.
@@ -187,7 +188,7 @@ private final class Flag: Sendable {
         release.open()
         await ended.wait()
         #expect(await holder.handle.exit().description == "killed")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     // MARK: Poison
@@ -234,7 +235,7 @@ private final class Flag: Sendable {
             #expect(count == 100)
             #expect(isInOrder)
             #expect(Containment.contained == 1)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -254,7 +255,7 @@ private final class Flag: Sendable {
                 return executor.poison == nil ? 0 : 1
             }.handle.exit()
             #expect(count.description == "normal")
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -266,7 +267,7 @@ private final class Flag: Sendable {
             for _ in 0..<2 { Task { await ledger.add(1) } }
             while ledger.executor.strandedTasks < 2 { await Task.yield() }
             #expect(try await pool.spawn { 1 }.outcome().get() == 1)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
         let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
         #expect(
@@ -325,7 +326,7 @@ private final class Flag: Sendable {
             elsewhere.open()
             await ended.wait()
             #expect(returned.isSet)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -369,7 +370,7 @@ private final class Flag: Sendable {
                 #expect(ledgers[1].executor.poison == nil)
                 for ledger in ledgers.dropFirst() { try await pool.spawn { await ledger.add(0) }.outcome().get() }
             }
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 }

@@ -5,6 +5,7 @@
 import Glibc
 import LightProc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -24,7 +25,7 @@ import Testing
         for number in 0..<3 { #expect(proc.send(Reader.Letter(sender: 0, number: number))) }
         proc.send(Reader.Letter.last)
         #expect(await exit(of: proc).description == "normal")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         notes.expectAll(senders: 1, each: 3)
         #expect(proc.isClosed)
         #expect(!proc.send(Reader.Letter(sender: 0, number: 3)))
@@ -46,7 +47,7 @@ import Testing
             PlainThread(name: "sender", send).join()
         }
         #expect(await exit(of: proc).description == "normal")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         notes.expectAll(senders: 1, each: count)
     }
 
@@ -64,7 +65,7 @@ import Testing
         let threads = (0..<senders / 2).map { sender in PlainThread(name: "sender") { send(sender) } }
         for thread in threads { thread.join() }
         #expect(await exit(of: proc).description == "normal")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         notes.expectAll(senders: senders, each: each)
     }
 
@@ -86,7 +87,7 @@ import Testing
             proc.stop()
             #expect(await exit(of: proc).description == "shutdown")
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         #expect(book.lettersToCome == 0)
         #expect(book.complaints == [])
         book.forget()
@@ -125,7 +126,7 @@ import Testing
         serve(pair.0, pair.1, hops)
         isReady.open()
         #expect(await exit(of: flooded).description == "normal")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         notes.expectAll(senders: senders, each: each)
         // A run is 256 messages. Two of them between two turns of the pair would be one more than there need be.
         let (longestWait, hopsMeanwhile) = (turns.longestWait, turns.hopsUntil(senders * each))
@@ -173,7 +174,7 @@ import Testing
             _ = await exit(of: proc)
         }
         // Also joins what gets rid of left messages.
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         #expect(tally.made == rounds * (senders * each + 1))
         #expect(tally.destroyed == tally.made)
     }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -43,7 +44,7 @@ import Testing
                 preconditionFailure("the description did not trap")
             }
             try await pool.spawn { print("after") }.outcome().get()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
         let said = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
         #expect(said.contains("after"))
@@ -115,7 +116,7 @@ import Testing
                 }
             }
             #expect(await handle.handle.exit().trapReport?.process == handle.id)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -123,7 +124,7 @@ import Testing
         let pool = try WorkerPool(workers: 1)
         let names = try await pool.spawnBlocking { OurThreads.names() }.outcome().get()
         #expect(names.contains { $0.hasPrefix("bastion-block") }, "\(names)")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     #if DEBUG
@@ -133,7 +134,7 @@ import Testing
             let pool = try WorkerPool(workers: 1)
             let report = await pool.spawn { Misdeed.exclusivity.commit() }.handle.exit().trapReport
             #expect(report?.kind == .exclusivityViolation, "\(report?.message ?? "")")
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
     #endif

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -33,11 +34,11 @@ import Testing
                 let report = try #require(await pool.spawn { Misdeed.index.commit() }.handle.exit().trapReport)
                 await report.symbolicated()
                 #expect(OurThreads.names().contains(Self.name))
-                await shutDown(pool)
+                await pool.shutDownElsewhere()
                 #expect(!OurThreads.names().contains(Self.name))
                 pool.start()
             }
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -59,7 +60,7 @@ import Testing
             for fault in [SIGILL, SIGTRAP, SIGFPE, SIGABRT, SIGSEGV, SIGBUS] {
                 #expect(blocked >> UInt64(fault - 1) & 1 == 0, "\(fault)")
             }
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -92,7 +93,7 @@ import Testing
             _ = report.place
             await report.symbolicated()
             further.open()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -122,7 +123,7 @@ import Testing
             proc.join(domain.number)
             proc.tell { _ in Misdeed.index.commit() }
             told.everybody.blockingWait()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 

@@ -5,6 +5,7 @@
 import CLightProc
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -69,7 +70,7 @@ import Testing
         // Of 16 turns one or two are for others than the most urgent.
         #expect(turns.prefix(count + 6).count { $0 == .high } == count)
         #expect(turns.dropLast(count - 4).count { $0 == .low } <= 4)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// The urgent one is always ready; it gives up after a million messages.
@@ -90,7 +91,7 @@ import Testing
         isOver.blockingWait()
         let rounds = await greedy.rounds()
         #expect(rounds < 1_000_000)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// A process that sends to itself until as many others as are missing were handled.
@@ -188,13 +189,13 @@ import Testing
             #expect(pool.nodes[0].normal.count == 2)
         }
         done.everybody.blockingWait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Gives up an item that no queue has, and ends the pool. A process that has nothing to do is not to be run.
     private func drop(_ item: RunItem, on pool: WorkerPool) async {
         if case .proc(let proc) = item.content { proc.release() }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     enum Kind: CaseIterable { case reactive, async }
@@ -264,7 +265,7 @@ import Testing
         #expect(seen.first != 0)
         #expect(proc.tag.worker == seen.first)
         await end(proc, kind)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func anActorIsWokenWhereItRanLast() async throws {
@@ -280,7 +281,7 @@ import Testing
             places.insert(await actor.place { Self.worker(of: pool) })
         }
         #expect(places.count == 1 && !places.contains(0), "\(places)")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private actor Seated {
@@ -319,7 +320,7 @@ import Testing
         #expect(place() == 1 - first)
         goOn.open()
         await end(proc, kind)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Two nodes with two workers each, which this machine may not have: the decisions are the same.
@@ -369,7 +370,7 @@ import Testing
         while places.withLock({ $0.count }) == 40 { sched_yield() }
         #expect(places.withLock { $0[40] } == 2)
         await end(sleeper, kind)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func countersTellWhatWorkersDid() async throws {
@@ -393,7 +394,7 @@ import Testing
         #expect(counters.reduce(0) { $0 + $1.injected } >= 1)
         #expect(counters.allSatisfy { $0.parks > 0 && $0.isParked && $0.queueDepth == 0 })
         #expect(counters.contains { $0.busyTime > .zero })
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func countersTellWhatWaits() async throws {
@@ -432,7 +433,7 @@ import Testing
         blockingWaitUntilIdle(pool)
         #expect(pool.counters.map(\.queueDepth) == [0, 0])
         #expect(pool.nodeQueueDepths == [0, 0])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func stealsAreCountedByDistance() async throws {
@@ -460,7 +461,7 @@ import Testing
         #expect(counters.reduce(0) { $0 + $1.localSteals } >= 1, "\(counters)")
         #expect(counters.reduce(0) { $0 + $1.farSteals } >= 1, "\(counters)")
         #expect(counters.reduce(0) { $0 + $1.nearSteals } == 0)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aPoolThatWasShutDownMayBeStartedAgain() async throws {
@@ -474,7 +475,7 @@ import Testing
                 #expect(try await pool.spawn { round }.outcome().get() == round)
                 #expect(try await pool.spawnBlocking { round }.outcome().get() == round)
                 #expect(await pool.spawn { Misdeed.overflow.commit() }.handle.exit().trapReport != nil)
-                await shutDown(pool)
+                await pool.shutDownElsewhere()
                 #expect(OurThreads.blockingWait(forCount: 0), "\(OurThreads.names())")
                 // While it is down messages wait.
                 counter.send(Bystander.Message.number(2 * round + 1))
@@ -483,7 +484,7 @@ import Testing
             let (count, isInOrder) = await counter.bystanderCount()
             #expect(count == 10)
             #expect(isInOrder)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 

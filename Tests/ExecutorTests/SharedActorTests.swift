@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -78,7 +79,7 @@ import Testing
             await task?.value
             #expect(try await pool.spawn { 7 }.outcome().get() == 7)
             #expect(Containment.contained == 1)
-            if host != .globalTask { await shutDown(pool) }
+            if host != .globalTask { await pool.shutDownElsewhere() }
         }
     }
 
@@ -116,7 +117,7 @@ import Testing
             owner.open()
             #expect(try await third.outcome().get() == 1)
             #expect(Containment.contained == 1)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -144,7 +145,7 @@ import Testing
         #expect(await plain.value == (nil, nil))
         await task?.value
         try await handle?.outcome().get()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Not our worker's, but the task is the process's.
@@ -153,6 +154,6 @@ import Testing
         let handle = pool.spawn { await MainActor.run { LightProc.current?.id } }
         #expect(try await handle.outcome().get() == handle.id)
         #expect(LightProc.current == nil)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -48,7 +49,7 @@ import Testing
             }
             await isOver.wait()
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func whatIsDoneSoonIsLeftToItsWorker() async throws {
@@ -91,7 +92,7 @@ import Testing
         #expect(pool.queues.steal(thief, 0) == items[10])
         for item in popped + [items[10]] { if let item { pool.nodes[0].normal.push(item) } }
         goOn.open()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func whatDidNotFitIsTakenByTheBatch() async throws {
@@ -115,7 +116,7 @@ import Testing
         let third = queue.pop(moving: 1_000, to: ring)
         #expect(third == items[66])
         #expect(ring.room == 0 && queue.count == 23)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// The older half, rounded up: one of them to be run at once, the others in the thief's ring.
@@ -192,7 +193,7 @@ import Testing
         await traffic.isOver.wait()
         // Each has sent one portion before the receiver had a turn, one while it was behind, and now and then one more.
         #expect(traffic.most < 5 * flooders * Traffic.portion, "of \(flooders * portions * Traffic.portion) in all")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// The receiver always has messages and is always behind; it gives up after ten millions.
@@ -212,7 +213,7 @@ import Testing
         isHeld.open()
         await race.isOver.wait()
         #expect(race.isWon)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private final class Race: Sendable {

@@ -4,6 +4,7 @@
 
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -83,7 +84,7 @@ import Testing
 
         func end() async {
             load.end()
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 

@@ -4,6 +4,7 @@
 
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -122,39 +123,6 @@ extension UInt64 {
     fileprivate var word: UInt { UInt(self) }
 }
 
-/// What stuck workers wait at: in a call that ThreadSanitizer lets signals interrupt, which it otherwise holds back.
-final class PollGate: Sendable {
-    private let ends: (read: Int32, write: Int32)
-    init() {
-        var ends: [Int32] = [0, 0]
-        let status = pipe(&ends)
-        precondition(status == 0, "pipe failed with errno \(errno)")
-        self.ends = (ends[0], ends[1])
-    }
-    deinit {
-        close(ends.read)
-        close(ends.write)
-    }
-    func open() { _ = write(ends.write, "x", 1) }
-    func blockingWait() {
-        var waited = pollfd(fd: ends.read, events: Int16(POLLIN), revents: 0)
-        // Ends: open for good once it was opened; a signal only makes it begin anew.
-        while poll(&waited, 1, -1) != 1 {}
-    }
-}
-
-/// A ``Rendezvous`` for whoever waits on a worker.
-final class PollRendezvous: Sendable {
-    let everybody = PollGate()
-    private let missing: Atomic<Int>
-    init(_ count: Int) { missing = Atomic(count) }
-
-    func arrive() {
-        // ordering: sequentiallyConsistent: tests are not in a hurry.
-        if missing.subtract(1, ordering: .sequentiallyConsistent).newValue == 0 { everybody.open() }
-    }
-}
-
 /// Workers that are stuck, on real threads. Each test ends because the others go on; without the watch it would hang.
 @Suite(.serialized) struct StallPoolTests {
     private func pool(_ workers: Int) throws -> WorkerPool { try pool(machine: "core:\(workers) pu:1") }
@@ -220,7 +188,7 @@ final class PollRendezvous: Sendable {
             done.open()
         }
         done.blockingWait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Its queues, its memory and its place are of the node of the worker that is stuck.
@@ -254,7 +222,7 @@ final class PollRendezvous: Sendable {
             while pool.staff.withLock({ $0.standIns.count }) > 0 { sched_yield() }
             #expect(areAway() == [false, true])
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Likewise with what waits in its queues, and a worker that computes instead of waiting.
@@ -273,7 +241,7 @@ final class PollRendezvous: Sendable {
         arrived.everybody.blockingWait()
         flag.isSet.store(true, ordering: .relaxed)
         done.blockingWait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func theReportSaysWhoIsStuckWhereAndForHowLong() async throws {
@@ -297,7 +265,7 @@ final class PollRendezvous: Sendable {
         #expect(stuck.summary.contains("slow\(proc.id), handling Deed since"), "\(stuck.summary)")
         #expect(recovered.duration >= stuck.duration)
         observation.cancel()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// In which function, that is: what it does with its messages only its code knows.
@@ -317,7 +285,7 @@ final class PollRendezvous: Sendable {
         proc.stop()
         _ = await exit(of: proc)
         observation.cancel()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private actor Clerk {
@@ -347,7 +315,7 @@ final class PollRendezvous: Sendable {
         proc.stop()
         _ = await exit(of: proc)
         observation.cancel()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private func expect(_ report: StallReport, of proc: LightProc, in function: String) {
@@ -389,7 +357,7 @@ final class PollRendezvous: Sendable {
             goOn.open()
             #expect(await handle.handle.exit().trapReport != nil)
             #expect(OurThreads.blockingWait(forCount: threads), "\(OurThreads.names())")
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
             #expect(OurThreads.blockingWait(forCount: 0), "\(OurThreads.names())")
         }
     }
@@ -418,7 +386,7 @@ final class PollRendezvous: Sendable {
         #expect(isInOrder)
         // Ends: all of them are run.
         while rescued.load(ordering: .relaxed) < count { sched_yield() }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         #expect(rescued.load(ordering: .relaxed) == count)
     }
 }

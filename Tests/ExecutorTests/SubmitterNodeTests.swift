@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Glibc
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -75,7 +76,7 @@ import Testing
         #expect(pool.nodes.map(\.count) == [0, 1])
         #expect(blockersNode.withLock { $0 } == 1)
         goOn.open()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Two nodes of one unit each.
@@ -110,6 +111,6 @@ import Testing
         }
         done.everybody.blockingWait()
         #expect(seen.withLock { $0 } == [0: [units[0]], 1: [units[1]]])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

@@ -4,6 +4,7 @@
 
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -26,7 +27,7 @@ import Testing
         #expect(names == ["bastion-worker", "bastion-worker", "bastion-worker"])
         let detached = await Task.detached(executorPreference: pool) { (Self.worker, LightProc.current == nil) }.value
         #expect(detached == ("bastion-worker", true))
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @concurrent private static func nonisolatedName() async -> String { worker }
@@ -42,8 +43,8 @@ import Testing
         #expect(names == ["bastion-worker"])
         #expect(isOfPool == [true, true, true])
         #expect(Self.worker != "bastion-worker")
-        await shutDown(other)
-        await shutDown(pool)
+        await other.shutDownElsewhere()
+        await pool.shutDownElsewhere()
     }
 
     /// Has a task yield again and again on the only worker, with another one that is ready. Returns who got on when.
@@ -77,7 +78,7 @@ import Testing
         let pool = try BlockingPoolTests.pool(machine: "core:1 pu:1")
         let order = await Self.yields { Task(executorPreference: pool, operation: $0) }
         #expect(order == ["other", "self", "other", "self", "other", "self"])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// What the process before it has spent is not the task's.
@@ -99,7 +100,7 @@ import Testing
         #expect(received == [0, 1, 2])
         isOver.open()
         _ = await exit(of: proc)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func childTasksInheritAPreferenceOrHaveTheirOwn() async throws {
@@ -121,7 +122,7 @@ import Testing
         await withDiscardingTaskGroup { group in
             group.addTask(executorPreference: pool) { #expect(Self.worker == "bastion-worker") }
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func manyTasksAllEnd() async throws {
@@ -135,7 +136,7 @@ import Testing
         var sum = 0
         for task in tasks { sum += await task.value }
         #expect(sum == 1_999_000)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aCancelledTaskOnThePoolLearnsOfIt() async throws {
@@ -150,7 +151,7 @@ import Testing
         await isThere.wait()
         task.cancel()
         #expect(await task.value == "bastion-worker")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     // MARK: Actors
@@ -173,7 +174,7 @@ import Testing
         }
         #expect(await actor.count == 200)
         #expect(names == ["bastion-worker"])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private actor Housed {
@@ -227,7 +228,7 @@ import Testing
         for handle in handles { #expect(try await handle.outcome().get() == "bastion-worker") }
         #expect(names == ["bastion-worker"])
         #expect(await actor.total == 160)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// The runtime asks the executor, which does not say that it is its own: that is a trap, here of no process.
@@ -321,6 +322,6 @@ import Testing
             return [inside, outside, LightProc.current != nil]
         }.outcome().get()
         #expect(seen == [true, true, true])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

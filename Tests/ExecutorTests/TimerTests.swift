@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -28,7 +29,7 @@ import Testing
             #expect(pool.now - start >= .milliseconds(300))
             if isInTime { #expect(fired.withLock { $0 } == [1, 2, 3]) }
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func anEarlierTimerOvertakesTheOneThatIsSleptTowards() async throws {
@@ -38,7 +39,7 @@ import Testing
         pool.schedule(after: .zero) { done.open() }
         await done.wait()
         hour.cancel()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aCancelledTimerDoesNotFire() async throws {
@@ -55,7 +56,7 @@ import Testing
             }
         }
         await done.wait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func anActionMayScheduleAndCancelTimers() async throws {
@@ -67,7 +68,7 @@ import Testing
             pool.schedule(after: .zero) { done.open() }
         }
         await done.wait()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func whatACancelledTimerHeldIsGone() async throws {
@@ -81,12 +82,12 @@ import Testing
             token.cancel()
         }
         #expect(watched == nil)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func timersLeftAtTheShutdownAreNotCalled() async throws {
         let pool = try WorkerPool(workers: 1)
         pool.schedule(after: .seconds(3600)) { Issue.record("an hour has not passed") }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -24,7 +25,7 @@ import Testing
         #expect(frames.contains { $0.function?.contains("Misdeed") ?? false }, "\(frames)")
         #expect(report.text().hasPrefix("cart\(handle.id) trapped: "))
         #expect(report.text().contains("Misdeed"))
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aReactiveProcessNamesTheTypeOfItsMessages() async throws {
@@ -37,7 +38,7 @@ import Testing
         _ = proc.push(MessageNode.make(Order()))
         let report = try #require(await exit(of: proc).trapReport)
         #expect(report.messageType == "Order")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// One of messages of any type says itself of which type the message in hand is; what an incarnation before had in hand does
@@ -77,7 +78,7 @@ import Testing
         proc.tell { _ in Misdeed.index.commit() }
         await over.wait()
         #expect(reasons.withLock { $0.map { $0.trapReport?.messageType } } == ["Array<String>", "Deed", "Deed"])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test(
@@ -154,7 +155,7 @@ import Testing
             #expect(fields["inlined"] as? Bool == frame.isInlined)
         }
         #expect(frames.contains { $0.function?.contains("Misdeed.commit") ?? false }, "\(frames)")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     #if DEBUG
@@ -170,7 +171,7 @@ import Testing
         #expect(frame.function?.contains("TrapReportTests.(trap in ") == true, "\(frame)")
         #expect(report.text().contains("TrapReportTests.swift:\(Self.line)\n"), "\(report.text())")
         #expect(report.json().contains("TrapReportTests.swift\",\"line\":\(Self.line),"), "\(report.json())")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     private static let line = #line + 3

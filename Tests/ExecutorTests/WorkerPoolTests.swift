@@ -5,6 +5,7 @@
 import Glibc
 import LightProc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -19,7 +20,7 @@ struct Boom: Error {}
         let pool = try WorkerPool(workers: 2)
         let outcome = await pool.spawn { 41 + 1 }.outcome()
         #expect(try outcome.get() == 42)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func anErrorIsTheReasonOfTheEnd() async throws {
@@ -31,7 +32,7 @@ struct Boom: Error {}
             }
             #expect(error is Boom)
         }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func anIndexOutOfRangeEndsOneProcess() async throws {
@@ -45,7 +46,7 @@ struct Boom: Error {}
             #expect(report.process.rawValue > 0)
         }
         #expect(try await pool.spawn { "still here" }.outcome().get() == "still here")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func runBlocksTheCallerUntilTheEnd() throws {
@@ -72,7 +73,7 @@ struct Boom: Error {}
             #expect(report?.kind == .preconditionFailure)
             let blocking = await pool.spawnBlocking { _ = pool.run { 1 } }.handle.exit().trapReport
             #expect(blocking?.kind == .preconditionFailure)
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
         let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
         #expect(said.contains("run would block the worker it is called on; await spawn(...).outcome() instead"))
@@ -81,7 +82,7 @@ struct Boom: Error {}
     @Test func shutdownOnAWorkerIsAPreconditionFailure() async throws {
         let pool = try WorkerPool(workers: 1)
         #expect(await pool.spawn { pool.shutdown() }.handle.exit().trapReport != nil)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func manyProcessesAllEnd() async throws {
@@ -95,7 +96,7 @@ struct Boom: Error {}
         var sum = 0
         for handle in handles { sum += try await handle.outcome().get() }
         #expect(sum == 499_500)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func messagesBetweenProcessesArriveOnceAndInOrder() async throws {
@@ -109,7 +110,7 @@ struct Boom: Error {}
         let (count, isInOrder) = await bystander.bystanderCount()
         #expect(count == 5_000)
         #expect(isInOrder)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func theBlockingPoolGrowsBeyondTheProcessors() async throws {
@@ -127,7 +128,7 @@ struct Boom: Error {}
         var sum = 0
         for handle in handles { sum += try await handle.outcome().get() }
         #expect(sum == count * (count - 1) / 2)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func theBlockingPoolKeepsItsBound() async throws {
@@ -143,7 +144,7 @@ struct Boom: Error {}
         }
         for handle in handles { try await handle.outcome().get() }
         #expect(running.most <= 2)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func shutdownJoinsAllThreadsAndAPoolCanBeMadeAgain() async {
@@ -153,7 +154,7 @@ struct Boom: Error {}
                 #expect(OurThreads.blockingWait(forCount: OurThreads.atRest(pool)), "\(OurThreads.names())")
                 #expect(try await pool.spawn { 1 }.outcome().get() == 1)
                 #expect(try await pool.spawnBlocking { 2 }.outcome().get() == 2)
-                await shutDown(pool)
+                await pool.shutDownElsewhere()
                 #expect(OurThreads.blockingWaitForNone(), "\(OurThreads.names())")
             }
         }
@@ -166,15 +167,15 @@ struct Boom: Error {}
         }
         .outcome()
         #expect(try outcome.get())
-        await shutDown(second)
+        await second.shutDownElsewhere()
         #expect(await first.spawn { Misdeed.index.commit() }.handle.exit().trapReport != nil)
-        await shutDown(first)
+        await first.shutDownElsewhere()
     }
 
     @Test func whatIsQueuedAtTheShutdownIsFinished() async throws {
         let pool = try WorkerPool(workers: 1)
         let handles = (0..<100).map { number in pool.spawn { number } }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         var sum = 0
         for handle in handles { sum += try await handle.outcome().get() }
         #expect(sum == 4_950)
@@ -186,7 +187,7 @@ struct Boom: Error {}
                 let pool = try WorkerPool(workers: 1)
                 let handles = (0..<5).map { _ in pool.spawn { Misdeed.index.commit() } }
                 let blocking = (0..<3).map { _ in pool.spawnBlocking { Misdeed.index.commit() } }
-                await shutDown(pool)
+                await pool.shutDownElsewhere()
                 for handle in handles + blocking { #expect(await handle.handle.exit().trapReport != nil) }
                 #expect(OurThreads.blockingWaitForNone(), "\(OurThreads.names())")
             }
@@ -208,7 +209,7 @@ struct Boom: Error {}
                 used.append(Self.processorTime - before)
             }
             #expect(used.last.map { $0 < .milliseconds(30) } == true, "\(used)")
-            await shutDown(pool)
+            await pool.shutDownElsewhere()
         }
     }
 
@@ -230,8 +231,4 @@ private final class Counter: Sendable {
         }
     }
     func leave() { inside.withLock { $0.now -= 1 } }
-}
-
-func shutDown(_ pool: WorkerPool) async {
-    await Task.detached { pool.shutdown() }.value
 }

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import CLightProc
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -55,6 +56,6 @@ import Testing
         #expect(shortestRest > 32, "a stack came again after \(shortestRest) traps")
         // And they do come again: those at rest, those of threads that are not buried yet, the worker's and its heir's.
         #expect(last.count <= 32 + 3 + 2 + 1, "\(last.count) stacks for 90 traps")
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 }

@@ -5,6 +5,7 @@
 import CLightProc
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Executor
@@ -31,7 +32,7 @@ import Testing
         #expect(counters[0].lateness.reduce(0, +) == 1)
         #expect(counters[0].totalLateness == counters[0].maximumLateness)
         #expect(counters[1].fired == 0)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// The keeper comes 2 ms later: on a machine that is busy it is first often, but not each time.
@@ -48,7 +49,7 @@ import Testing
         }
         #expect(byWorker == 20, "the keeper has fired \(byKeeper)")
         #expect(pool.timerCounters[0].rescued == UInt(byKeeper))
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// A million on one worker, while others come and go. They cost nobody anything who does not wait for one.
@@ -66,7 +67,7 @@ import Testing
         for token in tokens { token.cancel() }
         #expect(pool.timerCounters.reduce(0) { $0 + $1.pending } == 0)
         #expect(pool.timerCounters.reduce(0) { $0 + $1.cancelled } == UInt(count))
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// Waits for ever if nobody does.
@@ -80,7 +81,7 @@ import Testing
         #expect(pool.timerCounters[0].rescued == 1)
         // The worker goes on with what is left in its wheel.
         try await pool.spawn { try await pool.sleep(for: .milliseconds(1)) }.outcome().get()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func theKeeperLooksAfterTimersThatComeBeforeThoseItKnows() async throws {
@@ -95,7 +96,7 @@ import Testing
         let counters = pool.timerCounters[0]
         #expect(counters.cancelled == 3)
         #expect(counters.pending == 0)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func aWorkerSleepsNoLongerThanUntilTheEarliest() async throws {
@@ -106,7 +107,7 @@ import Testing
         for handle in handles.dropLast() { try await handle.outcome().get() }
         handles[4].kill()
         _ = await handles[4].outcome()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func anActionMayCancelOneThatIsDueAtTheSameMoment() async throws {
@@ -134,7 +135,7 @@ import Testing
             }
         }.outcome()
         #expect(fired.withLock { $0 } == [0])
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// A worker's timers are its successor's.
@@ -148,7 +149,7 @@ import Testing
             #expect(await handle.handle.exit().trapReport != nil)
         }
         for sleeper in sleepers { try await sleeper.outcome().get() }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test(arguments: [WorkerPool.ShutdownMode.drain, .drop])
@@ -163,14 +164,14 @@ import Testing
             }
         }
         let end = pool.now + .milliseconds(60)
-        await Task.detached { pool.shutdown(mode) }.value
+        await pool.shutDownElsewhere(mode)
         let before = fired.load(ordering: .sequentiallyConsistent)
         while pool.now < end { await Task.yield() }
         #expect(fired.load(ordering: .sequentiallyConsistent) == before)
         pool.start()
         await all.wait()
         for sleeper in sleepers { _ = await sleeper.outcome() }
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// By workers and by other threads, cancelled by whoever comes across them: each fires once, or was cancelled.
@@ -202,7 +203,7 @@ import Testing
         pool.schedule(after: .milliseconds(4)) { done.open() }
         await done.wait()
         _ = await pool.spawn { try await pool.sleep(for: .milliseconds(4)) }.outcome()
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
         let counters = pool.timerCounters
         let (firedInAll, cancelled) = counters.reduce((0, 0)) { ($0.0 + Int($1.fired), $0.1 + Int($1.cancelled)) }
         let pending = counters.reduce(0) { $0 + $1.pending }
@@ -234,7 +235,7 @@ import Testing
         #expect(places.0 == places.2)
         #expect(places.0.0 != nil)
         #expect(places.0.1)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     enum Way: CaseIterable { case task, continuous, pool }
@@ -267,7 +268,7 @@ import Testing
         await cancelled.wait()
         _ = await handle.handle.exit()
         #expect(pool.timerCounters.allSatisfy { $0.fired == 0 })
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func theClockSleepsUntilItsDeadline() async throws {
@@ -283,7 +284,7 @@ import Testing
         }.outcome().get()
         #expect(late >= .zero)
         #expect(pool.timerCounters.reduce(0) { $0 + $1.fired } == 1)
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func whoIsCancelledDoesNotSleep() async throws {
@@ -295,7 +296,7 @@ import Testing
         task.cancel()
         await #expect(throws: CancellationError.self) { try await task.value }
         #expect(pool.timerCounters.allSatisfy { $0.pending == 0 && $0.cancelled == 0 })
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     /// From a thread that is no worker.
@@ -304,7 +305,7 @@ import Testing
         let start = pool.clock.now
         try await pool.clock.sleep(for: .milliseconds(2))
         #expect(start.duration(to: pool.clock.now) >= .milliseconds(2))
-        await shutDown(pool)
+        await pool.shutDownElsewhere()
     }
 
     @Test func instantsAreArithmetic() {

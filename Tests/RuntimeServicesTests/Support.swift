@@ -8,6 +8,7 @@ import Logging
 import RuntimeServices
 import ServiceLifecycle
 import Supervision
+import TestSupport
 
 extension Logger {
     static var silent: Logger { Logger(label: "silent", factory: { _ in SwiftLogNoOpLogHandler() }) }
@@ -85,7 +86,7 @@ func withPool(_ body: (BastionSystem) async throws -> Void) async throws {
     let system = BastionSystem(executor: pool, log: .silent)
     try await body(system)
     await system.stop()
-    await Task.detached { pool.shutdown() }.value
+    await pool.shutDownElsewhere()
 }
 
 /// Tells a trace what it is asked to do, and returns when it is asked for what it obeys. Runs once.

@@ -4,6 +4,7 @@
 
 import Glibc
 import LightProc
+import TestSupport
 import Testing
 
 @testable import Supervision
@@ -145,7 +146,7 @@ import Testing
     /// Callbacks that wait until they are let go.
     private final class Gate: Sendable {
         // Not its end, which programs that other tests start may inherit, and keep open.
-        private let pipe = BlockingPipe()
+        private let pipe = PollGate()
         private let entered = Locked(0)
 
         var count: Int { entered.withLock { $0 } }

@@ -5,6 +5,7 @@
 import Executor
 import LightProc
 import Logging
+import TestSupport
 import Testing
 
 @testable import Supervision
@@ -224,7 +225,7 @@ import Testing
     /// The real thing: a job that blocks its worker. Bounded by the member's restart, not by time.
     @Test func aMemberThatBlocksItsThreadIsReplaced() async throws {
         try await withPool { system in
-            let gate = BlockingPipe()
+            let gate = PollGate()
             let tree = try system.supervise(intensity: .unlimited) {
                 Children("m", shutdownTime: .milliseconds(20)) { context in
                     for await reply in context.messages(of: Reply<Int>.self) {

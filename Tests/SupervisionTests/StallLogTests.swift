@@ -6,6 +6,7 @@ import Executor
 import Glibc
 import LightProc
 import Logging
+import TestSupport
 import Testing
 
 @testable import Supervision
@@ -14,7 +15,7 @@ import Testing
 @Suite(.timeLimit(.minutes(5))) struct StallLogTests {
     enum Kind: CaseIterable { case reactive, async, managedReactive, managedAsync }
 
-    private struct Chore: Sendable { let pipe: BlockingPipe }
+    private struct Chore: Sendable { let pipe: PollGate }
 
     private struct Worker: Reactive {
         mutating func receive(_ message: consuming Chore, in context: borrowing ReactiveContext<Self>) {
@@ -66,7 +67,7 @@ import Testing
         )
         let tree = try system.supervise("shop") { Self.children(kind) }
         let child = try tree.group("slow", of: Chore.self).next
-        let pipe = BlockingPipe()
+        let pipe = PollGate()
         child.tell(Chore(pipe: pipe))
         var told: [String] = []
         for await line in stream {
@@ -86,5 +87,5 @@ import Testing
 
     private var isSanitized: Bool { dlsym(nil, "__tsan_init") != nil || dlsym(nil, "__asan_init") != nil }
 
-    @inline(never) private static func toil(_ pipe: BlockingPipe) { pipe.blockingWait() }
+    @inline(never) private static func toil(_ pipe: PollGate) { pipe.blockingWait() }
 }

@@ -6,6 +6,7 @@ import Executor
 import Glibc
 import LightProc
 import Logging
+import TestSupport
 import Testing
 
 @testable import Supervision
@@ -153,34 +154,4 @@ func withPool(_ body: (BastionSystem) async throws -> Void) async throws {
     try await body(system)
     await system.stop()
     await pool.shutDownElsewhere()
-}
-
-extension WorkerPool {
-    /// Not on one of the few threads that all tests share: what it waits for may wait for another test.
-    func shutDownElsewhere() async {
-        await withCheckedContinuation { continuation in
-            PlainThread(name: "shutdown") {
-                self.shutdown()
-                continuation.resume()
-            }.detach()
-        }
-    }
-}
-
-/// What a process is stuck in until it is opened: a call that ThreadSanitizer lets signals interrupt, which it otherwise holds back, so that
-/// nobody could take what such a worker would run next.
-final class BlockingPipe: Sendable {
-    private let ends: [Int32]
-    init() {
-        var ends: [Int32] = [0, 0]
-        precondition(pipe(&ends) == 0, "pipe failed with errno \(errno)")
-        self.ends = ends
-    }
-    deinit { for end in ends { close(end) } }
-    func open() { _ = write(ends[1], "x", 1) }
-    func blockingWait() {
-        var waited = pollfd(fd: ends[0], events: Int16(POLLIN), revents: 0)
-        // Ends: open for good once it was opened; a signal only makes it begin anew.
-        while poll(&waited, 1, -1) != 1 {}
-    }
 }
