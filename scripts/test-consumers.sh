@@ -5,7 +5,7 @@
 #
 # Each is built twice, the second time after its files were touched: a package that uses both modules
 # named Runtime without an alias breaks in the second build only. A package with tests has them run. Builds are kept in
-# .build-consumers/NAME.
+# .build-consumers: of LightProcConsumer by itself, of the others in one place, so that what they depend on is built once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,9 +16,13 @@ fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+scratch() { # NAME
+    if [ "$1" = LightProcConsumer ]; then echo .build-consumers/alone; else echo .build-consumers/shared; fi
+}
+
 # Planned anew each time: the cached plan does not see that a package depended on by path got or lost a file.
 build() { # NAME: quiet unless it fails
-    swift build --package-path "Tests/Consumers/$1" --scratch-path ".build-consumers/$1" \
+    swift build --package-path "Tests/Consumers/$1" --scratch-path "$(scratch "$1")" \
         --disable-build-manifest-caching >"$log" 2>&1 || {
         cat "$log"
         return 1
@@ -27,7 +31,7 @@ build() { # NAME: quiet unless it fails
 
 runs() { # NAME: its executable ends well and prints `ok NAME` last
     local output
-    output=$(".build-consumers/$1/debug/$1" </dev/null) || {
+    output=$("$(scratch "$1")/debug/$1" </dev/null) || {
         echo "$1: exit status $?: $output"
         return 1
     }
@@ -41,10 +45,11 @@ runs() { # NAME: its executable ends well and prints `ok NAME` last
 heavy=(Logging Executor Supervision Fort Runtime RuntimeServices ServiceLifecycle)
 forget_heavy() { # NAME
     local module
-    for module in "${heavy[@]}"; do rm -f ".build-consumers/$1/debug/Modules/$module.swiftmodule"; done
+    for module in "${heavy[@]}"; do rm -f "$(scratch "$1")/debug/Modules/$module.swiftmodule"; done
 }
 is_light() { # NAME
-    local folder=.build-consumers/$1/debug libraries module
+    local folder libraries module
+    folder=$(scratch "$1")/debug
     libraries=$(ldd "$folder/$1")
     if ! grep -q libswiftCore <<<"$libraries"; then
         echo "$1: ldd shows no libswiftCore, so what it shows means nothing"
@@ -73,7 +78,7 @@ rebuilds() { # NAME: builds and runs again after all its files were touched
     build "$1" && runs "$1" || return 1
     for file in "$sources"/*/*.swift; do
         # Written by each compilation of the file; the object file keeps its date if nothing in it changed.
-        record=.build-consumers/$1/debug/$(basename "$(dirname "$file")").build/$(basename "$file" .swift).d
+        record=$(scratch "$1")/debug/$(basename "$(dirname "$file")").build/$(basename "$file" .swift).d
         if ! [ "$record" -nt "$file" ]; then
             echo "$1: the second build did not compile $file"
             return 1
@@ -83,7 +88,7 @@ rebuilds() { # NAME: builds and runs again after all its files were touched
 
 tests() { # NAME: the tests of the package, if it has any
     [ -d "Tests/Consumers/$1/Tests" ] || return 0
-    swift test --package-path "Tests/Consumers/$1" --scratch-path ".build-consumers/$1" --disable-xctest \
+    swift test --package-path "Tests/Consumers/$1" --scratch-path "$(scratch "$1")" --disable-xctest \
         --disable-build-manifest-caching >"$log" 2>&1 || {
         cat "$log"
         return 1

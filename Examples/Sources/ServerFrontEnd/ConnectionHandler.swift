@@ -49,6 +49,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if event is IdleStateHandler.IdleStateEvent {
             perform(state.idledOut(), context: context)
+        } else if event is DrainingHasBegun {
+            state.drain()
         } else {
             context.fireUserInboundEventTriggered(event)
         }

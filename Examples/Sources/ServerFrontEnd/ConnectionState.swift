@@ -35,6 +35,7 @@ struct ConnectionState {
     private let bodyLimit: Int
     private var state = State.idle
     private var exchanges: UInt64 = 0
+    private var isDraining = false
 
     init(bodyLimit: Int) {
         self.bodyLimit = bodyLimit
@@ -95,7 +96,8 @@ struct ConnectionState {
     /// The service answered the exchange of that number: returns it to write the answer, or nil if it is too late.
     mutating func answered(_ number: UInt64) -> Exchange? {
         switch state {
-        case .serving(let exchange) where exchange.number == number:
+        case .serving(var exchange) where exchange.number == number:
+            if isDraining { exchange.isKeepAlive = false }
             state = exchange.isKeepAlive ? .idle : .closed
             return exchange
         case .idle, .receiving, .serving, .drainingRefused, .closed:
@@ -116,6 +118,12 @@ struct ConnectionState {
         case .closed:
             return .close  // The client does not take the last answer.
         }
+    }
+
+    /// The next answer is the last one, and says so: a client that is told in time loses no request, as it would on a connection that
+    /// is closed while its next request is on its way.
+    mutating func drain() {
+        isDraining = true
     }
 
     mutating func connectionClosed() {

@@ -82,16 +82,18 @@ package struct HTTPServer: Sendable {
         }
     }
 
-    /// Stops accepting, lets requests in progress finish for at most `grace`, closes everything and ends the threads.
+    /// Stops accepting, ends each connection after its next answer, lets requests in progress finish for at most `grace`, and ends the
+    /// threads.
     ///
-    /// Does nothing when it was called before.
-    package func shutDown(grace: TimeAmount = .seconds(5)) async {
+    /// A client whose connection is kept alive has `lingering` to ask once more, and is told in the answer that the connection is
+    /// closed: whoever asks more often than that loses nothing. Does nothing when it was called before.
+    package func shutDown(lingering: TimeAmount = .seconds(1), grace: TimeAmount = .seconds(5)) async {
         guard ending.begin() else { return }
         try? await listener.close().get()
         let connections = connections
         // The pipeline of a closed listener is torn down, but its handler still knows the connections.
         try? await listener.eventLoop.flatSubmit {
-            connections.value.quiesce(within: grace)
+            connections.value.drain(lingering: lingering, within: grace)
         }.get()
         // Fails only where a loop is shut down already.
         try? await group.shutdownGracefully()

@@ -29,8 +29,9 @@ final class OpenConnections: ChannelInboundHandler {
         context.fireChannelRead(data)
     }
 
-    /// Closes idle connections now, the others after their current answer, and those left after `grace` by force.
-    func quiesce(within grace: TimeAmount) -> EventLoopFuture<Void> {
+    /// Ends all connections: each after its next answer, which says so; those without a request for `lingering` then, and those left after
+    /// `grace` by force.
+    func drain(lingering: TimeAmount, within grace: TimeAmount) -> EventLoopFuture<Void> {
         eventLoop.preconditionInEventLoop()
         if let allClosed { return allClosed.futureResult }
         let promise = eventLoop.makePromise(of: Void.self)
@@ -39,15 +40,21 @@ final class OpenConnections: ChannelInboundHandler {
             promise.succeed()
             return promise.futureResult
         }
-        for channel in channels.values {
-            channel.pipeline.fireUserInboundEventTriggered(ChannelShouldQuiesceEvent())
-        }
+        tell(DrainingHasBegun())
         let loopBoundSelf = NIOLoopBound(self, eventLoop: eventLoop)
+        let quiesce = eventLoop.scheduleTask(in: lingering) { loopBoundSelf.value.tell(ChannelShouldQuiesceEvent()) }
         let force = eventLoop.scheduleTask(in: grace) {
             for channel in loopBoundSelf.value.channels.values { channel.close(promise: nil) }
         }
-        promise.futureResult.whenComplete { _ in force.cancel() }
+        promise.futureResult.whenComplete { _ in
+            quiesce.cancel()
+            force.cancel()
+        }
         return promise.futureResult
+    }
+
+    private func tell(_ event: some Sendable) {
+        for channel in channels.values { channel.pipeline.fireUserInboundEventTriggered(event) }
     }
 
     private func closed(_ identifier: ObjectIdentifier) {
@@ -55,3 +62,6 @@ final class OpenConnections: ChannelInboundHandler {
         if channels.isEmpty { allClosed?.succeed() }
     }
 }
+
+/// Tells a connection that its next answer is to be the last.
+struct DrainingHasBegun: Sendable {}

@@ -121,6 +121,24 @@ import Testing
         #expect(!connection.channel.isActive)
     }
 
+    @Test func drainingEndsAConnectionAfterItsNextAnswer() throws {
+        let connection = try Connection()
+        _ = try connection.send("GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+        connection.channel.pipeline.fireUserInboundEventTriggered(DrainingHasBegun())
+        #expect(connection.channel.isActive)
+        #expect(try connection.send("GET /b HTTP/1.1\r\nhost: x\r\n\r\n").contains("connection: close\r\n"))
+        #expect(!connection.channel.isActive)
+    }
+
+    @Test func drainingEndsABusyConnectionAfterItsAnswer() throws {
+        let connection = try Connection()
+        try connection.channel.writeInbound(ByteBuffer(string: "GET /a HTTP/1.1\r\nhost: x\r\n\r\n"))
+        connection.channel.pipeline.fireUserInboundEventTriggered(DrainingHasBegun())
+        #expect(connection.channel.isActive)
+        #expect(try connection.received().contains("connection: close\r\n"))
+        #expect(!connection.channel.isActive)
+    }
+
     @Test func quiescingClosesIdleConnectionsAtOnceAndBusyOnesAfterTheirAnswer() throws {
         let idle = try Connection()
         idle.channel.pipeline.fireUserInboundEventTriggered(ChannelShouldQuiesceEvent())

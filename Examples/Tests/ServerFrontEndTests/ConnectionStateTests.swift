@@ -31,6 +31,16 @@ import Testing
         }
     }
 
+    @Test func theNextAnswerIsTheLastWhileDraining() {
+        var state = ConnectionState(bodyLimit: 10)
+        state.headReceived(Self.head())
+        _ = state.endReceived()
+        state.drain()
+        #expect(state.answered(1)?.isKeepAlive == false)
+        state.headReceived(Self.head())
+        #expect(state.endReceived() == .none)
+    }
+
     @Test func secondAnswerIsDropped() {
         var state = ConnectionState(bodyLimit: 10)
         state.headReceived(Self.head())
