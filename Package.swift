@@ -113,7 +113,11 @@ let package = Package(
             path: "Tests/FortFixture",
             swiftSettings: settings
         ),
-        .testTarget(name: "FortTests", dependencies: ["Fort", "fort-fixture"], swiftSettings: settings),
+        .testTarget(
+            name: "FortTests",
+            dependencies: ["Fort", "fort-fixture", "TestSupport"],
+            swiftSettings: settings
+        ),
         .testTarget(name: "RuntimeTests", dependencies: ["Runtime"], swiftSettings: settings),
         .testTarget(
             name: "RuntimeServicesTests",

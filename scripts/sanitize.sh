@@ -58,14 +58,11 @@ if [ -n "$filter" ]; then
     run --filter "$filter"
     exit
 fi
-# Left out: the models' threads run one at a time by design; topology is pure code, and tests of it read files. Of the boundary: handlers
-# of deaths and their reports, and what waits for the machine around the program; they wait for each other for ever under a
-# sanitizer. What reads options and words is pure.
-left_out='FortTests\.(Death|CrashReport|ReportFile|FlightRecorder|FortOptions|Heart|Memory|UnderA|Service|Activated|FortEvents)'
-left_out+='|FortTests\.(LoadShedding|Pressure)'
+# Left out: the models' threads run one at a time by design; topology is pure code, and tests of it read files.
+left_out=(--skip '^ModelTests' --skip '\.Topology' --skip '\.Placement')
 # Whole programs in other processes, which ThreadSanitizer has looked at.
-if [ "$kind" = address ]; then left_out+='|FortTests\.(Guard|FortSignal|FortStop)'; fi
-run --skip '^ModelTests' --skip '\.Topology' --skip '\.Placement' --skip "$left_out"
+if [ "$kind" = address ]; then left_out+=(--skip 'FortTests\.(Guard|FortSignal|FortStop)'); fi
+run "${left_out[@]}"
 
 # Leaks are looked for where nothing traps and nothing has weak references: Swift keeps the pointers to the side tables of
 # those shifted, where LeakSanitizer does not find them.

@@ -6,6 +6,7 @@ import Executor
 import Glibc
 import LightProc
 import Supervision
+import TestSupport
 import Testing
 
 @testable import Fort
@@ -172,7 +173,7 @@ import Testing
             }
             report("alive")
             // Stuck are the only worker, and whoever stands in for it.
-            let (began, end, timers) = (BlockingGate(), BlockingGate(), BlockingGate())
+            let (began, end, timers) = (PollGate(), PollGate(), PollGate())
             _ = context.system.executor.spawn {
                 began.open()
                 end.blockingWait()
@@ -215,7 +216,7 @@ import Testing
 }
 
 /// Opens the gate after so many timers of 5 ms, one after the other.
-private func tick(_ executor: any ProcExecutor, _ count: Int, _ gate: BlockingGate) {
+private func tick(_ executor: any ProcExecutor, _ count: Int, _ gate: PollGate) {
     if count == 0 { return gate.open() }
     executor.schedule(after: .milliseconds(5)) { tick(executor, count - 1, gate) }
 }
