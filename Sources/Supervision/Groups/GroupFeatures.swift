@@ -42,13 +42,15 @@ struct GroupFeatures: Sendable {
 }
 
 /// What happens around each start of a member. In its name.
+///
+/// A start that was given up may go on beside the next one: what is left of it is for nobody, and does not happen.
 struct StartWatch: Sendable {
     let callbacks: Callbacks?
     let signalsReady: Bool
 
     /// Before anything of the incarnation is there.
-    func begins(_ proc: LightProc) {
-        proc.record?.isInStart(true)
+    func begins(_ proc: LightProc, _ incarnation: UInt32) {
+        guard proc.record?.set(isInStart: true, incarnation) != false else { return }
         if proc.restarts == 0 {
             callbacks?.beforeStart?(Callbacks.Occasion(proc, reason: nil))
         } else {
@@ -56,31 +58,33 @@ struct StartWatch: Sendable {
         }
     }
 
-    /// A reactive member was made, or an async one's body comes next.
-    func made(_ proc: LightProc, isAsync: Bool) {
-        if isAsync, signalsReady {
-            proc.record?.isInStart(false)
-            return
-        }
-        began(proc)
+    /// A reactive member was made, or an async one's body comes next. False if the incarnation is over.
+    func made(_ proc: LightProc, _ incarnation: UInt32, isAsync: Bool) -> Bool {
+        if isAsync, signalsReady { return proc.record?.set(isInStart: false, incarnation) != false }
+        return began(proc, incarnation)
     }
 
-    /// It has started.
-    func began(_ proc: LightProc) {
+    /// It has started. False if the incarnation is over.
+    @discardableResult
+    func began(_ proc: LightProc, _ incarnation: UInt32) -> Bool {
+        guard proc.record?.set(isInStart: true, incarnation) != false else { return false }
         if proc.restarts == 0 {
             callbacks?.afterStart?(Callbacks.Occasion(proc, reason: nil))
         } else {
             callbacks?.afterRestart?(Callbacks.Occasion(proc, reason: proc.lastExit))
         }
-        proc.record?.started()
+        proc.record?.started(incarnation)
+        return true
     }
 
     /// Makes the body of a reactive member.
     func make<Body>(_ behavior: () throws -> Body) throws -> Body {
         guard let proc = LightProc.current else { preconditionFailure("impossible: bodies are made by their process") }
-        begins(proc)
+        let incarnation = proc.incarnation
+        begins(proc, incarnation)
         let body = try behavior()
-        made(proc, isAsync: false)
+        // Nothing runs beside it: it is not over.
+        _ = made(proc, incarnation, isAsync: false)
         return body
     }
 }
@@ -92,7 +96,6 @@ extension Context {
     /// an incarnation counts; in other groups it has no effect. Any task of the process.
     public func ready() {
         guard let record = proc.record, record.isReady(incarnation) else { return }
-        record.isInStart(true)
-        StartWatch(callbacks: record.features.callbacks, signalsReady: true).began(proc)
+        StartWatch(callbacks: record.features.callbacks, signalsReady: true).began(proc, incarnation)
     }
 }

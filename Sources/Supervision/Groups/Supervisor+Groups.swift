@@ -235,7 +235,7 @@ extension SupervisorCell {
             done(ticket, &body)
         }
         // Those that were asked for meanwhile and do not say themselves that they have started.
-        for id in body.undertakings.comebacks.keys where body.machine.isUp(id) { send(.started(id)) }
+        for id in body.undertakings.comebacks.keys where body.machine.isUp(id) { send(.started(id, nil)) }
         return actions
     }
 

@@ -231,6 +231,15 @@ struct SupervisorMachine: Sendable {
         return false
     }
 
+    /// Whether it was started, and its end has not been told.
+    func lives(_ id: ChildID) -> Bool {
+        guard let index = children.index(of: id) else { return false }
+        switch children[index].state {
+        case .starting, .up, .stopping: return true
+        case .down, .queued, .waiting, .retiring: return false
+        }
+    }
+
     /// Whether it depends on how the child ended what becomes of it.
     func isWanted(_ id: ChildID) -> Bool { children.index(of: id).map { children[$0].fate == nil } ?? false }
 

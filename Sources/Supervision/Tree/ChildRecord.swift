@@ -19,10 +19,7 @@ final class ChildRecord: ProcObserver {
     let id: SupervisorMachine.ChildID
     /// The supervisor that it is, if it is one.
     let nest: Nest?
-    /// The last incarnation that said that it was ready.
-    private let lastReady = AtomicWord(0)
-    /// Four times the last incarnation that has started; 2 more in the middle of a start; 1 more if its supervisor waits for the present start.
-    /// Written by the supervisor while the process is down, by the process while it runs.
+    /// A ``StartWord``. Written by the supervisor while the process is down, by incarnations while they run, also by one that was given up.
     private let startWord = AtomicWord(0)
     /// A cycle, through the supervisor's process, which is broken when the child is forgotten.
     let supervisor: SupervisorCell
@@ -97,46 +94,55 @@ final class ChildRecord: ProcObserver {
 
     /// It is about to start. By its supervisor.
     func expectStart(awaited: Bool) {
+        let word = StartWord(after: proc.incarnation, isAwaited: awaited)
         // ordering: relaxed: the process begins behind this.
-        let word = startWord.load(ordering: .relaxed)
-        startWord.store(word & ~3 | (awaited ? 1 : 0), ordering: .relaxed)
+        startWord.store(word.rawValue, ordering: .relaxed)
+    }
+
+    private func updateStart<Result>(_ change: (inout StartWord) -> Result) -> Result {
+        startWord.update { raw in
+            var word = StartWord(rawValue: raw)
+            defer { raw = word.rawValue }
+            return change(&word)
+        }
+    }
+
+    private var start: StartWord {
+        // ordering: relaxed: who looks meanwhile acts on what may be over a moment later; the supervisor reads for certain after an end.
+        StartWord(rawValue: startWord.load(ordering: .relaxed))
     }
 
     /// Code of the user's runs that belongs to the start, and that nothing interrupts; or not any more. In its name.
-    func isInStart(_ isInStart: Bool) {
-        // ordering: relaxed: who looks meanwhile acts on what may be over a moment later.
-        let word = startWord.load(ordering: .relaxed)
-        startWord.store(word & ~2 | (isInStart ? 2 : 0), ordering: .relaxed)
+    ///
+    /// - Returns: False if that incarnation is over.
+    func set(isInStart: Bool, _ incarnation: UInt32) -> Bool {
+        updateStart { $0.set(isInStart: isInStart, incarnation) }
     }
 
     /// Whether it cannot be ended at this moment, as it, or something below it, is in the middle of a start that nothing interrupts. Any
     /// thread; O(what is below).
     var isStuck: Bool {
-        // ordering: relaxed: as above.
-        if startWord.load(ordering: .relaxed) & 2 != 0, !proc.isClosed { return true }
+        if start.isInStart, !proc.isClosed { return true }
         return supervisors.contains { $0.roster.contains(where: \.isStuck) }
     }
 
-    /// It has started; its supervisor is told if that waits for it. In its name.
-    func started() {
-        guard settings.reportsStart else { return }
-        // ordering: relaxed: the supervisor wrote before the process began, and reads for certain after it has ended.
-        let isAwaited = startWord.load(ordering: .relaxed) & 1
-        startWord.store(UInt(proc.incarnation) << 2 | isAwaited, ordering: .relaxed)
-        if isAwaited != 0 { supervisor.send(.started(id)) }
+    /// An incarnation has started; its supervisor is told if that waits for it. In its name.
+    func started(_ incarnation: UInt32) {
+        guard settings.reportsStart, updateStart({ $0.start(incarnation) }) else { return }
+        supervisor.send(.started(id, Incarnation(proc: proc.id, number: incarnation)))
+    }
+
+    /// Whether an incarnation is the last that the supervisor has started of this child.
+    func isLast(_ incarnation: Incarnation) -> Bool {
+        proc.id == incarnation.proc && start.incarnation == incarnation.number
     }
 
     /// Whether the present or last incarnation has started, of one that runs as seen at this moment.
-    var hadStarted: Bool {
-        // ordering: relaxed: as above.
-        !settings.reportsStart || startWord.load(ordering: .relaxed) >> 2 == UInt(proc.incarnation)
-    }
+    var hadStarted: Bool { !settings.reportsStart || start.hasStarted(proc.incarnation) }
 
     /// An incarnation says that it is ready. True if that is asked of it, and the first time.
     func isReady(_ incarnation: UInt32) -> Bool {
-        guard features.signalsReady, proc.incarnation == incarnation else { return false }
-        // ordering: relaxed: only that one caller comes first matters.
-        return lastReady.exchange(UInt(incarnation), ordering: .relaxed) != UInt(incarnation)
+        features.signalsReady && updateStart { $0.sayReady(incarnation) }
     }
 
     /// Closes the process, calls `afterStop` in its name, and then `done`. By the supervisor, which does not start it again.
@@ -150,7 +156,7 @@ final class ChildRecord: ProcObserver {
 
     func procEnded(_ proc: LightProc, reason: ExitReason) {
         supervisor.system.hooks?.ended(proc, reason)
-        isInStart(false)
+        updateStart { $0.end() }
         noteEnd(reason)
         let below = supervisor.owned.withLock { owned in
             let below = owned.removeValue(forKey: id) ?? []

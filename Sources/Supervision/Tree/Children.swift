@@ -138,13 +138,15 @@ public struct Children: Sendable {
             let hooks = system.hooks
             let watch = spec.features.startWatch
             let body: nonisolated(nonsending) @Sendable (LightProc) async throws -> Void = { proc in
+                // First: what comes before the body may take longer than the incarnation lives.
+                let context = Context(proc: proc, system: system)
                 try hooks?.starting(proc)
                 if let watch {
-                    watch.begins(proc)
-                    watch.made(proc, isAsync: true)
+                    watch.begins(proc, context.incarnation)
+                    guard watch.made(proc, context.incarnation, isAsync: true) else { throw CancellationError() }
                 }
                 do {
-                    try await run(Context(proc: proc, system: system), spec)
+                    try await run(context, spec)
                 } catch let error as DecidedError {
                     throw error.error
                 } catch {

@@ -100,7 +100,7 @@ final class Nest: Sendable {
         // Who limits that limits it for the child; see `startsWithin`.
         let time = ShutdownTime.infinity.limit
         let ticket = StartTicket(records, isWhole: true, within: time) { [weak record, weak proc] error in
-            if let error { proc?.end(incarnation, for: .error(error)) } else { record?.started() }
+            if let error { proc?.end(incarnation, for: .error(error)) } else { record?.started(incarnation) }
         }
         fresh.begin(ticket)
     }

@@ -265,7 +265,7 @@ final class SupervisorCell: Sendable {
                     child.expectStart(awaited: body.machine.isStarting(id) || system.eventHub.hasListeners)
                 } else if body.machine.isStarting(id) {
                     // It was made to report nothing, and its settings have changed since.
-                    send(.started(id))
+                    send(.started(id, nil))
                 }
                 // First: what the child does next is told after it.
                 tell(.started, of: child)
@@ -315,6 +315,12 @@ final class SupervisorCell: Sendable {
     }
 }
 
+/// One life of one process.
+struct Incarnation: Equatable, Sendable {
+    let proc: ProcID
+    let number: UInt32
+}
+
 /// What happens to a supervisor.
 enum SupervisorEvent: Sendable {
     case add([ChildRecord])
@@ -324,7 +330,8 @@ enum SupervisorEvent: Sendable {
     case allStarted
     /// Start children one after the other, each when the one before has started.
     case start(StartTicket)
-    case started(SupervisorMachine.ChildID)
+    /// An incarnation of a child has started; nil: the present one, as the supervisor says itself.
+    case started(SupervisorMachine.ChildID, Incarnation?)
     /// The time for a start is up, nobody waits for it any more, or one of its children is over.
     case abandon(StartTicket, StartError.Code)
     case ended(SupervisorMachine.ChildID, ExitReason)
@@ -375,7 +382,9 @@ struct SupervisorBody: ReactiveBody {
             return
         case .start(let ticket):
             actions = shell.start(ticket, &self)
-        case .started(let id):
+        case .started(let id, let incarnation):
+            // One that was given up may say so when its end is dealt with, and the next one is started already.
+            if let incarnation, !machine.lives(id) || children[id]?.isLast(incarnation) != true { return }
             actions = shell.started(id, &self)
         case .abandon(let ticket, let code):
             actions = shell.abandon(ticket, code, &self)
