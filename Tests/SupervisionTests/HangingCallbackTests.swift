@@ -161,7 +161,7 @@ import Testing
     }
 
     /// A member whose start hangs cannot be ended: the others are stopped, and who waits is told in time.
-    @Test(.timeLimit(.minutes(2)), arguments: 0..<5, [true, false])
+    @Test(.timeLimit(.minutes(2)), arguments: 0..<6, [true, false])
     func aMemberThatHangsInItsStartFailsItInTime(way: Int, isReactive: Bool) async throws {
         let gate = Gate()
         let hang: Callbacks.Callback = { _ in gate.enter() }
@@ -174,7 +174,7 @@ import Testing
             }
         let hung = (way == 1 ? bare.signalsReady() : bare)
             .callbacks(way == 1 ? Callbacks(afterStart: hang) : Callbacks(beforeStart: hang))
-        let path = way == 3 ? "/n" : "/m-0"
+        let path = way == 3 ? "/n" : way == 5 ? "/o" : "/m-0"
         try await withPool { system in
             // A machine that has other things to do may not come as far as the callback: then once more, with more time.
             for number in 0..<10 {
@@ -223,6 +223,12 @@ import Testing
                 try await system.supervise(name, startingWithin: time) {
                     other
                     Supervisor("n") { hung }
+                }
+            case 5:
+                // Two levels above it all that it belongs to is being stopped by then.
+                try await system.supervise(name, startingWithin: time * 4) {
+                    other
+                    Supervisor("o") { Supervisor("n") { hung }.startsWithin(time) }
                 }
             case 4:
                 let tree = try system.supervise(name) { StrategyTests.child("z", Trace()) }

@@ -255,4 +255,34 @@ import Testing
         #expect(sim.stops(tree))
         #expect(status() == .down)
     }
+
+    /// A nested supervisor whose process has ended, and whose children have not.
+    @Test func healthTellsOfWhatIsBeingStopped() throws {
+        let sim = Simulation()
+        let tree = try sim.system.supervise("shop") {
+            Supervisor("s", shutdownTime: .infinity) {
+                Supervisor("t", shutdownTime: .infinity) {
+                    TreeTests.stubborn("slow", Trace(), shutdownTime: .seconds(3))
+                }
+            }
+        }
+        sim.drain()
+        tree.supervisor.roster.child("s")?.proc.end(1, for: .error(Failure()))
+        sim.drain()
+        let seen = Locked<String?>(nil)
+        let isDone = sim.completes {
+            let health = await tree.health()
+            seen.withLock { $0 = health.description }
+        }
+        #expect(isDone)
+        let expected = [
+            "/shop degraded", "  /shop/s degraded", "    /shop/s/t degraded", "      /shop/s/t/slow-0 stopping",
+        ]
+        #expect(seen.withLock { $0 } == expected.joined(separator: "\n"))
+        sim.advance(by: .seconds(3))
+        // It is there again.
+        tree.supervisor.kill {}
+        sim.drain()
+        #expect(sim.system.trees.isEmpty)
+    }
 }

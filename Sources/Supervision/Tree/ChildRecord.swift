@@ -90,6 +90,12 @@ final class ChildRecord: ProcObserver {
     /// The supervisors of the child's present incarnation.
     var supervisors: [SupervisorCell] { supervisor.owned.withLock { $0[id] } ?? [] }
 
+    /// These, and those of the incarnation before that are being stopped, as it has ended.
+    var supervisorsAlsoEnding: [SupervisorCell] {
+        // Under both locks: none is on its way from one to the other.
+        supervisor.owned.withLock { owned in (owned[id] ?? []) + supervisor.ending.withLock { $0[id] ?? [] } }
+    }
+
     deinit { supervisor.departed(proc, name) }
 
     /// It is about to start. By its supervisor.
@@ -123,7 +129,7 @@ final class ChildRecord: ProcObserver {
     /// thread; O(what is below).
     var isStuck: Bool {
         if start.isInStart, !proc.isClosed { return true }
-        return supervisors.contains { $0.roster.contains(where: \.isStuck) }
+        return supervisorsAlsoEnding.contains { $0.roster.contains(where: \.isStuck) }
     }
 
     /// An incarnation has started; its supervisor is told if that waits for it. In its name.

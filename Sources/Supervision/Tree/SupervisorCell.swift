@@ -224,9 +224,7 @@ final class SupervisorCell: Sendable {
     ///
     /// - Parameter isOverdue: The time for that is up: the last callbacks of supervisors are not waited for.
     func kill(_ child: ChildRecord, isOverdue: Bool = false) {
-        // What stops already, as its owner has ended, too.
-        let stopping = ending.withLock { $0[child.id] } ?? []
-        for supervisor in child.supervisors + stopping { supervisor.send(isOverdue ? .overdue : .kill) }
+        for supervisor in child.supervisorsAlsoEnding { supervisor.send(isOverdue ? .overdue : .kill) }
         child.proc.kill()
     }
 

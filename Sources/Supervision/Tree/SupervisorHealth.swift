@@ -25,7 +25,7 @@ public struct SupervisorHealth: Sendable, CustomStringConvertible {
     public struct Child: Sendable {
         /// The child itself.
         public let info: ChildInfo
-        /// Supervisors that it is, or has started.
+        /// Supervisors that it is, or has started, also those that are being stopped after its end.
         public let below: [SupervisorHealth]
 
         /// How it is, with all below.
@@ -112,7 +112,9 @@ extension SupervisorCell {
         var children: [SupervisorHealth.Child] = []
         for info in await SupervisorRef(supervisor: self).whichChildren() {
             var below: [SupervisorHealth] = []
-            for supervisor in roster.child(info.name)?.supervisors ?? [] { below.append(await supervisor.health()) }
+            for supervisor in roster.child(info.name)?.supervisorsAlsoEnding ?? [] {
+                below.append(await supervisor.health())
+            }
             children.append(SupervisorHealth.Child(info: info, below: below))
         }
         return SupervisorHealth(path: path, hasEnded: outcome != nil, children: children)

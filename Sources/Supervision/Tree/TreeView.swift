@@ -124,8 +124,7 @@ extension SupervisorCell {
 
 extension ChildRecord {
     fileprivate func view(_ limit: Int, _ left: inout Int) -> TreeView.Child {
-        let ending = supervisor.ending.withLock { $0[id] } ?? []
-        return TreeView.Child(
+        TreeView.Child(
             path: "\(supervisor.path)/\(name)",
             process: proc.id,
             isSupervisor: nest != nil,
@@ -134,7 +133,7 @@ extension ChildRecord {
             load: proc.load,
             depth: proc.managedQueue?.counters.depth,
             lastEnd: proc.lastExit.map(\.word),
-            below: (supervisors + ending).map { $0.view(limit, &left) }
+            below: supervisorsAlsoEnding.map { $0.view(limit, &left) }
         )
     }
 }
