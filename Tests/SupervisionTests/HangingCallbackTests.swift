@@ -345,16 +345,19 @@ import Testing
 
     // MARK: Stops
 
-    /// The stop of what is above takes as long as was said, whoever hangs below.
-    @Test(arguments: [0, 1, 2, 3, 4])
-    func afterStopThatHangsHoldsUpWhatIsAboveNoLongerThanSaid(way: Int) throws {
+    /// How a tree comes to its end: it is stopped, killed, or first the one and then the other.
+    enum Way: CaseIterable, Sendable { case stop, kill, both }
+
+    /// The end of what is above takes as long as was said, whoever hangs below.
+    @Test(arguments: 0..<7, Way.allCases)
+    func afterStopThatHangsHoldsUpWhatIsAboveNoLongerThanSaid(place: Int, way: Way) throws {
         let held = Held("n", "owner-0/n", from: false)
         let sim = held.sim
         let trace = Trace()
         let callbacks = Callbacks(afterStop: { _ in trace("called") })
         let tree = try sim.system.supervise("shop") {
             StrategyTests.child("a", Trace())
-            switch way {
+            switch place {
             case 0:
                 Supervisor("n", shutdownTime: .seconds(2), callbacks: callbacks) { StrategyTests.child("b", Trace()) }
             case 1:
@@ -372,6 +375,20 @@ import Testing
                 Supervisor("m", shutdownTime: .seconds(2)) {
                     Supervisor("n", callbacks: callbacks) { StrategyTests.child("b", Trace()) }
                 }
+            case 4:
+                // Likewise, one level further down.
+                Supervisor("l", shutdownTime: .seconds(2)) {
+                    Supervisor("m") { Supervisor("n", callbacks: callbacks) { StrategyTests.child("b", Trace()) } }
+                }
+            case 5:
+                // Its owner takes most of the time.
+                Children("owner", shutdownTime: .seconds(2)) { context in
+                    try context.supervise("n", callbacks: callbacks) { StrategyTests.child("b", Trace()) }
+                    await context.untilStopped()
+                    await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+                        context.system.executor.wake(after: .milliseconds(1500)) { continuation.resume() }
+                    }
+                }
             default:
                 Children("owner", shutdownTime: .seconds(2)) { context in
                     try context.supervise("n", callbacks: callbacks) { StrategyTests.child("b", Trace()) }
@@ -382,13 +399,41 @@ import Testing
         sim.drain()
         held.holds.set()
         let ended = Locked<Int?>(nil)
-        tree.stop { ended.withLock { $0 = sim.milliseconds } }
+        let end: @Sendable () -> Void = { ended.withLock { $0 = sim.milliseconds } }
+        switch way {
+        case .stop: tree.supervisor.stop(then: end)
+        case .kill: tree.supervisor.kill(then: end)
+        case .both:
+            tree.supervisor.stop(then: end)
+            sim.advance(by: .seconds(1))
+            tree.supervisor.kill {}
+        }
         sim.advance(by: .seconds(10))
         #expect(ended.withLock { $0 } == 2000 && trace.lines == [])
         // It is called all the same, and what it does then harms nobody.
         held.holds.set(false)
         sim.advance(by: .seconds(2000))
         #expect(trace.lines == ["called"])
+    }
+
+    /// The time of a stop is that of one incarnation.
+    @Test func aSupervisorThatIsStartedAgainHasItsWholeTimeAgain() throws {
+        let held = Held("n", from: false)
+        let sim = held.sim
+        let tree = try sim.system.supervise("shop", strategy: .oneForAll) {
+            StrategyTests.child("a", Trace())
+            Supervisor("n", shutdownTime: .seconds(2), callbacks: Callbacks(afterStop: Self.nothing())) {
+                StrategyTests.child("b", Trace())
+            }
+        }
+        sim.drain()
+        try StrategyTests.tell("a-0", .fail, in: sim)
+        sim.advance(by: .seconds(100))
+        held.holds.set()
+        let ended = Locked<Int?>(nil)
+        tree.stop { ended.withLock { $0 = sim.milliseconds } }
+        sim.advance(by: .seconds(10))
+        #expect(ended.withLock { $0 } == 102_000)
     }
 
     @Test func aSupervisorThatIsKilledBrutallyDoesNotWaitForAfterStop() throws {

@@ -21,6 +21,8 @@ final class ChildRecord: ProcObserver {
     let nest: Nest?
     /// A ``StartWord``. Written by the supervisor while the process is down, by incarnations while they run, also by one that was given up.
     private let startWord = AtomicWord(0)
+    /// When the present incarnation was told to stop, or else ended: nanoseconds of the executor's clock, and one; 0 while neither.
+    private let endBegan = AtomicWord(0)
     /// A cycle, through the supervisor's process, which is broken when the child is forgotten.
     let supervisor: SupervisorCell
 
@@ -151,6 +153,28 @@ final class ChildRecord: ProcObserver {
         features.signalsReady && updateStart { $0.sayReady(incarnation) }
     }
 
+    /// It is started. By its supervisor.
+    func isToLive() {
+        // ordering: relaxed: the process begins behind this.
+        endBegan.store(0, ordering: .relaxed)
+    }
+
+    /// It is told to stop, or has ended: the time that this may take counts from the first such moment.
+    func isToEnd() {
+        let now = UInt(max(0, supervisor.system.executor.now.inNanoseconds)) + 1
+        // ordering: relaxed: who is told to stop because of it looks later.
+        _ = endBegan.compareExchange(expected: 0, desired: now, ordering: .relaxed)
+    }
+
+    /// How much of the time that it may take to stop is left; nil: it may take for ever. All of it while it is not stopping.
+    var timeLeftToStop: Duration? {
+        guard let time = shutdownTime.time else { return nil }
+        // ordering: relaxed: as above.
+        let began = endBegan.load(ordering: .relaxed)
+        if began == 0 { return time }
+        return max(.zero, time - (supervisor.system.executor.now - .nanoseconds(began - 1)))
+    }
+
     /// Closes the process, calls `afterStop` in its name, and then `done`. By the supervisor, which does not start it again.
     func sayFarewell(then done: @escaping @Sendable () -> Void) {
         let occasion = Callbacks.Occasion(proc, reason: proc.lastExit)
@@ -163,6 +187,7 @@ final class ChildRecord: ProcObserver {
     func procEnded(_ proc: LightProc, reason: ExitReason) {
         supervisor.system.hooks?.ended(proc, reason)
         updateStart { $0.end() }
+        isToEnd()
         noteEnd(reason)
         let below = supervisor.owned.withLock { owned in
             let below = owned.removeValue(forKey: id) ?? []

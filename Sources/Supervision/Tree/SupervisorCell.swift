@@ -166,7 +166,7 @@ final class SupervisorCell: Sendable {
         let reason = outcome.isFailure ? cause ?? .shutdown : .shutdown
         // Not looked at under the lock: it could be the last reference.
         let owner = finish.withLock { $0.owner }
-        let time = body.undertakings.isOverdue ? .zero : owner?.record?.shutdownTime.time
+        let time = body.undertakings.isOverdue ? .zero : owner?.record?.timeLeftToStop
         let timer = time.map { time in system.executor.wake(after: time) { [weak self] in self?.send(.overdue) } }
         call(callback, reason: reason) { [self] in
             timer?.cancel()
@@ -228,12 +228,17 @@ final class SupervisorCell: Sendable {
         child.proc.kill()
     }
 
-    /// Asks a child to stop; what is below it is stopped when it has ended.
+    /// Asks a child to stop, or kills it; what is below it is stopped when it has ended, or killed with it.
     private func stop(_ child: ChildRecord, _ body: inout SupervisorBody) {
-        // Its process ends at once: the time is that of all below.
-        let below = child.nest == nil ? [] : child.supervisors
-        child.proc.stop()
-        guard !below.isEmpty, let time = child.shutdownTime.time else { return }
+        child.isToEnd()
+        // Its process ends at once: the time is that of all below, and of what is called at the end of that.
+        let below = child.nest == nil ? [] : child.supervisorsAlsoEnding
+        if body.undertakings.kills || child.shutdownTime.isBrutal {
+            kill(child, isOverdue: body.undertakings.isOverdue)
+        } else {
+            child.proc.stop()
+        }
+        guard !below.isEmpty, !body.undertakings.isOverdue, let time = child.timeLeftToStop else { return }
         setTimer(of: child.id, after: time, &body) { for supervisor in below { supervisor.send(.overdue) } }
     }
 
@@ -265,6 +270,7 @@ final class SupervisorCell: Sendable {
                     // It was made to report nothing, and its settings have changed since.
                     send(.started(id, nil))
                 }
+                child.isToLive()
                 // First: what the child does next is told after it.
                 tell(.started, of: child)
                 child.proc.restart()
@@ -278,11 +284,7 @@ final class SupervisorCell: Sendable {
             case .stop(let id):
                 body.undertakings.cancelTimer(of: id)
                 guard let child = body.children[id] else { continue }
-                if body.undertakings.kills || child.shutdownTime.isBrutal {
-                    kill(child, isOverdue: body.undertakings.isOverdue)
-                } else {
-                    stop(child, &body)
-                }
+                stop(child, &body)
             case .kill(let id):
                 guard let child = body.children[id] else { continue }
                 let error = StartError(timeoutOf: child)
