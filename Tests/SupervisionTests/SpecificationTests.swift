@@ -43,14 +43,10 @@ import Testing
     }
 
     /// Members of `a` are called `a-0`, `a-1`, ..., whatever their number is at the moment.
-    @Test(arguments: [
-        ("a", "a-0", false), ("a", "a-0", true), ("a", "a-17", false), ("a", "a-17", true), ("a-b", "a-b-3", true),
-    ])
-    func nothingIsCalledAsAMemberOfAGroup(group: String, other: String, isSupervisor: Bool) throws {
+    @Test(arguments: [("a", "a-0"), ("a", "a-17"), ("a-b", "a-b-3"), ("a-1", "a-1-1")])
+    func noSupervisorIsCalledAsAMemberOfAGroup(group: String, other: String) throws {
         func groups(_ isFirst: Bool) -> [Children] {
-            @ChildrenBuilder func second() -> [Children] {
-                if isSupervisor { Supervisor(other) {} } else { Children(other, body: Self.idle) }
-            }
+            @ChildrenBuilder func second() -> [Children] { Supervisor(other) {} }
             let first = Children(group, body: Self.idle)
             return isFirst ? [first] + second() : second() + [first]
         }
@@ -75,18 +71,62 @@ import Testing
 
     @Test func namesThatOnlyLookAlikeAreTaken() throws {
         let sim = Simulation()
-        let tree = try sim.system.supervise {
-            Children("a", body: Self.waiting)
+        let tree = try sim.system.supervise("shop") {
+            Children("a", redundancy: 3, body: Self.waiting)
             Children("a-", body: Self.waiting)
             Children("a-b", body: Self.waiting)
             Children("a-01", body: Self.waiting)
+            Children("a-1", redundancy: 2, body: Self.waiting)
+            Children("a-1-1", body: Self.waiting)
+            Supervisor("a-b-c") {}
             Supervisor("s") {}
             Supervisor("s-0") {}
-            Children("b-0", restart: .temporary, body: Self.idle)
+            Children("s-0-1", body: Self.waiting)
+            Supervisor("t-0") {}
         }
         sim.drain()
+        // Each child is another one.
+        for path in ["a-0", "a-1", "a-2", "a--0", "a-b-0", "a-01-0", "a-1-0", "a-1-1", "a-1-1-0", "s-0-1-0"] {
+            #expect(try sim.system.lookup(ProcPath(parsing: "/shop/\(path)"), of: Int.self).proc.name == path)
+        }
+        #expect(throws: SupervisionError.self) { try tree.children { Children("t", body: Self.waiting) } }
+        #expect(sim.completes { try await tree.terminate(group: "t-0") })
         // The one in the way has ended, and is gone.
-        try tree.children { Children("b", body: Self.waiting) }
+        try tree.children { Children("t", body: Self.waiting) }
+        #expect(throws: SupervisionError.self) { try tree.children { Children("t", body: Self.waiting) } }
+        #expect(throws: SupervisionError.self) { try tree.children { Supervisor("t-0") {} } }
+    }
+
+    /// The name of a group stands for its only member, unless it is that of a child of another.
+    @Test func aNameThatTwoCouldHaveMeansTheMember() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Children("a-1", body: Self.waiting)
+            Children("b", body: Self.waiting)
+        }
+        sim.drain()
+        func terminates(_ name: String) -> Bool {
+            sim.completes {
+                do { try await tree.terminate(child: name) } catch {
+                    trace("\((error as? SupervisionError)?.code == .unknownChild)")
+                    throw error
+                }
+            }
+        }
+        let proc = try sim.system.lookup("/shop/a-1-0", of: Int.self).proc
+        #expect(terminates("b") && proc.isClosed == false)
+        try tree.children { Children("a", redundancy: 2, body: Self.waiting) }
+        sim.drain()
+        let member = try sim.system.lookup("/shop/a-1", of: Int.self).proc
+        #expect(terminates("a-1"))
+        #expect(member.isClosed && !proc.isClosed)
+        #expect(sim.completes { try await tree.delete(child: "a-1") })
+        // Nobody is meant now, least of all who is called otherwise.
+        #expect(!terminates("a-1") && trace.lines == ["true"])
+        #expect(!proc.isClosed)
+        #expect(sim.completes { try await tree.terminate(group: "a") })
+        #expect(terminates("a-1") && proc.isClosed)
     }
 
     @Test func theIntensityMustMakeSense() {

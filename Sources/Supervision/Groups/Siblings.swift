@@ -4,6 +4,9 @@
 
 /// What stands under one supervisor by name, groups and supervisors: no two of them may lead to the same child. A pure value.
 ///
+/// Members of a group are called after it, with a number, and a supervisor is called as it is. So groups of different names have
+/// different members (which is the group stands before the last dash), and a supervisor `a-7` would be the same as a member of the group `a`.
+///
 /// Adding, finding and removing one costs the same however many there are.
 struct Siblings<Value: Sendable>: Sendable {
     private struct Entry: Sendable {
@@ -12,7 +15,7 @@ struct Siblings<Value: Sendable>: Sendable {
         let isSupervisor: Bool
     }
     private var entries: [String: Entry] = [:]
-    /// How many names are such as members of a group have, by the name of that group, whether there is one or not.
+    /// How many supervisors have such names as members of a group, by the name of that group, whether there is one or not.
     private var numbered: [String: Int] = [:]
 
     subscript(name: String) -> Value? { entries[name]?.value }
@@ -22,31 +25,34 @@ struct Siblings<Value: Sendable>: Sendable {
     /// Some of the names, for people.
     func names(atMost limit: Int) -> [String] { entries.keys.prefix(limit).sorted() }
 
-    /// - Throws: `duplicateName`: also when a member of one group, however many it has, would be called as another group or supervisor is.
+    /// Whether members of one of the groups are called so, whether there is such a member or not.
+    func isNameOfMember(_ name: String) -> Bool {
+        guard let group = Self.group(ofMember: name), let entry = entries[group] else { return false }
+        return !entry.isSupervisor
+    }
+
+    /// - Throws: `duplicateName`: also when a member of a group, however many it has, would be called as a supervisor is.
     mutating func add(_ value: Value, _ name: String, isSupervisor: Bool) throws(SupervisionError) {
         if entries[name] != nil {
             throw SupervisionError(.duplicateName, "two groups of one supervisor are called \(name)")
         }
-        let group = Self.group(ofMember: name)
-        if let group, let other = entries[group], !other.isSupervisor {
-            throw Self.clash(name, with: group)
-        }
-        if !isSupervisor, numbered[name] != nil { throw Self.clash("\(name)-0, or another with a number,", with: name) }
+        if isSupervisor, isNameOfMember(name) { throw Self.clash(name) }
+        if !isSupervisor, numbered[name] != nil { throw Self.clash("\(name)-0, or another with a number,") }
         entries[name] = Entry(value: value, isSupervisor: isSupervisor)
-        if let group { numbered[group, default: 0] += 1 }
+        if isSupervisor, let group = Self.group(ofMember: name) { numbered[group, default: 0] += 1 }
     }
 
     mutating func remove(_ name: String) {
-        guard entries.removeValue(forKey: name) != nil, let group = Self.group(ofMember: name),
+        guard entries.removeValue(forKey: name)?.isSupervisor == true, let group = Self.group(ofMember: name),
             let count = numbered[group]
         else { return }
         numbered[group] = count > 1 ? count - 1 : nil
     }
 
-    private static func clash(_ name: String, with group: String) -> SupervisionError {
+    private static func clash(_ name: String) -> SupervisionError {
         SupervisionError(
             .duplicateName,
-            "\(name) is what a member of the group \(group) is called: nothing else under its supervisor may be; choose another name"
+            "the supervisor \(name) is called as a member of a group under the same supervisor; choose another name"
         )
     }
 

@@ -6,7 +6,7 @@ public import LightProc
 
 /// A group of like children: how many, what they do, and when they are restarted.
 public struct Children: Sendable {
-    /// What the group is called; unique under its supervisor, not empty. Nothing else there may be called as a member is, now or ever: `name-0`, `name-1`, ...
+    /// What the group is called; unique under its supervisor, not empty. No supervisor there may be called as a member is, now or ever: `name-0`, `name-1`, ...
     public let name: String
     /// How many members the group has; at least one.
     public internal(set) var redundancy: Int
@@ -384,7 +384,7 @@ public struct SupervisionError: Error, Sendable, CustomStringConvertible {
         public static let emptyName = Code(name: "emptyName")
         /// A name cannot stand in a path: see ``ProcPath``.
         public static let badName = Code(name: "badName")
-        /// Two groups under one supervisor have the same name, or one is called as members of the other are: `a-0` beside `a`.
+        /// Two groups under one supervisor have the same name, or a supervisor is called as members of a group beside it: `a-0` beside `a`.
         public static let duplicateName = Code(name: "duplicateName")
         /// A group has less than one member, or was to have.
         public static let badRedundancy = Code(name: "badRedundancy")

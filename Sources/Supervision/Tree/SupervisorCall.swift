@@ -164,12 +164,11 @@ extension SupervisorCell {
         }
     }
 
-    /// The child of a name, or the only member of a group of that name.
+    /// The child of a name, or the only member of a group of that name, unless members of another group are called so.
     private func records(named name: String, _ body: SupervisorBody) -> [ChildRecord]? {
         if let id = roster.id(of: name), let record = body.children[id] { return [record] }
-        guard let number = groups.withLock({ $0[name] })?.onlyNumber, let id = roster.id(of: "\(name)-\(number)") else {
-            return nil
-        }
+        let number = groups.withLock { $0.isNameOfMember(name) ? nil : $0[name]?.onlyNumber }
+        guard let number, let id = roster.id(of: "\(name)-\(number)") else { return nil }
         return body.children[id].map { [$0] }
     }
 
