@@ -16,12 +16,6 @@ import Testing
         let sim: Simulation
         let holds = Switch()
 
-        final class Switch: Sendable {
-            private let isOn = Locked(false)
-            func set(_ on: Bool = true) { isOn.withLock { $0 = on } }
-            var value: Bool { isOn.withLock { $0 } }
-        }
-
         init(_ names: String..., from start: Bool = true) {
             let observer = Delays()
             sim = Simulation(observer: observer)

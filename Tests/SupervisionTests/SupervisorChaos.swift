@@ -42,16 +42,17 @@ struct SupervisorChaos {
         guard world.problems.isEmpty else { return world.problems }
         story.append("stop")
         world.perform(world.machine.stop(at: world.now))
-        settle()
+        settle(lateOneIn: 3)
         world.checkRest()
         if world.outcome == nil { world.problem("stopped, and not finished") }
         return world.problems
     }
 
     /// Lets all happen that will, in some order, with no more than a few failures.
-    private mutating func settle() {
+    private mutating func settle(lateOneIn: Int? = nil) {
         var left = 10_000
         while world.problems.isEmpty, let event = world.due.randomElement(using: &random) {
+            if let lateOneIn, random.oneIn(lateOneIn) { isLate() }
             happen(event, failsOneIn: 8)
             left -= 1
             if left == 0 { return world.problem("does not come to rest") }
@@ -92,7 +93,8 @@ struct SupervisorChaos {
                 story.append("abandon \(number)")
                 world.undo(number, failed: nil)
             }
-        case 93..<96: late()
+        case 93..<95: late()
+        case 95: isLate()
         case 96..<98:
             if let id = some().first {
                 story.append("change \(id)")
@@ -120,6 +122,13 @@ struct SupervisorChaos {
             random.oneIn(12) ? (random.oneIn(8) ? .escalate : random.oneIn(2) ? .stop : .restart) : nil
         story.append("\(id) ends: \(reason.isFailure) \(decision.map { "\($0)" } ?? "")")
         world.ends(id, reason, decision: decision)
+    }
+
+    private mutating func isLate() {
+        let told = world.alive.filter { $0.value == .told && !world.late.contains($0.key) }.keys.sorted()
+        guard let id = told.randomElement(using: &random) else { return }
+        story.append("\(id) is late")
+        world.isLate(id)
     }
 
     private mutating func add() {
@@ -157,7 +166,8 @@ struct SupervisorChaos {
     private mutating func late() {
         let gone = world.forgotten.sorted().randomElement(using: &random) ?? 999
         let id = world.known.sorted().randomElement(using: &random) ?? gone
-        switch random.below(6) {
+        switch random.below(7) {
+        case 6: if world.alive[id] != .told { isIdle(world.machine.stopIsLate(id, at: world.now)) }
         case 0: world.perform(world.machine.childEnded(gone, .killed, at: world.now))
         case 1: world.perform(world.machine.childStarted(gone, at: world.now))
         case 2:

@@ -149,16 +149,18 @@ struct SupervisorReference {
         children[index].restarts += 1
         switch strategy {
         case .oneForOne, .dynamic: startInOrder([id])
-        case .oneForAll: sweep(from: 0)
-        case .restForOne: sweep(from: index)
+        case .oneForAll: sweep(from: 0, cause: id)
+        case .restForOne: sweep(from: index, cause: id)
         }
     }
 
-    private mutating func sweep(from first: Int) {
+    private mutating func sweep(from first: Int, cause: ID) {
         let range = children[first...]
         for child in range.reversed() where child.isUp { stop(child.id) }
-        // One that has not run yet is to start like the others.
-        let gone = Set(range.filter { $0.settings.restart == .temporary && $0.isUp }.map(\.id))
+        // One that has not run yet is to start like the others; one that has become temporary while it was down is not.
+        let gone = Set(
+            range.filter { $0.settings.restart == .temporary && !$0.isQueued && $0.id != cause }.map(\.id)
+        )
         children.removeAll { gone.contains($0.id) }
         for index in first..<children.count { children[index].isQueued = true }
         startInOrder(range.map(\.id).filter { !gone.contains($0) })

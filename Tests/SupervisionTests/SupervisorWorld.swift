@@ -51,6 +51,8 @@ struct SupervisorWorld {
     /// Starts that were asked for by themselves, which go on.
     var manual: Set<ID> = []
     var retiring: Set<ID> = []
+    /// Those that have not ended although their time was up.
+    var late: Set<ID> = []
     var tickets: [Int: [ID]] = [:]
     var ticketOf: [ID: Int] = [:]
     var due: [Due] = []
@@ -89,6 +91,7 @@ struct SupervisorWorld {
                 if reports { due.append(.begins(id)) }
                 down.remove(id)
                 leaving.remove(id)
+                late.remove(id)
                 steps.append(.start(id))
             case .limitStart(let id, let generation, _):
                 if alive[id] != .starting { problem("\(id) has a limit to a start that does not go on") }
@@ -101,6 +104,7 @@ struct SupervisorWorld {
                 if life == nil || life == .told { problem("\(id) is stopped: \(life.map { "\($0)" } ?? "down")") }
                 checkOrder(ofStop: id)
                 alive[id] = .told
+                late.remove(id)
                 manual.remove(id)
                 due.removeAll { $0 == .begins(id) || $0 == .ends(id) }
                 due.append(.ends(id))
@@ -121,6 +125,9 @@ struct SupervisorWorld {
                 down.remove(id)
                 if known.remove(id) == nil { problem("\(id) is forgotten, and is unknown") }
                 forgotten.insert(id)
+            case .linger:
+                if machine.isRunning { problem("lingers while it runs") }
+                if known.isEmpty || !known.isSubset(of: late) { problem("lingers for \(late) of \(known)") }
             case .finish(let how):
                 outcome = how
                 if !known.isEmpty || !alive.isEmpty { problem("finished with \(known), of which \(alive) run") }
@@ -153,7 +160,7 @@ struct SupervisorWorld {
             let ordinal = child(id)?.ordinal
         else { return }
         for other in children where other.ordinal > ordinal && !leaving.contains(other.id) {
-            guard alive[other.id] != nil else { continue }
+            guard alive[other.id] != nil, !late.contains(other.id) else { continue }
             // It was started by itself while the others were being stopped.
             if machine.isRunning, other.fate == nil { continue }
             problem("\(id) is stopped before \(other.id), which runs")
@@ -190,6 +197,10 @@ struct SupervisorWorld {
             }
             let isOver = child.state == .down || child.state == .retiring
             if child.settings.isSignificant, !isOver { significant += 1 }
+        }
+        let stopping = children.filter { $0.state == .stopping }.count
+        if stopping != machine.children.stopping {
+            problem("counts \(machine.children.stopping) children that stop of \(stopping)")
         }
         if significant != machine.children.significant {
             problem("counts \(machine.children.significant) significant children of \(significant)")
@@ -242,6 +253,11 @@ struct SupervisorWorld {
         }
         manual.remove(id)
         perform(machine.childEnded(id, reason, hadStarted: hadStarted, decision: decision, at: now))
+    }
+
+    mutating func isLate(_ id: ID) {
+        late.insert(id)
+        perform(machine.stopIsLate(id, at: now))
     }
 
     mutating func undo(_ number: Int, failed: ID?) {

@@ -54,6 +54,13 @@ final class Trace: Sendable {
     func clear() { kept.withLock { $0 = [] } }
 }
 
+/// Off at first.
+final class Switch: Sendable {
+    private let isOn = Locked(false)
+    func set(_ on: Bool = true) { isOn.withLock { $0 = on } }
+    var value: Bool { isOn.withLock { $0 } }
+}
+
 /// A system in virtual time, driven by the test's thread.
 struct Simulation {
     let executor: SeededExecutor

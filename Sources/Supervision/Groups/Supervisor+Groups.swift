@@ -12,6 +12,8 @@ struct Undertakings {
 
     /// Timers of children: for a start, a backoff, a stop.
     var childTimers: [ChildID: TimerToken] = [:]
+    /// When it is looked for children that are late to stop.
+    var lateLook: (due: Duration, timer: TimerToken)?
     /// When a farewell is not waited for any longer.
     var farewells: [ChildID: TimerToken] = [:]
     /// Who waits for children to be over.

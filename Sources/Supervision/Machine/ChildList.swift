@@ -53,6 +53,8 @@ struct ChildList: Sendable {
         var failuresInARow: UInt32 = 0
         /// How often it was restarted since it was added.
         var restarts: UInt32 = 0
+        /// It was told to stop, and has not ended although its time is up.
+        var isLate = false
         /// It has started once since it was added.
         var hasStarted = false
         /// The start that goes on was asked for, and is not tried again.
@@ -75,6 +77,8 @@ struct ChildList: Sendable {
     private var lastOrdinal: UInt64 = 0
     /// Significant children that have not ended.
     private(set) var significant = 0
+    /// Children that were told to stop, and have not ended.
+    private(set) var stopping = 0
 
     var count: Int { indices.count }
     var first: Int? { head < 0 ? nil : Int(head) }
@@ -137,6 +141,7 @@ struct ChildList: Sendable {
         if child.previous < 0 { head = child.next } else { self[Int(child.previous)].next = child.next }
         if child.next < 0 { tail = child.previous } else { self[Int(child.next)].previous = child.previous }
         if child.settings.isSignificant, !child.isOver { significant -= 1 }
+        if child.state == .stopping { stopping -= 1 }
         slots[index] = nil
         indices[child.id] = nil
         free.append(Int32(index))
@@ -144,6 +149,7 @@ struct ChildList: Sendable {
 
     mutating func set(_ state: State, at index: Int) {
         let wasOver = self[index].isOver
+        stopping += (state == .stopping ? 1 : 0) - (self[index].state == .stopping ? 1 : 0)
         self[index].state = state
         guard self[index].settings.isSignificant, self[index].isOver != wasOver else { return }
         significant += wasOver ? 1 : -1

@@ -52,6 +52,29 @@ extension SupervisorMachine {
         return advance(chain: number, at: now)
     }
 
+    /// A child that was told to stop has not ended although its time is up, as nothing interrupts what it does: the next are stopped, and all is
+    /// over when it has ended all the same. Who is swept away waits for it: nothing could be started again before.
+    mutating func stopIsLate(_ id: ChildID, at now: Duration) -> [Action] {
+        // It has ended meanwhile, or was told to stop by itself.
+        guard let index = children.index(of: id), children[index].state == .stopping, !children[index].isLate else {
+            return []
+        }
+        children[index].isLate = true
+        var actions: [Action] = []
+        for number in chainsOf[id] ?? [] where chains[number].map({ $0.purpose != .sweep }) == true {
+            chains[number]?.pending -= 1
+            chains[number]?.late.insert(id)
+            actions += advance(chain: number, at: now)
+        }
+        return actions
+    }
+
+    /// All that is left to wait for are children whose time is up.
+    var lingers: Bool {
+        guard case .stopping = phase else { return false }
+        return chains.values.contains { $0.purpose == .end && $0.left.isEmpty && $0.pending == 0 && !$0.late.isEmpty }
+    }
+
     /// Stops that child of a chain whose turn it is; those that do not run are dismissed on the way.
     mutating func advance(chain number: Int, at now: Duration) -> [Action] {
         var actions: [Action] = []
@@ -63,6 +86,7 @@ extension SupervisorMachine {
                 // It ended before its turn, and somebody has started it again: others may be in charge of it by now.
                 guard let fate = child.fate, fate != .queued || chains[number]?.purpose == .sweep else { continue }
                 children.set(.stopping, at: index)
+                children[index].isLate = false
                 actions.append(.stop(id))
             case .stopping, .retiring:
                 break
@@ -73,10 +97,15 @@ extension SupervisorMachine {
                 if children.index(of: id) == nil || children[index].state != .retiring { continue }
             }
             chainsOf[id, default: []].append(number)
+            if children[index].isLate, children[index].state == .stopping, chains[number]?.purpose != .sweep {
+                chains[number]?.late.insert(id)
+                continue
+            }
             chains[number]?.pending += 1
             if chains[number]?.isParallel != true { return actions }
         }
         guard let chain = chains[number], chain.pending == 0 else { return actions }
+        if !chain.late.isEmpty { return actions + (chain.purpose == .end ? [.linger] : []) }
         chains[number] = nil
         switch chain.purpose {
         case .leave:
@@ -144,7 +173,10 @@ extension SupervisorMachine {
         // One that had not started when it was to end: the next comes.
         var actions = goOn(afterStartOf: id, at: now)
         for number in chainsOf.removeValue(forKey: id) ?? [] {
-            chains[number]?.pending -= 1
+            let wasLate = chains[number]?.late.remove(id) != nil
+            if !wasLate { chains[number]?.pending -= 1 }
+            // Its turn was over long ago, and now it is another one's.
+            if wasLate, let chain = chains[number], !chain.isParallel, chain.pending > 0 { continue }
             actions += advance(chain: number, at: now)
         }
         // The sweep waited for it.

@@ -62,6 +62,8 @@ struct SupervisorMachine: Sendable {
         case lay(ChildID)
         /// The child is over, and gone.
         case forget(ChildID)
+        /// Those that are left do not end although their time is up: whoever waits for the end of this supervisor in its turn does not any more.
+        case linger
         /// The supervisor is done: all children have ended.
         case finish(Outcome)
     }
@@ -125,6 +127,8 @@ struct SupervisorMachine: Sendable {
         var left: [ChildID]
         /// How many are being stopped at this moment.
         var pending = 0
+        /// Children that are waited for at the end only, as their time is up.
+        var late: Set<ChildID> = []
         /// All at the same time.
         var isParallel: Bool
         let purpose: Purpose
@@ -259,6 +263,13 @@ struct SupervisorMachine: Sendable {
             next = children.after(index)
         }
         return result
+    }
+
+    /// Children that were told to stop, and have time left for it. O(children).
+    var stopping: [ChildID] {
+        children.indices(from: children.first)
+            .filter { children[$0].state == .stopping && !children[$0].isLate }
+            .map { children[$0].id }
     }
 
     // MARK: Events
@@ -412,7 +423,7 @@ struct SupervisorMachine: Sendable {
     ///
     /// - Parameter last: Children whose stop the others do not wait for: they come last.
     mutating func stop(last: Set<ChildID> = [], at now: Duration) -> [Action] {
-        guard phase == .running else { return [] }
+        guard phase == .running else { return lingers ? [.linger] : [] }
         return end(.stopped, last: last, at: now)
     }
 
@@ -433,50 +444,7 @@ struct SupervisorMachine: Sendable {
         }
     }
 
-    // MARK: Commands
-
-    /// Children leave: they are stopped in reverse order, one after the other, and are gone then, whatever their type. That is
-    /// no failure. Those that are unknown, or leave already, do not count.
-    mutating func remove(_ ids: [ChildID], at now: Duration) -> [Action] { take(ids, fate: { _ in .gone }, at: now) }
-
-    /// A child is stopped, and stays specified, unless it is temporary or the supervisor is dynamic: then it is gone.
-    ///
-    /// It is over when `lay` or `forget` comes; if it is down already nothing is to be done.
-    mutating func terminate(_ ids: [ChildID], at now: Duration) -> [Action] {
-        let isDynamic = strategy == .dynamic
-        return take(ids, fate: { isDynamic || $0.settings.restart == .temporary ? .gone : .down }, at: now)
-    }
-
-    /// A child that is down is started again. If that fails it is down again, and that is no restart.
-    mutating func restart(_ id: ChildID, at now: Duration) throws(RefusalError) -> [Action] {
-        let index = try indexOfDown(id)
-        children[index].isManual = true
-        return start(id, at: now)
-    }
-
-    /// A child that is down is gone from now on.
-    mutating func delete(_ id: ChildID) throws(RefusalError) -> [Action] {
-        let index = try indexOfDown(id)
-        drop(index)
-        return [.forget(id)]
-    }
-
-    struct RefusalError: Error, Equatable {
-        let refusal: Refusal
-    }
-
-    private func indexOfDown(_ id: ChildID) throws(RefusalError) -> Int {
-        guard phase == .running, let index = children.index(of: id) else { throw RefusalError(refusal: .unknown) }
-        switch children[index].state {
-        case .down:
-            // It is about to be gone.
-            if children[index].fate != nil { throw RefusalError(refusal: .stopping) }
-            return index
-        case .queued, .waiting: throw RefusalError(refusal: .restarting)
-        case .starting, .up: throw RefusalError(refusal: .running)
-        case .stopping, .retiring: throw RefusalError(refusal: .stopping)
-        }
-    }
+    // MARK: Changes
 
     /// From now on. What goes on goes on as it began.
     mutating func change(

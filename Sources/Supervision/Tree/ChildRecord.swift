@@ -166,14 +166,16 @@ final class ChildRecord: ProcObserver {
         _ = endBegan.compareExchange(expected: 0, desired: now, ordering: .relaxed)
     }
 
-    /// How much of the time that it may take to stop is left; nil: it may take for ever. All of it while it is not stopping.
-    var timeLeftToStop: Duration? {
+    /// When the time is up that it may take to stop; nil: never. All of it is left while it is not stopping.
+    var stopLimit: Duration? {
         guard let time = shutdownTime.time else { return nil }
         // ordering: relaxed: as above.
         let began = endBegan.load(ordering: .relaxed)
-        if began == 0 { return time }
-        return max(.zero, time - (supervisor.system.executor.now - .nanoseconds(began - 1)))
+        return time + (began == 0 ? supervisor.system.executor.now : .nanoseconds(began - 1))
     }
+
+    /// How much of that time is left; nil: it may take for ever.
+    var timeLeftToStop: Duration? { stopLimit.map { max(.zero, $0 - supervisor.system.executor.now) } }
 
     /// Closes the process, calls `afterStop` in its name, and then `done`. By the supervisor, which does not start it again.
     func sayFarewell(then done: @escaping @Sendable () -> Void) {

@@ -2,6 +2,14 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import LightProc
+
+/// One life of one process.
+struct Incarnation: Equatable, Sendable {
+    let proc: ProcID
+    let number: UInt32
+}
+
 /// How far the start of a child has come, as one word: a pure value.
 ///
 /// It is about one incarnation, the last that its supervisor has started. An incarnation that was given up may run on beside the next one:

@@ -157,6 +157,7 @@ final class SupervisorCell: Sendable {
 
     /// A child has it from now on: what it may take to stop is its own limit, too.
     func isOwned(by child: WeakRecord) { finish.withLock { $0.owner = child } }
+    var owner: WeakRecord? { finish.withLock { $0.owner } }
 
     /// All children have ended. What is to be called then is called first, and not waited for longer than who owns it may take to stop.
     fileprivate func finishing(_ outcome: SupervisorMachine.Outcome, _ body: inout SupervisorBody) {
@@ -165,7 +166,7 @@ final class SupervisorCell: Sendable {
         body.undertakings.farewell = (outcome, cause)
         let reason = outcome.isFailure ? cause ?? .shutdown : .shutdown
         // Not looked at under the lock: it could be the last reference.
-        let owner = finish.withLock { $0.owner }
+        let owner = self.owner
         let time = body.undertakings.isOverdue ? .zero : owner?.record?.timeLeftToStop
         let timer = time.map { time in system.executor.wake(after: time) { [weak self] in self?.send(.overdue) } }
         call(callback, reason: reason) { [self] in
@@ -231,6 +232,7 @@ final class SupervisorCell: Sendable {
     /// Asks a child to stop, or kills it; what is below it is stopped when it has ended, or killed with it.
     private func stop(_ child: ChildRecord, _ body: inout SupervisorBody) {
         child.isToEnd()
+        watchStop(of: child, &body)
         // Its process ends at once: the time is that of all below, and of what is called at the end of that.
         let below = child.nest == nil ? [] : child.supervisorsAlsoEnding
         if body.undertakings.kills || child.shutdownTime.isBrutal {
@@ -307,18 +309,14 @@ final class SupervisorCell: Sendable {
                 // The record is the observer that counts what is left in the mailbox.
                 withExtendedLifetime(child) { child.proc.close() }
                 forget(child, &body)
+            case .linger:
+                linger()
             case .finish(let outcome):
                 startIsOver(&body)
                 finishing(outcome, &body)
             }
         }
     }
-}
-
-/// One life of one process.
-struct Incarnation: Equatable, Sendable {
-    let proc: ProcID
-    let number: UInt32
 }
 
 /// What happens to a supervisor.
@@ -339,6 +337,10 @@ enum SupervisorEvent: Sendable {
     case decided(SupervisorMachine.ChildID, ExitReason, SupervisorMachine.Decision?)
     case elapsed(SupervisorMachine.ChildID, generation: UInt32)
     case startTimedOut(SupervisorMachine.ChildID, generation: UInt32)
+    /// A child that is being stopped has not ended in time, or is a supervisor to whose children that has happened.
+    case stopIsLate(SupervisorMachine.ChildID)
+    /// Whether there is such a child.
+    case lookForLate
     case retired(SupervisorMachine.ChildID)
     /// Something of one group.
     case group(GroupRecord, GroupEvent)
@@ -407,6 +409,10 @@ struct SupervisorBody: ReactiveBody {
             actions = ended(child, reason, decision, shell)
         case .startTimedOut(let id, let generation):
             actions = machine.startTimedOut(id, generation: generation)
+        case .stopIsLate(let id):
+            actions = machine.stopIsLate(id, at: now)
+        case .lookForLate:
+            actions = shell.lookForLate(&self)
         case .call(let call):
             actions = shell.answer(call, &self)
         case .elapsed(let id, let generation):
@@ -423,6 +429,7 @@ struct SupervisorBody: ReactiveBody {
         }
         if !undertakings.timers.isEmpty, !machine.isRunning { shell.cancelTimers(&self) }
         shell.perform(actions, &self)
+        shell.lookForNobody(&self)
     }
 
     /// Children that are in the middle of a start that nothing interrupts: nobody is to wait for their end.
