@@ -248,6 +248,71 @@ import Testing
         #expect(sim.stops(tree))
     }
 
+    @Test func whoIsDownIsGoneWhenTheSupervisorBecomesDynamic() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            for name in ["a", "b"] { StrategyTests.child(name, trace) }
+            TreeTests.stubborn("slow", Trace(), shutdownTime: .seconds(1))
+            StrategyTests.child("done", trace, restart: .transient)
+            Children("m", redundancy: 2, restart: .transient) { context in
+                for await _ in context.messages(of: StrategyTests.Command.self) { return }
+            }
+        }
+        sim.drain()
+        for name in ["done-0", "m-1"] { try StrategyTests.tell(name, .finish, in: sim) }
+        #expect(sim.completes { try await tree.terminate(child: "b") })
+        let terminating = sim.executor.spawn { try await tree.terminate(child: "slow") }
+        sim.drain()
+        func children() -> [String] {
+            let seen = Locked<[String]>([])
+            let isDone = sim.completes {
+                let children = await tree.whichChildren()
+                seen.withLock { $0 = children.map { "\($0.name) \($0.state)" } }
+            }
+            #expect(isDone)
+            return seen.withLock { $0 }
+        }
+        #expect(
+            children() == ["a-0 running", "b-0 down", "slow-0 stopping", "done-0 down", "m-0 running", "m-1 down"]
+        )
+        #expect(sim.completes { try await tree.change(strategy: .dynamic) })
+        sim.drain()
+        #expect(children() == ["a-0 running", "slow-0 stopping", "m-0 running"])
+        // It was to stay specified.
+        sim.advance(by: .seconds(1))
+        #expect(children() == ["a-0 running", "m-0 running"])
+        guard case .finished = terminating.knownOutcome else {
+            Issue.record("who waits for the end is told")
+            return
+        }
+        // Their names are free.
+        for name in ["b", "slow", "done"] { try tree.children { StrategyTests.child(name, trace) } }
+        sim.drain()
+        #expect(children() == ["a-0 running", "m-0 running", "b-0 running", "slow-0 running", "done-0 running"])
+        #expect(sim.stops(tree))
+    }
+
+    @Test(arguments: [true, false])
+    func whoEndsAfterTheChangeIsGoneToo(hasFarewell: Bool) throws {
+        typealias Machine = SupervisorMachine
+        var machine = Machine(strategy: .oneForOne, intensity: .unlimited)
+        let settings = Machine.Settings(restart: .permanent, backoff: .none, hasFarewell: hasFarewell)
+        for id: UInt64 in 1...4 { #expect(machine.add(id, settings, at: .zero) == [.start(id)]) }
+        #expect(machine.terminate([1], at: .zero) == [.stop(1)])
+        #expect(machine.terminate([2], at: .zero) == [.stop(2)])
+        #expect(machine.childEnded(2, .shutdown, at: .zero) == (hasFarewell ? [.retire(2)] : [.lay(2)]))
+        if !hasFarewell { #expect(try machine.restart(2, at: .zero) == [.start(2)]) }
+        #expect(machine.change(strategy: .dynamic) == [])
+        #expect(machine.childEnded(1, .shutdown, at: .zero) == (hasFarewell ? [.retire(1)] : [.forget(1)]))
+        if hasFarewell {
+            // Its farewell began before the change, and the other's after it.
+            #expect(machine.childRetired(2, at: .zero) == [.forget(2)])
+            #expect(machine.childRetired(1, at: .zero) == [.forget(1)])
+        }
+        #expect(machine.change(strategy: .oneForOne) == [] && machine.isUp(4))
+    }
+
     @Test(arguments: [AutoShutdown.anySignificant, .allSignificant])
     func aDynamicSupervisorShutsItselfDown(_ auto: AutoShutdown) throws {
         let sim = Simulation()

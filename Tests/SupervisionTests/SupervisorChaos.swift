@@ -195,11 +195,12 @@ struct SupervisorChaos {
         guard changesRules else { return }
         let strategy = random.oneIn(2) ? RestartStrategy.allCases[random.below(4)] : nil
         story.append("change \(strategy.map { "\($0)" } ?? "")")
-        world.machine.change(
+        let actions = world.machine.change(
             strategy: strategy,
             intensity: random.oneIn(2) ? .init(random.below(6), within: .seconds(2)) : nil,
             autoShutdown: random.oneIn(2) ? AutoShutdown.allCases[random.below(3)] : nil
         )
+        world.perform(actions)
     }
 }
 

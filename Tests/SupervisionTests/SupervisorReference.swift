@@ -276,16 +276,16 @@ struct SupervisorComparison {
     private mutating func changeRules() {
         if random.oneIn(2) {
             reference.strategy = [.oneForOne, .oneForAll, .restForOne][random.below(3)]
-            world.machine.change(strategy: reference.strategy)
+            world.perform(world.machine.change(strategy: reference.strategy))
         }
         if random.oneIn(2) {
             reference.auto = AutoShutdown.allCases[random.below(3)]
-            world.machine.change(autoShutdown: reference.auto)
+            world.perform(world.machine.change(autoShutdown: reference.auto))
         }
         if random.oneIn(2), reference.maximum != nil {
             let maximum = random.below(6)
             reference.maximum = maximum
-            world.machine.change(intensity: .init(maximum, within: reference.period))
+            world.perform(world.machine.change(intensity: .init(maximum, within: reference.period)))
         }
         story.append("rules: \(reference.strategy) \(reference.auto) \(reference.maximum as Any)")
     }

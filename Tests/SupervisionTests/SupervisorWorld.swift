@@ -226,6 +226,7 @@ struct SupervisorWorld {
             case .down: if !down.contains(child.id) { problem("at rest: \(child.id) is down, and nobody was told") }
             case .queued, .starting, .waiting, .stopping, .retiring: problem("at rest: \(child.id) is \(child.state)")
             }
+            if machine.strategy == .dynamic, child.state == .down { problem("at rest: \(child.id) is down") }
             if child.fate != nil { problem("at rest: \(child.id) is to be \(child.fate!)") }
             if child.isManual { problem("at rest: \(child.id) goes through a start that was asked for") }
         }

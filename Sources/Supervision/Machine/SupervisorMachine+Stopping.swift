@@ -145,7 +145,7 @@ extension SupervisorMachine {
             children.set(.retiring, at: index)
             return [.retire(child.id)]
         }
-        if fate == .gone {
+        if fate == .gone || strategy == .dynamic {
             drop(index)
             return [.forget(child.id)]
         }

@@ -401,7 +401,7 @@ struct SupervisorMachine: Sendable {
     /// The farewell of a child was said. Also told late, or again: then nothing is to be done.
     mutating func childRetired(_ id: ChildID, at now: Duration) -> [Action] {
         guard let index = children.index(of: id), children[index].state == .retiring else { return [] }
-        let isGone = children[index].fate == .gone
+        let isGone = children[index].fate == .gone || strategy == .dynamic
         if isGone { drop(index) } else { layDown(index) }
         return [isGone ? .forget(id) : .lay(id)] + goOn(afterEndOf: id, at: now)
     }
@@ -447,14 +447,25 @@ struct SupervisorMachine: Sendable {
     // MARK: Changes
 
     /// From now on. What goes on goes on as it began.
+    ///
+    /// A dynamic supervisor has no children that are down: those that are, or come to be, are gone.
     mutating func change(
         strategy: RestartStrategy? = nil,
         intensity: RestartIntensity? = nil,
         autoShutdown: AutoShutdown? = nil
-    ) {
+    ) -> [Action] {
         if let strategy { self.strategy = strategy }
         if let intensity { window.intensity = intensity }
         if let autoShutdown { self.autoShutdown = autoShutdown }
+        guard strategy == .dynamic else { return [] }
+        // Those that are about to leave do so in their turn.
+        let down = children.indices(from: children.first)
+            .filter { children[$0].state == .down && children[$0].fate == nil }
+        return down.map { index in
+            let id = children[index].id
+            drop(index)
+            return .forget(id)
+        }
     }
 
     /// From the child's next end on.

@@ -153,8 +153,18 @@ extension SupervisorCell {
             done(count(body))
             return []
         case .change(let strategy, let intensity, let autoShutdown, let done):
-            done(body.machine.isRunning ? change(strategy, intensity, autoShutdown, &body) : isStopping)
-            return []
+            guard body.machine.isRunning else {
+                done(isStopping)
+                return []
+            }
+            do throws(SupervisionError) {
+                let actions = try change(strategy, intensity, autoShutdown, &body)
+                done(nil)
+                return actions
+            } catch {
+                done(error)
+                return []
+            }
         case .changeSpec(let spec, let done):
             done(body.machine.isRunning ? change(spec, &body) : isStopping)
             return []
@@ -222,20 +232,15 @@ extension SupervisorCell {
         _ intensity: RestartIntensity?,
         _ autoShutdown: AutoShutdown?,
         _ body: inout SupervisorBody
-    ) -> SupervisionError? {
+    ) throws(SupervisionError) -> [SupervisorMachine.Action] {
         var rules = self.rules.withLock { $0 }
         rules.strategy = strategy ?? rules.strategy
         rules.intensity = intensity ?? rules.intensity
         rules.autoShutdown = autoShutdown ?? rules.autoShutdown
-        do throws(SupervisionError) {
-            try rules.validate(groups.withLock { $0.values }.compactMap(\.spec), of: name)
-        } catch {
-            return error
-        }
-        body.machine.change(strategy: strategy, intensity: intensity, autoShutdown: autoShutdown)
+        try rules.validate(groups.withLock { $0.values }.compactMap(\.spec), of: name)
         self.rules.withLock { $0 = rules }
         changed(.rules(rules))
-        return nil
+        return body.machine.change(strategy: strategy, intensity: intensity, autoShutdown: autoShutdown)
     }
 
     private func change(_ spec: Children, _ body: inout SupervisorBody) -> SupervisionError? {

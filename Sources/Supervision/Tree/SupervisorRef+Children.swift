@@ -84,7 +84,8 @@ extension SupervisorRef {
     ///
     /// Of a nested supervisor it holds over restarts, also of those above.
     ///
-    /// What is under way (children that are stopped together, to be started again) goes on as it began.
+    /// What is under way (children that are stopped together, to be started again) goes on as it began. Under a supervisor that becomes dynamic
+    /// nobody is down: children that are, or come to be, are gone.
     /// - Throws: `badIntensity`, `significantWithoutAutoShutdown`, `supervisorStopped`.
     public func change(
         strategy: RestartStrategy? = nil,
