@@ -311,6 +311,34 @@ import Testing
         withExtendedLifetime(again) {}
     }
 
+    /// There is nobody that it could wait for.
+    @Test(arguments: RestartStrategy.allCases)
+    func aStartOfNothingIsOverAlsoBeforeBeforeStartHasReturned(_ strategy: RestartStrategy) throws {
+        let held = Held("s")
+        let sim = held.sim
+        let trace = sim.trace
+        let tree = try sim.system.supervise(
+            "s",
+            strategy: strategy,
+            callbacks: Callbacks(beforeStart: Self.nothing())
+        ) { StrategyTests.child("a", trace) }
+        sim.drain()
+        let start = held.start { _ in
+            try await tree.children(startingWithin: .seconds(2)) {}
+            return tree
+        }
+        #expect(trace.lines == ["0: started"] && start.error == nil)
+        held.holds.set(false)
+        sim.advance(by: .seconds(1000))
+        #expect(trace.lines == ["0: started", "start a"])
+        #expect(sim.stops(tree))
+        // The decisions.
+        var machine = SupervisorMachine(strategy: strategy, intensity: .unlimited)
+        machine.hold()
+        #expect(machine.add([], at: .zero) == [] && machine.release(at: .zero) == [])
+        #expect(machine.sequences.isEmpty && machine.stop(at: .zero) == [.finish(.stopped)])
+    }
+
     @Test(arguments: [RestartStrategy.oneForOne, .oneForAll, .restForOne, .dynamic])
     func whatWasAddedMeanwhileStartsByTheStrategyOfNow(_ strategy: RestartStrategy) {
         typealias Machine = SupervisorMachine

@@ -233,6 +233,40 @@ import Testing
         if way != 1, way != 6 { #expect(sim.stops(tree)) }
     }
 
+    /// Nobody waits for the starts of a dynamic group, until there is a limit to them: for those that are made from then on.
+    @Test func aLimitIsGivenToTheStartsOfADynamicGroup() throws {
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", strategy: .dynamic, intensity: .unlimited) {
+            Children("m") { context in
+                trace("\(context.name) starts")
+                await context.untilStopped()
+            }
+        }
+        sim.drain()
+        let slow = Children("m") { context in
+            trace("\(context.name) starts slowly")
+            if context.restarts > 0 { context.ready() }
+            await context.untilStopped()
+        }.signalsReady().startsWithin(.seconds(3))
+        #expect(sim.completes { try await tree.change(slow) })
+        // The one that is there has no such limit: it could not say that it has started.
+        tree.supervisor.roster.child("m-0")?.proc.kill()
+        sim.drain()
+        #expect(sim.executor.nextTimer == nil)
+        #expect(trace.lines == ["m-0 starts", "m-0 starts"])
+        trace.clear()
+        try tree.resize(group: "m", to: 2)
+        sim.advance(by: .milliseconds(2999))
+        #expect(trace.lines == ["m-1 starts slowly"])
+        sim.advance(by: .milliseconds(1))
+        #expect(trace.lines == ["m-1 starts slowly", "m-1 starts slowly"])
+        // It was in time.
+        sim.advance(by: .seconds(10))
+        #expect(trace.lines.count == 2 && sim.executor.nextTimer == nil)
+        #expect(tree.supervisor.roster.child("m-0")?.proc.restarts == 1)
+        #expect(sim.stops(tree))
+    }
+
     @Test func cancellingTheStartUndoesIt() throws {
         for steps in 0..<25 {
             let sim = Simulation(seed: UInt64(steps))
