@@ -10,7 +10,7 @@ import Supervision
 /// A program behind the boundary, for its tests: serves a line protocol over TCP, a connection for each request.
 ///
 /// `pid`, `trap`, `segv`, `exit N`, `exhaust`, `stick`, `wait`, ... (see `answer`). The answer is a line; a request that ends its process, or
-/// the program, is answered by the end of the connection.
+/// the program, is answered by the end of the connection. Where it listens `FIXTURE_PORT`, `FIXTURE_UNIX` or `FIXTURE_NAMED` says.
 struct Fixture: FortProgram {
     static var boundary: Boundary { getenv("FIXTURE_UNGUARDED") == nil ? .guarded : .inProcess }
     static var intensity: RestartIntensity {
@@ -26,10 +26,7 @@ struct Fixture: FortProgram {
     func run(in context: Context) async throws {
         if let code = getenv("FIXTURE_EXIT").flatMap({ Int32(String(cString: $0)) }) { exit(code) }
         let listener: CInt
-        let number = getenv("FIXTURE_PORT").flatMap { Int(String(cString: $0)) } ?? 0
-        do { listener = try Fort.listener(host: "127.0.0.1", port: number) } catch {
-            fail("\(error)", error.exitCode)
-        }
+        do throws(ListenerError) { listener = try makeListener() } catch { fail("\(error)", error.exitCode) }
         let requests = try context.children(
             "request",
             of: CInt.self,
@@ -48,7 +45,8 @@ struct Fixture: FortProgram {
         context.ready()
         say("serving \(port(of: listener)) \(getpid())")
         await context.untilStopped()
-        isStopping.withLock { $0 = true }
+        isStopping.set(1)
+        isStopping.wake(.max)
         acceptor.stop()
         say("stopped \(getpid())")
     }
@@ -94,7 +92,13 @@ func answer(_ connection: CInt) async {
     case "pid": reply("\(getpid())")
     case "trap": reply("\([1][opaque(9)])")
     case "segv": UnsafeMutablePointer<Int>(bitPattern: 16)?.pointee = opaque(1)
-    case "abort": abort()
+    case "abort":
+        // Of a thread that is no worker: there it is contained.
+        PlainThread(name: "aborting") { abort() }.join()
+    case "corrupt":
+        // Nothing that the allocator has given out.
+        let block = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 16)
+        free(block + opaque(16))
     case "exit": exit(Int32(number))
     case "exhaust":
         Containment.leakBudget = 1
@@ -106,11 +110,14 @@ func answer(_ connection: CInt) async {
     case "wait":
         // Until the program is told to stop, and after that.
         say("waiting")
-        while !isStopping.withLock({ $0 }) { usleep(1000) }
+        while isStopping.value == 0 { isStopping.blockingWait(while: 0) }
         reply("waited \(getpid())")
     case "predecessor": reply(Fort.predecessor.map { "\($0.pid) \($0.summary)" } ?? "none")
     case "main": reply(await MainActor.run { "main" })
     case "descriptors": reply("\(openDescriptors())")
+    case "executable": reply(executable())
+    case "orphan": reply("\(makeOrphan())")
+    case "exists": reply(kill(pid_t(number), 0) == 0 ? "yes" : "no")
     default: reply("what?")
     }
     func reply(_ text: String) {
@@ -119,8 +126,50 @@ func answer(_ connection: CInt) async {
     }
 }
 
-let isStopping = Locked(false)
+let isStopping = FutexWord()
 let body = Locked<LightProc?>(nil)
+
+func makeListener() throws(ListenerError) -> CInt {
+    if let path = getenv("FIXTURE_UNIX") { return try Fort.listener(unixPath: String(cString: path)) }
+    if let name = getenv("FIXTURE_NAMED") { return try Fort.listener(named: String(cString: name)) }
+    let port = getenv("FIXTURE_PORT").flatMap { Int(String(cString: $0)) } ?? 0
+    return try Fort.listener(host: "127.0.0.1", port: port)
+}
+
+/// The file that this process runs.
+func executable() -> String {
+    guard let path = realpath("/proc/self/exe", nil) else { return "unknown" }
+    defer { free(path) }
+    return String(cString: path)
+}
+
+/// Has a shell start another one and end; that one ends when it is nobody's child any more. Its number.
+func makeOrphan() -> pid_t {
+    var (input, output): ([CInt], [CInt]) = ([0, 0], [0, 0])
+    precondition(pipe(&input) == 0 && pipe(&output) == 0, "pipe failed with errno \(errno)")
+    for end in input + output { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    posix_spawn_file_actions_adddup2(&actions, input[0], 0)
+    posix_spawn_file_actions_adddup2(&actions, output[1], 1)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    // In the background standard input is nothing, if nobody says otherwise.
+    let words = ["/bin/sh", "-c", "exec 5<&0; { read word; } <&5 >&2 & echo $!"]
+    var arguments = words.map { strdup($0) } + [nil]
+    defer { for argument in arguments { free(argument) } }
+    var shell: pid_t = 0
+    let error = posix_spawn(&shell, "/bin/sh", &actions, nil, &arguments, environ)
+    precondition(error == 0, "no shell: \(error)")
+    close(input[0])
+    close(output[1])
+    let orphan = pid_t(readLine(output[0])) ?? 0
+    close(output[0])
+    var status: Int32 = 0
+    while waitpid(shell, &status, 0) < 0, errno == EINTR {}
+    // Its parent is dead: it may end.
+    close(input[1])
+    return orphan
+}
 
 @inline(never) func opaque<T>(_ value: T) -> T { value }
 
@@ -139,13 +188,14 @@ func openDescriptors() -> Int {
     return count
 }
 
+/// 0 if it is no TCP port.
 func port(of listener: CInt) -> UInt16 {
     var address = sockaddr_in()
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     _ = withUnsafeMutableBytes(of: &address) {
         getsockname(listener, $0.baseAddress!.assumingMemoryBound(to: sockaddr.self), &length)
     }
-    return UInt16(bigEndian: address.sin_port)
+    return address.sin_family == AF_INET ? UInt16(bigEndian: address.sin_port) : 0
 }
 
 func fail(_ message: String, _ code: ExitCode) -> Never {
@@ -159,4 +209,23 @@ func say(_ line: String) {
     _ = line.withCString { write(STDOUT_FILENO, $0, strlen($0)) }
 }
 
+/// Ends this process when the test program is dead, which holds the other end of a socket that it was given. Its child has no need of that: it
+/// dies with its guard.
+func dieWithTheTests() {
+    guard let descriptor = getenv("FIXTURE_LIFE").flatMap({ CInt(String(cString: $0)) }) else { return }
+    unsetenv("FIXTURE_LIFE")
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    // No signal is the thread's business: the guard reads them, or the program's own thread takes them.
+    var (all, former) = (sigset_t(), sigset_t())
+    sigfillset(&all)
+    pthread_sigmask(SIG_SETMASK, &all, &former)
+    PlainThread(name: "life") {
+        var byte: UInt8 = 0
+        while read(descriptor, &byte, 1) < 0, errno == EINTR {}
+        _exit(137)
+    }.detach()
+    pthread_sigmask(SIG_SETMASK, &former, nil)
+}
+
+dieWithTheTests()
 Fixture.main()

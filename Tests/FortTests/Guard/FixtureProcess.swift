@@ -6,6 +6,8 @@ import Glibc
 import LightProc
 import Testing
 
+@testable import Fort
+
 /// The program `fort-fixture`, started for one test. What it prints is read as it comes; whoever still runs at the end is killed.
 final class FixtureProcess: Sendable {
     let pid: pid_t
@@ -13,8 +15,28 @@ final class FixtureProcess: Sendable {
     private let lines: LineBuffer
     private let status = Locked<Int32?>(nil)
 
+    /// Held by this program alone, and closed when it is dead, whatever it dies of: then those that it has started end.
+    private static let life: [CInt] = {
+        var ends: [CInt] = [0, 0]
+        let kind = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
+        precondition(socketpair(AF_UNIX, kind, 0, &ends) == 0, "no socket: \(errno)")
+        return ends
+    }()
+    /// What the other end of that is for the program.
+    private static let lifeNumber: CInt = 99
+
     /// Starts it, with these variables beside the test's own.
-    init(_ variables: [String: String] = [:]) throws {
+    ///
+    /// - Parameters:
+    ///   - path: What it is called by.
+    ///   - launcher: A command that it is started by, whose last words are the program's.
+    ///   - passed: Descriptors that it gets, from 3 on.
+    init(
+        _ variables: [String: String] = [:],
+        path: String = FixtureProcess.path,
+        launcher: [String] = [],
+        passing passed: [CInt] = []
+    ) throws {
         var ends: [CInt] = [0, 0]
         try #require(pipe(&ends) == 0)
         _ = fcntl(ends[0], F_SETFD, FD_CLOEXEC)
@@ -23,6 +45,13 @@ final class FixtureProcess: Sendable {
         posix_spawn_file_actions_init(&actions)
         posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
         posix_spawn_file_actions_adddup2(&actions, ends[1], 2)
+        posix_spawn_file_actions_adddup2(&actions, Self.life[1], Self.lifeNumber)
+        // Away from the numbers that they are to have.
+        let high = passed.map { fcntl($0, F_DUPFD_CLOEXEC, 100) }
+        defer { for descriptor in high { close(descriptor) } }
+        for (number, descriptor) in high.enumerated() {
+            posix_spawn_file_actions_adddup2(&actions, descriptor, 3 + CInt(number))
+        }
         defer { posix_spawn_file_actions_destroy(&actions) }
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
@@ -31,7 +60,6 @@ final class FixtureProcess: Sendable {
         sigemptyset(&none)
         posix_spawnattr_setsigmask(&attributes, &none)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
-        let path = Self.path
         var environment: [UnsafeMutablePointer<CChar>?] = []
         var entry = environ
         while let variable = entry.pointee {
@@ -42,11 +70,13 @@ final class FixtureProcess: Sendable {
         }
         for (name, value) in variables { environment.append(strdup("\(name)=\(value)")) }
         environment.append(strdup("SWIFT_BACKTRACE=enable=no"))
+        environment.append(strdup("FIXTURE_LIFE=\(Self.lifeNumber)"))
         environment.append(nil)
-        var arguments = [strdup(path), nil]
+        let words = launcher + [path]
+        var arguments = words.map { strdup($0) } + [nil]
         defer { for string in arguments + environment { free(string) } }
         var child: pid_t = 0
-        let error = posix_spawn(&child, path, &actions, &attributes, &arguments, environment)
+        let error = posix_spawnp(&child, words[0], &actions, &attributes, &arguments, environment)
         close(ends[1])
         try #require(error == 0, "\(path): \(String(cString: strerror(error)))")
         pid = child
@@ -132,17 +162,32 @@ final class FixtureProcess: Sendable {
 
     struct Ended: Error {}
 
-    /// Asks the program something; nil if the connection was closed without an answer, or refused.
+    /// Asks the program something.
     static func ask(_ port: UInt16, _ question: String) -> Answer {
-        let connection = socket(AF_INET, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
-        defer { close(connection) }
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
         address.sin_addr.s_addr = inet_addr("127.0.0.1")
+        return ask(address, AF_INET, question)
+    }
+
+    static func ask(unixPath path: String, _ question: String) -> Answer {
+        ask(unixAddress(path), AF_UNIX, question)
+    }
+
+    static func unixAddress(_ path: String) -> sockaddr_un {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        return address
+    }
+
+    private static func ask<Address>(_ address: Address, _ family: CInt, _ question: String) -> Answer {
+        let connection = socket(family, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
+        defer { close(connection) }
         let status = withUnsafePointer(to: address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(connection, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                connect(connection, $0, socklen_t(MemoryLayout<Address>.size))
             }
         }
         if status != 0 { return .refused(errno) }
@@ -154,10 +199,65 @@ final class FixtureProcess: Sendable {
         return bytes.isEmpty ? .closed : .line(String(decoding: bytes, as: UTF8.self))
     }
 
+    /// What became of a question; `closed`: the connection has ended without an answer.
     enum Answer: Equatable {
         case line(String)
         case closed
         case refused(Int32)
+    }
+}
+
+/// On a thread of its own.
+func ask(_ port: UInt16, _ question: String) async -> FixtureProcess.Answer {
+    await withCheckedContinuation { continuation in
+        onThread { continuation.resume(returning: FixtureProcess.ask(port, question)) }
+    }
+}
+
+/// Likewise, of a Unix socket.
+func ask(unixPath path: String, _ question: String) async -> FixtureProcess.Answer {
+    await withCheckedContinuation { continuation in
+        onThread { continuation.resume(returning: FixtureProcess.ask(unixPath: path, question)) }
+    }
+}
+
+/// A directory that nobody else has; see `removeDirectory`.
+func temporaryDirectory() throws -> String {
+    let directory = "/tmp/bastion-fixture-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
+    try #require(mkdir(directory, 0o700) == 0)
+    return directory
+}
+
+/// With the files in it.
+func removeDirectory(_ path: String) {
+    guard let directory = opendir(path) else { return }
+    while let entry = readdir(directory) {
+        let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        unlink("\(path)/\(name)")
+    }
+    closedir(directory)
+    rmdir(path)
+}
+
+/// The texts of reports of deaths, as JSON, oldest first.
+func reports(in directory: String) -> [String] {
+    ReportDirectory.names(in: directory).filter { $0.hasSuffix("-death.json") }.sorted()
+        .map { FileText.read("\(directory)/\($0)") }
+}
+
+/// An executable that is another file.
+func copyFile(_ path: String, to copy: String) throws {
+    let (source, target) = (
+        open(path, O_RDONLY | O_CLOEXEC), open(copy, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o700)
+    )
+    defer { for descriptor in [source, target] where descriptor >= 0 { close(descriptor) } }
+    try #require(source >= 0 && target >= 0)
+    // Ends: each gets on, or there is no more.
+    while true {
+        let count = sendfile(target, source, nil, 1 << 30)
+        if count < 0, errno == EINTR { continue }
+        try #require(count >= 0, "\(String(cString: strerror(errno)))")
+        if count == 0 { return }
     }
 }
 

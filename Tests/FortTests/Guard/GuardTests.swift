@@ -196,8 +196,7 @@ import Testing
     // MARK: What is left of the dead
 
     @Test func theNextOneKnowsWhyItsPredecessorDiedAndAReportIsWritten() async throws {
-        let directory = "/tmp/bastion-fixture-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
-        #expect(mkdir(directory, 0o700) == 0)
+        let directory = try temporaryDirectory()
         defer { removeDirectory(directory) }
         let fixture = try FixtureProcess(["BASTION_REPORT_DIRECTORY": directory])
         let (port, first) = try await fixture.serving()
@@ -240,20 +239,34 @@ import Testing
         let manager = PretendedManager("@bastion-guard-\(getpid())-\(UInt64.random(in: 0...UInt64.max))")
         let fixture = try FixtureProcess(["NOTIFY_SOCKET": manager.name])
         let (port, program) = try await fixture.serving()
-        #expect(await received(manager) == "READY=1 STATUS=Ready")
+        #expect(await manager.next() == "READY=1 STATUS=Ready")
         // To the guard a death is no end.
         kill(program, SIGKILL)
         _ = try await fixture.serving()
-        #expect(await received(manager) == "READY=1 STATUS=Ready")
+        #expect(await manager.next() == "READY=1 STATUS=Ready")
         async let slow = ask(port, "stick")
         _ = try await fixture.line(containing: "sticking")
         kill(fixture.pid, SIGTERM)
-        #expect(await received(manager).hasPrefix("STOPPING=1"))
+        #expect(await manager.next().hasPrefix("STOPPING=1"))
         // Each second, as long as it takes.
-        for _ in 1...2 { #expect(await received(manager).hasPrefix("EXTEND_TIMEOUT_USEC=")) }
+        for _ in 1...2 { #expect(await manager.next().hasPrefix("EXTEND_TIMEOUT_USEC=")) }
         kill(fixture.pid, SIGTERM)
         #expect(await fixture.exitCode() == 143)
         #expect(await slow == .closed)
+    }
+
+    // MARK: The tests themselves
+
+    @Test func whatATestHasStartedEndsWithTheTestsWhateverTheyDieOf() async throws {
+        let result = await #expect(processExitsWith: .signal(SIGKILL), observing: [\.standardOutputContent]) {
+            let fixture = try FixtureProcess()
+            report("\(try await fixture.serving().port)")
+            kill(getpid(), SIGKILL)
+        }
+        let text = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
+        let port = try #require(UInt16(text.split(separator: "\n").last ?? ""))
+        // Ends: the guard sees that the program that has started it is gone, and its child goes with it.
+        while await ask(port, "pid") != .refused(ECONNREFUSED) {}
     }
 
     // MARK: Wrong use
@@ -301,33 +314,10 @@ import Testing
 
 let isSanitized = dlsym(nil, "__tsan_init") != nil || dlsym(nil, "__asan_init") != nil
 
-private func received(_ manager: PretendedManager) async -> String {
-    await withCheckedContinuation { continuation in
-        onThread { continuation.resume(returning: manager.blockingReceive()) }
-    }
-}
-
-/// On a thread of its own.
-private func ask(_ port: UInt16, _ question: String) async -> FixtureProcess.Answer {
-    await withCheckedContinuation { continuation in
-        onThread { continuation.resume(returning: FixtureProcess.ask(port, question)) }
-    }
-}
-
 private func descriptors(of pid: pid_t) -> Int {
     guard let directory = opendir("/proc/\(pid)/fd") else { return -1 }
     defer { closedir(directory) }
     var count = 0
     while readdir(directory) != nil { count += 1 }
     return count
-}
-
-private func removeDirectory(_ path: String) {
-    guard let directory = opendir(path) else { return }
-    while let entry = readdir(directory) {
-        let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        unlink("\(path)/\(name)")
-    }
-    closedir(directory)
-    rmdir(path)
 }

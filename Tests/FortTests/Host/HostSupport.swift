@@ -75,6 +75,13 @@ final class PretendedManager: Sendable {
     /// The next message if it is there.
     func received() -> String? { receive(Int32(MSG_DONTWAIT)) }
 
+    /// As `blockingReceive`, on a thread of its own.
+    func next() async -> String {
+        await withCheckedContinuation { continuation in
+            onThread { [self] in continuation.resume(returning: blockingReceive()) }
+        }
+    }
+
     private func receive(_ flags: Int32) -> String? {
         var bytes = [UInt8](repeating: 0, count: 4096)
         while true {
