@@ -33,6 +33,27 @@ import Testing
         #expect(await fixture.exitCode() == 0)
     }
 
+    @Test(arguments: ["abort", "corrupt"]) func whoAbortsItselfIsStartedAgainAndKnowsWhy(_ death: String) async throws {
+        let directory = try temporaryDirectory()
+        defer { removeDirectory(directory) }
+        let fixture = try FixtureProcess(["BASTION_REPORT_DIRECTORY": directory])
+        let (port, first) = try await fixture.serving()
+        #expect(await ask(port, death) == .closed)
+        let summary = "fort-fixture (\(first)) died of SIGABRT"
+        let lines = try await fixture.lines(containing: "guard: the program (\(first)) ", "serving \(port) ", summary)
+        let restart = try #require(lines.first { $0.contains("starting it again") })
+        #expect(restart.contains("was ended by signal 6 (Aborted)"), "\(restart)")
+        guard case .line(let answer) = await ask(port, "predecessor") else { return #expect(Bool(false), "refused") }
+        // Only what the worker ran has a process.
+        let process = death == "corrupt" ? " in /fort/main-0" : ""
+        #expect(answer.hasPrefix("\(first) died of SIGABRT\(process)"), "\(answer)")
+        let report = try #require(reports(in: directory).first)
+        #expect(report.contains(#""cause":"signal""#) && report.contains(#""name":"SIGABRT""#), "\(report)")
+        #expect(report.contains(death == "corrupt" ? #""name":"bastion-worker""# : #""name":"aborting""#), "\(report)")
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
     @Test(arguments: [true, false]) func theMainActorWorks(_ isGuarded: Bool) async throws {
         let fixture = try FixtureProcess(isGuarded ? [:] : ["FIXTURE_UNGUARDED": "1"])
         let port = try await fixture.serving().port
