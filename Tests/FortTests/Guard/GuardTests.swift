@@ -167,6 +167,41 @@ import Testing
         #expect(await fixture.exitCode() == 0)
     }
 
+    @Test func whatTheLinkNamesByThenTakesOver() async throws {
+        let directory = try temporaryDirectory()
+        defer { removeDirectory(directory) }
+        let (link, next) = ("\(directory)/program", "\(directory)/next")
+        try copyFile(FixtureProcess.path, to: next)
+        try #require(symlink(FixtureProcess.path, link) == 0)
+        let fixture = try FixtureProcess(path: link)
+        let (port, first) = try await fixture.serving()
+        guard case .line(let former) = await ask(port, "executable") else { return #expect(Bool(false), "refused") }
+        #expect(former.hasSuffix("/fort-fixture"))
+        async let slow = ask(port, "wait")
+        _ = try await fixture.line(containing: "waiting")
+        let isOver = Locked(false)
+        async let answers = Task.detached {
+            var answers: [FixtureProcess.Answer] = []
+            repeat { answers.append(await ask(port, "executable")) } while !isOver.withLock { $0 }
+            return answers
+        }.value
+        // As a release is switched: at no time there is none.
+        try #require(symlink(next, "\(link).new") == 0 && rename("\(link).new", link) == 0)
+        kill(fixture.pid, SIGUSR2)
+        try await fixture.lines(containing: "serving \(port) ", "guard: \(first) has stopped")
+        isOver.withLock { $0 = true }
+        #expect(await slow == .line("waited \(first)"))
+        #expect(await ask(port, "executable") == .line(next))
+        let refused = await answers.filter { ![.line(former), .line(next), .closed].contains($0) }
+        #expect(refused == [])
+        // What dies now is started from there, too.
+        #expect(await ask(port, "segv") == .closed)
+        _ = try await fixture.serving()
+        #expect(await ask(port, "executable") == .line(next))
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
     @Test func aNewExecutableThatFailsLeavesTheOldProgram() async throws {
         let link = "/tmp/bastion-fixture-\(getpid())-\(UInt64.random(in: 0...UInt64.max))"
         #expect(symlink(FixtureProcess.path, link) == 0)
