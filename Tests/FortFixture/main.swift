@@ -23,6 +23,15 @@ struct Fixture: FortProgram {
     static var signalsReady: Bool { true }
     static var stopDeadline: Duration { .seconds(5) }
 
+    init() {
+        // In the guard's child, before anything else runs.
+        guard let path = getenv("FIXTURE_STUCK"), access(path, F_OK) == 0 else { return }
+        say("stuck at the start")
+        while true { pause() }
+    }
+
+    func reload() async { say("read anew") }
+
     func run(in context: Context) async throws {
         if let code = getenv("FIXTURE_EXIT").flatMap({ Int32(String(cString: $0)) }) { exit(code) }
         let listener: CInt
@@ -100,6 +109,7 @@ func answer(_ connection: CInt) async {
         let block = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 16)
         free(block + opaque(16))
     case "exit": exit(Int32(number))
+    case "return": body.withLock { $0 }?.stop()
     case "exhaust":
         Containment.leakBudget = 1
         reply("\([1][opaque(9)])")

@@ -12,6 +12,8 @@ final class GuardLink: Sendable {
     let record: ProcessRecord
     /// Whether the guard starts nothing again.
     let isInit: Bool
+    /// So often at least a service manager wants a sign of life, which the guard tells it; nil: it does not.
+    let watchdogTime: Duration?
     /// The socket, for one request at a time.
     private let control: Locked<CInt>
 
@@ -46,6 +48,7 @@ final class GuardLink: Sendable {
         _ = fcntl(order.control, F_SETFD, FD_CLOEXEC)
         control = Locked(order.control)
         isInit = order.isInit
+        watchdogTime = order.watchdogTime
     }
 
     /// Ends the program when the guard is dead, also where the kernel does not, as it has changed its user since. A thread that sleeps.

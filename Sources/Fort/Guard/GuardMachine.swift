@@ -119,6 +119,8 @@ struct GuardMachine {
 
     /// The child that is the program, if it runs.
     var current: Child? { children.first { $0.role == .current } }
+    /// Whether the guard is to end as soon as its children have.
+    var isEnding: Bool { isStopping || code != nil }
     private var successor: Child? { children.first { $0.role == .successor } }
 
     /// When `timePassed` has something to do; nil: never.

@@ -28,7 +28,9 @@ final class GuardProcess {
     private var listeners = ListenerTable()
     /// Of the child that died last.
     private var predecessor: GuardOrder.Predecessor?
-    /// When the service manager is told next that all is well.
+    private var keepAlive = KeepAlive()
+    private var hasToldStopping = false
+    /// When the service manager may be told next that all is well.
     private var nextSignOfLife = Duration.zero
     /// When it is asked next for more time, while the program stops.
     private var nextExtension = Duration.zero
@@ -85,7 +87,7 @@ final class GuardProcess {
         let now = MonotonicClock.now
         var time = machine.nextTime.map { max($0 - now, .zero) }
         if links.contains(where: { $0.record.hangTime != nil }) { time = min(time ?? Self.watchPause, Self.watchPause) }
-        if machine.isStopping, ServiceManager.socket != nil {
+        if machine.isEnding, ServiceManager.socket != nil {
             time = min(time ?? .seconds(60), max(nextExtension - now, .zero))
         }
         if ServiceManager.watchdogTime != nil { time = min(time ?? .seconds(60), max(nextSignOfLife - now, .zero)) }
@@ -107,7 +109,7 @@ final class GuardProcess {
         var isFromTerminal = false
         while fort_nextSignal(signals, &signal, &isFromTerminal) {
             if signal == SIGCHLD { continue }
-            if signal == SIGINT || signal == SIGTERM, !machine.isStopping { ServiceManager.tell(.stopping, options) }
+            if signal == SIGINT || signal == SIGTERM { tellStopping() }
             perform(machine.signaled(signal, reachedAll: isFromTerminal, at: MonotonicClock.now))
         }
         // Whatever was signalled: several ends are one signal.
@@ -134,6 +136,7 @@ final class GuardProcess {
         if cause == .signal(SIGKILL), outOfMemoryKills.haveGrown() { cause = .outOfMemory }
         let now = MonotonicClock.now
         let actions = machine.ended(pid, cause, at: now)
+        if machine.isEnding { tellStopping() }
         var verdict: ChildEnd?
         for case .report(pid, let cause) in actions { verdict = cause }
         if let verdict {
@@ -193,11 +196,14 @@ final class GuardProcess {
     private func watch() {
         let now = MonotonicClock.now
         if let time = ServiceManager.watchdogTime, now >= nextSignOfLife {
-            // Whoever hangs is started again, here: the manager need not.
             nextSignOfLife = now + time / 4
-            ServiceManager.tellAlive()
+            let program = links.first { $0.pid == machine.current?.pid }.map { link in
+                let isLookedAfter = !machine.policy.isInit && link.record.hangTime != nil
+                return KeepAlive.Program(pid: link.pid, beats: link.record.beats, isLookedAfter: isLookedAfter)
+            }
+            if keepAlive.isDue(program) { ServiceManager.tellAlive() }
         }
-        if machine.isStopping, ServiceManager.socket != nil, now >= nextExtension {
+        if machine.isEnding, ServiceManager.socket != nil, now >= nextExtension {
             nextExtension = now + ServiceManager.stopRhythm
             ServiceManager.extendStop()
         }
@@ -208,6 +214,13 @@ final class GuardProcess {
                 perform(machine.hung(links[index].pid, at: now))
             }
         }
+    }
+
+    /// The program ends for good, by itself or as it was told to. Once.
+    private func tellStopping() {
+        if hasToldStopping { return }
+        hasToldStopping = true
+        ServiceManager.tell(.stopping, options)
     }
 
     // MARK: Actions
@@ -239,6 +252,7 @@ final class GuardProcess {
             control: ends[1],
             record: memory,
             isInit: machine.policy.isInit,
+            watchdogTime: ServiceManager.watchdogTime,
             predecessor: predecessor
         )
         outOfMemoryKills.note()
@@ -308,6 +322,7 @@ final class GuardProcess {
     }
 
     private func end(_ code: Int32) -> Never {
+        tellStopping()
         // A report that is being written: it is the last of its kind.
         let limit = MonotonicClock.now + .seconds(5)
         while !reporters.isEmpty, MonotonicClock.now < limit {

@@ -18,11 +18,11 @@ enum HostWatch {
     /// Where nobody waits for signs of life there are none.
     private static func startHeart(_ system: BastionSystem, _ state: ProgramState, _ options: FortOptions) {
         let hangTime = state.link == nil ? nil : options.hangTime
-        guard let interval = HeartRhythm.interval(hangTime: hangTime, watchdogTime: ServiceManager.watchdogTime) else {
-            return
-        }
+        let watchdogTime = state.link == nil ? ServiceManager.watchdogTime : state.link?.watchdogTime
+        guard let interval = HeartRhythm.interval(hangTime: hangTime, watchdogTime: watchdogTime) else { return }
         let record = state.record
-        let feeds = ServiceManager.watchdogTime != nil
+        // A guard sees them in the record.
+        let feeds = state.link == nil && watchdogTime != nil
         Heart(system.executor, every: interval) {
             if let record { fort_addBeat(record.pointer) }
             if feeds { ServiceManager.tellAlive() }

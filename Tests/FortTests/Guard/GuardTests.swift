@@ -289,28 +289,6 @@ import Testing
         #expect(await [stuck, stuckToo] == [.closed, .closed])
     }
 
-    // MARK: The service manager
-
-    @Test func theGuardTellsTheServiceManagerWhatTheProgramDoes() async throws {
-        let manager = PretendedManager("@bastion-guard-\(getpid())-\(UInt64.random(in: 0...UInt64.max))")
-        let fixture = try FixtureProcess(["NOTIFY_SOCKET": manager.name])
-        let (port, program) = try await fixture.serving()
-        #expect(await manager.next() == "READY=1 STATUS=Ready")
-        // To the guard a death is no end.
-        kill(program, SIGKILL)
-        _ = try await fixture.serving()
-        #expect(await manager.next() == "READY=1 STATUS=Ready")
-        async let slow = ask(port, "stick")
-        _ = try await fixture.line(containing: "sticking")
-        kill(fixture.pid, SIGTERM)
-        #expect(await manager.next().hasPrefix("STOPPING=1"))
-        // Each second, as long as it takes.
-        for _ in 1...2 { #expect(await manager.next().hasPrefix("EXTEND_TIMEOUT_USEC=")) }
-        kill(fixture.pid, SIGTERM)
-        #expect(await fixture.exitCode() == 143)
-        #expect(await slow == .closed)
-    }
-
     // MARK: The tests themselves
 
     @Test func whatATestHasStartedEndsWithTheTestsWhateverTheyDieOf() async throws {

@@ -9,14 +9,24 @@ import Testing
 
 /// What guard and program tell each other, and signs of life.
 @Suite struct GuardWordsTests {
-    @Test(arguments: [nil] + DeathCause.allCases) func ordersAreReadAsTheyWereWritten(_ cause: DeathCause?) {
+    @Test(arguments: [nil] + DeathCause.allCases, [nil, Duration.milliseconds(1500)])
+    func ordersAreReadAsTheyWereWritten(_ cause: DeathCause?, _ watchdogTime: Duration?) {
         let predecessor = cause.map { GuardOrder.Predecessor(record: 7, status: 139, cause: $0) }
-        let order = GuardOrder(parent: 12, control: 5, record: 6, isInit: cause == .exit, predecessor: predecessor)
+        let order = GuardOrder(
+            parent: 12,
+            control: 5,
+            record: 6,
+            isInit: cause == .exit,
+            watchdogTime: watchdogTime,
+            predecessor: predecessor
+        )
         #expect(GuardOrder(order.text) == order)
     }
 
     @Test(arguments: [
-        "", "1", "1:2:3", "1:-2:3:guard", "0:1:2:guard", "1:2:3:what", "1:2:3:guard:4", "1:2:3:init:4:5:what",
+        "", "1", "1:2:3", "1:-2:3:guard", "0:1:2:guard", "1:2:3:what", "1:2:3:guard:0", "1:2:3:guard:x",
+        "1:2:3:guard:4:5",
+        "1:2:3:guard:4:5:6:what", "1:2:3:guard:x:5:6:exit", "1:2:3:init:4:5:what",
         "1:2:3:guard:-4:5:exit", "99999999999:1:1:guard",
     ])
     func whatIsNoOrderIsNone(_ text: String) {
@@ -43,6 +53,25 @@ import Testing
         #expect(ChildEnd(waitStatus: 70 << 8) == .exit(70))
         #expect(ChildEnd(waitStatus: 11) == .signal(11))
         #expect(ChildEnd(waitStatus: 11 | 0x80) == .signal(11))
+    }
+
+    @Test func theGuardAnswersForAProgramThatLivesOrThatItLooksAfterItself() {
+        var keepAlive = KeepAlive()
+        let looks: [(pid: Int32?, beats: UInt64, isLookedAfter: Bool, isDue: Bool)] = [
+            (1, 0, false, true),
+            // Stuck before its executor begins.
+            (1, 0, false, false), (1, 0, false, false),
+            (1, 1, false, true), (1, 2, false, true), (1, 2, false, false), (1, 3, false, true),
+            // It dies, and another one is started.
+            (nil, 0, false, true), (nil, 0, false, true), (2, 0, false, true), (2, 0, false, false),
+            (2, 1, true, true), (2, 1, true, true), (3, 1, false, true), (3, 1, false, false),
+        ]
+        for (number, look) in looks.enumerated() {
+            let program = look.pid.map {
+                KeepAlive.Program(pid: $0, beats: look.beats, isLookedAfter: look.isLookedAfter)
+            }
+            #expect(keepAlive.isDue(program) == look.isDue, "look \(number)")
+        }
     }
 
     @Test func whoGivesNoSignOfLifeForTooLongHangs() {
