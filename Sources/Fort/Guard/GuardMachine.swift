@@ -15,7 +15,7 @@ enum ChildEnd: Equatable, Sendable {
     case hang
     /// The kernel killed it as memory ran out.
     case outOfMemory
-    /// It did not stop in the time it had, so the guard killed it.
+    /// It did not stop in the time it had, so the guard killed it; or it was told twice.
     case forced
     /// It could not be started; an `errno`.
     case notStarted(Int32)
@@ -63,6 +63,8 @@ struct GuardMachine {
         var isExhausted = false
         /// When its time to stop, or to be ready, is over.
         var limit: Duration?
+        /// It was told to stop a second time, and ends at once.
+        var isForced = false
         /// What it dies of, if it dies by the guard's hand.
         var verdict: ChildEnd?
     }
@@ -71,7 +73,7 @@ struct GuardMachine {
         /// Start the executable; then tell `started` or `notStarted`.
         case start(incarnation: Int)
         case send(Int32, to: Int32)
-        /// It has died, and was not told to stop: to be written up.
+        /// It has died, or did not stop as it should: to be written up.
         case report(pid: Int32, ChildEnd)
         /// The program's end is the guard's.
         case exit(Int32)
@@ -197,20 +199,21 @@ struct GuardMachine {
         let child = children.remove(at: index)
         let cause = cause.isKill ? child.verdict ?? cause : cause
         let uptime = now - child.startTime
+        // Of one that was told to stop.
+        let report: [Action] = child.hasStopped(by: cause) ? [] : [.report(pid: pid, child.reported(cause))]
         switch child.role {
         case .retiring:
-            let report: [Action] = cause == .exit(0) || cause == .signal(SIGTERM) ? [] : [.report(pid: pid, cause)]
             if isStopping || code != nil { return report + endIfAlone() }
             return report + [.say(.retired(pid: pid, cause))]
         case .successor:
-            let report: [Action] = isStopping || cause == .exit(0) ? [] : [.report(pid: pid, cause)]
-            return report + (isStopping || code != nil ? endIfAlone() : handoverFailed(cause, at: now))
+            if isStopping || code != nil { return report + endIfAlone() }
+            return (cause == .exit(0) ? [] : [.report(pid: pid, cause)]) + handoverFailed(cause, at: now)
         case .current:
             if isStopping || policy.isInit {
-                let isDeath = !isStopping && cause != .exit(0) && !isUseless(cause)
                 // The request may have come before the program knew what to do about it.
                 code = code ?? (isStopping && cause == .signal(SIGTERM) ? 0 : cause.exitCode)
-                return (isDeath ? [.report(pid: pid, cause)] : []) + endOthers(at: now) + endIfAlone()
+                let death: [Action] = cause == .exit(0) ? [] : [.report(pid: pid, cause)]
+                return (isUseless(cause) ? [] : isStopping ? report : death) + endOthers(at: now) + endIfAlone()
             }
             if cause == .exit(0) {
                 code = 0
@@ -333,6 +336,7 @@ struct GuardMachine {
             let time = stopRequests == 1 ? policy.stopTime : .seconds(1)
             children[index].limit = min(children[index].limit ?? now + time, now + time)
             if children[index].role == .successor { children[index].limit = now + time }
+            children[index].isForced = stopRequests > 1
             if !reachedAll { actions.append(.send(stopRequests == 1 ? SIGTERM : signal, to: children[index].pid)) }
         }
         return actions
@@ -372,6 +376,17 @@ struct GuardMachine {
             actions.append(start())
         }
         return actions
+    }
+}
+
+extension GuardMachine.Child {
+    /// Whether one that was told to stop has done so, perhaps before it knew what to do about it.
+    fileprivate func hasStopped(by cause: ChildEnd) -> Bool { cause == .exit(0) || cause == .signal(SIGTERM) }
+
+    /// What is told of its end: the status that a second request leaves is no choice of the program's.
+    fileprivate func reported(_ cause: ChildEnd) -> ChildEnd {
+        guard isForced, case .exit(let code) = cause else { return cause }
+        return code == 128 + SIGTERM || code == 128 + SIGINT ? .forced : cause
     }
 }
 

@@ -92,6 +92,7 @@ final class ProgramLife: Sendable {
             return isGuards ? isTold.byGuard : isTold.byOthers
         }
         if isSecond {
+            state.leave("a second request to stop, \(SignalName.name(signal)), has forced the end")
             // Somebody wants it so: no death to be found by the next start.
             OwnRecord.remove()
             _exit(ExitCode.forced(by: signal).rawValue)

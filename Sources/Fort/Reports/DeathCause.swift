@@ -16,7 +16,7 @@ enum DeathCause: String, Sendable, CaseIterable {
     case outOfMemory
     /// What contained traps have leaked was too much; it was replaced.
     case leakBudget
-    /// It did not stop when it was told to, and was killed.
+    /// It did not stop when it was told to, and was killed; or was told twice.
     case forced
     case unknown
 }

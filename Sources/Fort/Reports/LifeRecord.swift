@@ -113,7 +113,8 @@ struct DeathOfProgram: Sendable {
 
     /// The signal that ended it; nil if none did, or nobody knows.
     var signal: Int32? { cause == .exit || status == 0 ? nil : WaitStatus.signal(status) }
-    var exitCode: Int32? { cause == .exit ? WaitStatus.exitCode(status) : nil }
+    /// Its status, if it ended by itself, perhaps as it was told to a second time; else nil.
+    var exitCode: Int32? { cause == .exit || cause == .forced ? WaitStatus.exitCode(status) : nil }
     var uptime: Duration { .nanoseconds(max(time.nanoseconds - life.startTime.nanoseconds, 0)) }
 
     /// What happened, as in `died of SIGSEGV at 0x10 in /shop/orders-3<0.7>`.
@@ -130,7 +131,7 @@ struct DeathOfProgram: Sendable {
         case .hang: text = "hung and was killed"
         case .outOfMemory: text = "was killed for want of memory"
         case .leakBudget: text = "was replaced: its contained traps had leaked \(life.bytesLeaked) bytes"
-        case .forced: text = "did not stop in time and was killed"
+        case .forced: text = exitCode == nil ? "did not stop in time and was killed" : "was forced to end"
         case .unknown: text = "ended without a word: killed, or the machine went down"
         }
         if let process = life.death?.process { text += " in \(process)" }

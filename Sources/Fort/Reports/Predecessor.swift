@@ -19,7 +19,7 @@ public struct Predecessor: Sendable {
         case outOfMemory
         /// Its contained traps had leaked as much as ``FortProgram/leakBudget`` allows; it was replaced.
         case leakBudget
-        /// It did not stop in ``FortProgram/stopDeadline``, and was killed.
+        /// It did not stop in ``FortProgram/stopDeadline``, and was killed; or was forced to end by a second request.
         case forced
         /// It left no word: it was killed, or the machine went down.
         case unknown

@@ -109,11 +109,11 @@ import Testing
     // MARK: Stops
 
     @Test func aStopIsPassedOnAndEndsWithTheChildsCode() {
-        for code in [0, 75] as [Int32] {
+        for (code, report) in [(0, []), (75, [.report(pid: 100, .exit(75))])] as [(Int32, [Action])] {
             let machine = Self.running()
             #expect(machine.signaled(SIGTERM, at: .seconds(1)) == [.send(SIGTERM, to: 100)])
             #expect(machine.nextTime == .seconds(6))
-            #expect(machine.ended(100, .exit(code), at: .seconds(2)) == [.exit(code)])
+            #expect(machine.ended(100, .exit(code), at: .seconds(2)) == report + [.exit(code)])
         }
     }
 
@@ -128,7 +128,15 @@ import Testing
         _ = machine.signaled(SIGTERM, at: .zero)
         #expect(machine.timePassed(.seconds(4)) == [])
         #expect(machine.timePassed(.seconds(5)) == [.say(.forcing(pid: 100)), .send(SIGKILL, to: 100)])
-        #expect(machine.ended(100, .signal(SIGKILL), at: .seconds(5)) == [.exit(137)])
+        #expect(machine.ended(100, .signal(SIGKILL), at: .seconds(5)) == [.report(pid: 100, .forced), .exit(137)])
+    }
+
+    @Test func whoHangsInItsStopIsWrittenUpAsThat() {
+        let machine = Self.running()
+        _ = machine.signaled(SIGTERM, at: .zero)
+        #expect(machine.hung(100, at: .seconds(1)) == [.say(.hung(pid: 100)), .send(SIGQUIT, to: 100)])
+        #expect(machine.timePassed(.seconds(2)) == [.send(SIGKILL, to: 100)])
+        #expect(machine.ended(100, .signal(SIGKILL), at: .seconds(2)) == [.report(pid: 100, .hang), .exit(137)])
     }
 
     @Test func theSecondSignalForces() {
@@ -136,7 +144,7 @@ import Testing
         _ = machine.signaled(SIGTERM, at: .zero)
         #expect(machine.signaled(SIGINT, at: .seconds(1)) == [.send(SIGINT, to: 100)])
         #expect(machine.nextTime == .seconds(2))
-        #expect(machine.ended(100, .exit(130), at: .seconds(1)) == [.exit(130)])
+        #expect(machine.ended(100, .exit(130), at: .seconds(1)) == [.report(pid: 100, .forced), .exit(130)])
     }
 
     @Test func aStopWhileNothingRunsEndsAtOnce() {
