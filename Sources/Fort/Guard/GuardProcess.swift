@@ -26,7 +26,7 @@ final class GuardProcess {
     private let signals: CInt
     private var links: [Link] = []
     private var listeners = ListenerTable()
-    /// Of the child that died last.
+    /// Of the program that has died and is to be started again.
     private var predecessor: GuardOrder.Predecessor?
     private var keepAlive = KeepAlive()
     private var hasToldStopping = false
@@ -135,24 +135,31 @@ final class GuardProcess {
         var cause = ChildEnd(waitStatus: status)
         if cause == .signal(SIGKILL), outOfMemoryKills.haveGrown() { cause = .outOfMemory }
         let now = MonotonicClock.now
+        // Of the others nobody takes the place.
+        let isProgram = machine.current?.pid == pid
         let actions = machine.ended(pid, cause, at: now)
         if machine.isEnding { tellStopping() }
         var verdict: ChildEnd?
         for case .report(pid, let cause) in actions { verdict = cause }
         if let verdict {
-            if let predecessor { close(predecessor.record) }
             let dead = GuardOrder.Predecessor(
                 record: link.recordDescriptor,
                 status: status,
                 cause: verdict.deathCause
             )
-            predecessor = dead
             report(link.record, dead)
+            if isProgram { forget(replacing: dead) } else { close(link.recordDescriptor) }
         } else {
             close(link.recordDescriptor)
         }
         link.record.unmap()
         perform(actions)
+    }
+
+    /// Forgets the predecessor, or knows another one.
+    private func forget(replacing next: GuardOrder.Predecessor? = nil) {
+        if let predecessor { close(predecessor.record) }
+        predecessor = next
     }
 
     private func readMessages(of index: Int) {
@@ -247,6 +254,8 @@ final class GuardProcess {
             return perform(machine.notStarted(error, at: MonotonicClock.now))
         }
         record.pointer.pointee.incarnation = UInt32(clamping: incarnation)
+        let isAgain = machine.current == nil
+        let predecessor = isAgain ? predecessor : exhausted
         let order = GuardOrder(
             parent: getpid(),
             control: ends[1],
@@ -269,8 +278,17 @@ final class GuardProcess {
             return perform(machine.notStarted(error, at: MonotonicClock.now))
         }
         if incarnation > 1 { restarts += 1 }
+        if isAgain { forget() }
         links.append(Link(pid: pid, control: ends[0], record: record, recordDescriptor: memory))
         perform(machine.started(pid, incarnation: incarnation, at: MonotonicClock.now))
+    }
+
+    /// The program that runs, if it is to be replaced as its leak budget is exhausted; else it has nothing to leave.
+    private var exhausted: GuardOrder.Predecessor? {
+        guard let current = machine.current, current.isExhausted else { return nil }
+        return links.first { $0.pid == current.pid }.map {
+            GuardOrder.Predecessor(record: $0.recordDescriptor, status: 0, cause: .leakBudget)
+        }
     }
 
     /// Starts the executable with what it needs to know.

@@ -104,7 +104,8 @@ extension Fort {
 
     /// Why the program before this one died; nil if this is the first, or nothing is known of it.
     ///
-    /// With a guard, the one that the guard has replaced by this one. Without, the last program of the same name whose record was
+    /// With a guard, the one that was started again as this one, or that this one replaces as its leak budget is exhausted; nil after a handover that
+    /// somebody asked for: the one before has not died. Without, the last program of the same name whose record was
     /// found in the report directory; without a directory there is none. Any thread; does not change while the program runs.
     public static var predecessor: Predecessor? { found.withLock { $0 } }
 

@@ -226,6 +226,8 @@ import Testing
         try await fixture.lines(containing: "serving \(port) ", "guard: \(first) has stopped")
         guard case .line(let second) = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
         #expect(second != "\(first)")
+        guard case .line(let answer) = await ask(port, "predecessor") else { return #expect(Bool(false), "refused") }
+        #expect(answer.hasPrefix("\(first) was replaced: its contained traps had leaked "), "\(answer)")
     }
 
     @Test func nothingLeaksOverDeathsAndHandovers() async throws {
@@ -287,6 +289,43 @@ import Testing
         #expect(try await fixture.serving().pid != first)
         kill(fixture.pid, SIGKILL)
         #expect(await [stuck, stuckToo] == [.closed, .closed])
+    }
+
+    @Test func afterAHandoverThereIsNoPredecessor() async throws {
+        let fixture = try FixtureProcess()
+        let (port, first) = try await fixture.serving()
+        #expect(await ask(port, "segv") == .closed)
+        let second = try await fixture.serving().pid
+        guard case .line(let answer) = await ask(port, "predecessor") else { return #expect(Bool(false), "refused") }
+        #expect(answer.hasPrefix("\(first) died of SIGSEGV"), "\(answer)")
+        kill(fixture.pid, SIGUSR2)
+        try await fixture.lines(containing: "serving \(port) ", "guard: \(second) has stopped")
+        #expect(await ask(port, "predecessor") == .line("none"))
+        guard case .line(let third) = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
+        #expect(await ask(port, "exit 3") == .closed)
+        _ = try await fixture.serving()
+        #expect(await ask(port, "predecessor") == .line("\(third) ended with status 3"))
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
+    @Test func whatDiesInAHandoverIsNobodysPredecessor() async throws {
+        let fixture = try FixtureProcess()
+        let (port, first) = try await fixture.serving()
+        async let slow = ask(port, "wait")
+        _ = try await fixture.line(containing: "waiting")
+        async let stuck = ask(port, "stick")
+        _ = try await fixture.line(containing: "sticking")
+        kill(fixture.pid, SIGUSR2)
+        try await fixture.lines(containing: "serving \(port) ", "stopping")
+        // What was the program, and has not stopped yet.
+        kill(first, SIGKILL)
+        _ = try await fixture.line(containing: "guard: \(first), told to stop, was ended by signal 9")
+        _ = await (slow, stuck)
+        guard case .line(let second) = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
+        kill(fixture.pid, SIGUSR2)
+        try await fixture.lines(containing: "serving \(port) ", "guard: \(second) has stopped")
+        #expect(await ask(port, "predecessor") == .line("none"))
     }
 
     // MARK: The tests themselves
