@@ -49,6 +49,7 @@ struct Fixture: FortProgram {
             await answer(connection)
         }
         body.withLock { $0 = LightProc.current }
+        if let more = getenv("FIXTURE_MORE"), access(more, F_OK) == 0 { askForMore() }
         let acceptor = Acceptor(listener) { requests.next.tell($0) }
         context.onExit { _ in acceptor.stop() }
         context.ready()
@@ -124,6 +125,12 @@ func answer(_ connection: CInt) async {
         reply("waited \(getpid())")
     case "predecessor": reply(Fort.predecessor.map { "\($0.pid) \($0.summary)" } ?? "none")
     case "main": reply(await MainActor.run { "main" })
+    case "more":
+        askForMore()
+        reply("asked")
+    case "less":
+        Fort.giveBackListener(unixPath: moreSocket())
+        reply("given back")
     case "descriptors": reply("\(openDescriptors())")
     case "executable": reply(executable())
     case "orphan": reply("\(makeOrphan())")
@@ -144,6 +151,15 @@ func makeListener() throws(ListenerError) -> CInt {
     if let name = getenv("FIXTURE_NAMED") { return try Fort.listener(named: String(cString: name)) }
     let port = getenv("FIXTURE_PORT").flatMap { Int(String(cString: $0)) } ?? 0
     return try Fort.listener(host: "127.0.0.1", port: port)
+}
+
+func moreSocket() -> String { (getenv("FIXTURE_MORE").map { String(cString: $0) } ?? "") + ".socket" }
+
+/// Asks for another socket, at which it never accepts anything.
+func askForMore() {
+    do throws(ListenerError) { close(try Fort.listener(unixPath: moreSocket())) } catch {
+        fail("\(error)", error.exitCode)
+    }
 }
 
 /// The file that this process runs.

@@ -66,6 +66,12 @@ final class GuardLink: Sendable {
     /// Asks for another program in this one's place, which is told to stop when that one is ready. Any thread.
     func askForReplacement() { send(.replacement) }
 
+    /// Tells the guard that the program has asked for all the sockets that it wants; before it is ready. Any thread.
+    func tellSettled() { send(.settled) }
+
+    /// Tells the guard that the program wants a socket no more. Any thread.
+    func giveBack(_ name: String) { send(.giveBack(name: name)) }
+
     private func send(_ message: GuardMessage) {
         let bytes = message.bytes
         // Fails only when the guard is dead: then so is this process, at once.

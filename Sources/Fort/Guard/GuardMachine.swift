@@ -63,6 +63,8 @@ struct GuardMachine {
         var isExhausted = false
         /// When its time to stop, or to be ready, is over.
         var limit: Duration?
+        /// It has asked for all the sockets that it wants.
+        var isSettled = false
         /// It was told to stop a second time, and ends at once.
         var isForced = false
         /// What it dies of, if it dies by the guard's hand.
@@ -75,6 +77,8 @@ struct GuardMachine {
         case send(Int32, to: Int32)
         /// It has died, or did not stop as it should: to be written up.
         case report(pid: Int32, ChildEnd)
+        /// A handover is over: sockets that this one has not asked for are nobody's any more.
+        case closeSockets(notOf: Int32)
         /// The program's end is the guard's.
         case exit(Int32)
         case say(Line)
@@ -162,6 +166,18 @@ struct GuardMachine {
         return failed(pid: 0, .notStarted(error), uptime: .zero, at: now)
     }
 
+    /// A child has asked for all the sockets that it wants: it says so before it is ready.
+    mutating func settled(_ pid: Int32) {
+        guard let index = children.firstIndex(where: { $0.pid == pid }) else { return }
+        children[index].isSettled = true
+    }
+
+    /// One that was replaced has ended: as long as another one stops, or takes over, sockets may be wanted.
+    private func handoverEnded() -> [Action] {
+        guard children.count == 1, let current, current.isReady, current.isSettled else { return [] }
+        return [.closeSockets(notOf: current.pid)]
+    }
+
     /// A child serves.
     mutating func ready(_ pid: Int32, at now: Duration) -> [Action] {
         guard let index = children.firstIndex(where: { $0.pid == pid }), !children[index].isReady else { return [] }
@@ -204,7 +220,7 @@ struct GuardMachine {
         switch child.role {
         case .retiring:
             if isStopping || code != nil { return report + endIfAlone() }
-            return report + [.say(.retired(pid: pid, cause))]
+            return report + handoverEnded() + [.say(.retired(pid: pid, cause))]
         case .successor:
             if isStopping || code != nil { return report + endIfAlone() }
             return (cause == .exit(0) ? [] : [.report(pid: pid, cause)]) + handoverFailed(cause, at: now)

@@ -10,6 +10,10 @@ enum GuardMessage: Equatable {
     case replacement
     /// It wants a descriptor of a socket that listens.
     case listen(ListenRequest)
+    /// It wants that socket no more.
+    case giveBack(name: String)
+    /// It has asked for all the sockets that it wants.
+    case settled
 
     /// No message is longer.
     static let byteLimit = 512
@@ -21,6 +25,8 @@ enum GuardMessage: Equatable {
         case .listen(let request):
             [3, UInt8(truncatingIfNeeded: request.backlog), UInt8(truncatingIfNeeded: request.backlog >> 8)]
                 + [UInt8(request.address.count)] + request.address + Array(request.name.utf8)
+        case .giveBack(let name): [4] + Array(name.utf8)
+        case .settled: [5]
         }
     }
 
@@ -39,6 +45,8 @@ enum GuardMessage: Equatable {
                     backlog: Int(bytes[1]) | Int(bytes[2]) << 8
                 )
             )
+        case 4: self = .giveBack(name: String(decoding: bytes[1...], as: UTF8.self))
+        case 5 where bytes.count == 1: self = .settled
         default: return nil
         }
     }

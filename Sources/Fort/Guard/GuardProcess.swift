@@ -132,6 +132,7 @@ final class GuardProcess {
         if links[index].control >= 0 { readMessages(of: index) }
         let link = links.remove(at: index)
         if link.control >= 0 { close(link.control) }
+        listeners.ended(pid)
         var cause = ChildEnd(waitStatus: status)
         if cause == .signal(SIGKILL), outOfMemoryKills.haveGrown() { cause = .outOfMemory }
         let now = MonotonicClock.now
@@ -191,11 +192,15 @@ final class GuardProcess {
         case .listen(let request):
             var error: Int32 = 0
             var descriptor: CInt = -1
-            switch listeners.descriptor(for: request) {
+            switch listeners.descriptor(for: request, by: link.pid) {
             case .success(let kept): descriptor = kept
             case .failure(let number): error = number.rawValue
             }
             _ = fort_send(link.control, &error, MemoryLayout<Int32>.size, descriptor)
+        case .giveBack(let name):
+            listeners.giveBack(name, by: link.pid)
+        case .settled:
+            machine.settled(link.pid)
         }
     }
 
@@ -238,6 +243,7 @@ final class GuardProcess {
             case .start(let incarnation): start(incarnation)
             case .send(let signal, let pid): kill(pid, signal)
             case .report: break
+            case .closeSockets(let pid): listeners.closeAll(notOf: pid)
             case .exit(let code): end(code)
             case .say(let line): say(line)
             }

@@ -52,7 +52,8 @@ extension Fort {
     ///
     /// The socket is not the program's: the guard keeps it, or without one the boundary does, and whoever asks for the same host and port
     /// again gets it again. So connections that come while a body, or the whole program, is started anew wait to be accepted,
-    /// and during a handover the old program and the new one share it.
+    /// and during a handover the old program and the new one share it. It is kept until it is given back
+    /// (``giveBackListener(host:port:)``), or a program with ``FortProgram/signalsReady`` has taken over that has not asked for it.
     ///
     /// Any thread; the call waits for the guard, some microseconds, and for the name of a host to be looked up.
     /// - Parameters:
@@ -62,7 +63,7 @@ extension Fort {
     /// - Returns: A descriptor of the caller's own, to be closed by it.
     /// - Throws: ``ListenerError``.
     public static func listener(host: String, port: Int, backlog: Int = 4096) throws(ListenerError) -> CInt {
-        let name = host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        let name = name(host, port)
         guard (0...65_535).contains(port) else { throw ListenerError(name, invalid: "a port lies between 0 and 65535") }
         guard let address = lookUp(host, port) else { throw ListenerError(name, invalid: "no such host: \(host)") }
         return try Listeners.shared.descriptor(name, address, backlog)
@@ -86,6 +87,25 @@ extension Fort {
         try Listeners.shared.descriptor(name, [], 0)
     }
 
+    /// The program does not want the socket any more that ``listener(host:port:backlog:)`` has given for the same host and port.
+    ///
+    /// It is kept no longer: when the descriptors that the program has of it are closed, which is the program's to do, connections are refused,
+    /// those that wait included, instead of waiting for somebody who never comes. Who asks for it again gets a new one. During a handover it is kept
+    /// for the other program if that has asked for it. Nothing happens if there is none, and one that the service manager has opened stays its own.
+    ///
+    /// Any thread; returns at once, the guard closes it when it comes to that.
+    public static func giveBackListener(host: String, port: Int) { Listeners.shared.giveBack(name(host, port)) }
+
+    /// As ``giveBackListener(host:port:)``, of a Unix socket. The file stays.
+    public static func giveBackListener(unixPath path: String) { Listeners.shared.giveBack(path) }
+
+    /// As ``giveBackListener(host:port:)``, of one that the service manager has passed, which keeps it.
+    public static func giveBackListener(named name: String) { Listeners.shared.giveBack(name) }
+
+    private static func name(_ host: String, _ port: Int) -> String {
+        host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+
     private static func lookUp(_ host: String, _ port: Int) -> [UInt8]? {
         var hints = addrinfo()
         hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
@@ -107,6 +127,7 @@ final class Listeners: Sendable {
         var table = ListenerTable()
     }
     private let state = Locked(State())
+    private static let nameLimit = 200
 
     /// From now on they come from the guard.
     func use(_ link: GuardLink) { state.withLock { $0.link = link } }
@@ -115,11 +136,13 @@ final class Listeners: Sendable {
     func withTable(_ body: (inout ListenerTable) -> Void) { state.withLock { body(&$0.table) } }
 
     func descriptor(_ name: String, _ address: [UInt8], _ backlog: Int) throws(ListenerError) -> CInt {
-        guard name.utf8.count <= 200 else { throw ListenerError(name, invalid: "the name has more than 200 bytes") }
+        guard name.utf8.count <= Self.nameLimit else {
+            throw ListenerError(name, invalid: "the name has more than \(Self.nameLimit) bytes")
+        }
         let request = ListenRequest(name: name, address: address, backlog: min(max(backlog, 1), 65_535))
         let result = state.withLock { state -> Result<CInt, ErrorNumber> in
             if let link = state.link { return link.descriptor(for: request) }
-            return state.table.descriptor(for: request).flatMap { kept in
+            return state.table.descriptor(for: request, by: getpid()).flatMap { kept in
                 let own = fcntl(kept, F_DUPFD_CLOEXEC, 0)
                 return own >= 0 ? .success(own) : .failure(ErrorNumber(errno))
             }
@@ -127,6 +150,14 @@ final class Listeners: Sendable {
         switch result {
         case .success(let descriptor): return descriptor
         case .failure(let error): throw ListenerError(name, error)
+        }
+    }
+
+    func giveBack(_ name: String) {
+        // Nobody has got one of a longer name.
+        guard name.utf8.count <= Self.nameLimit else { return }
+        state.withLock { state in
+            if let link = state.link { link.giveBack(name) } else { state.table.giveBack(name, by: getpid()) }
         }
     }
 }

@@ -6,22 +6,56 @@ import Glibc
 
 /// Sockets that listen, by name: kept by the guard over deaths of the program, else by the program over restarts of its body.
 struct ListenerTable {
-    private var sockets: [(name: String, descriptor: CInt)] = []
+    private struct Socket {
+        let name: String
+        let descriptor: CInt
+        /// Whether the service manager has opened it, which keeps it, whatever becomes of the program.
+        let isActivated: Bool
+        /// Which of those that live have asked for it. A socket that none has asked for waits for the next one.
+        var askers: [Int32]
+    }
+    private var sockets: [Socket] = []
     private var activated: ActivatedSockets?
 
     /// The socket of that name; made, bound and listening if there was none. Owned by the table.
     ///
+    /// - Parameter asker: The process that wants it.
     /// - Returns: An `errno` if it cannot be had.
-    mutating func descriptor(for request: ListenRequest) -> Result<CInt, ErrorNumber> {
-        if let socket = sockets.first(where: { $0.name == request.name }) { return .success(socket.descriptor) }
+    mutating func descriptor(for request: ListenRequest, by asker: Int32) -> Result<CInt, ErrorNumber> {
+        if let index = sockets.firstIndex(where: { $0.name == request.name }) {
+            if !sockets[index].askers.contains(asker) { sockets[index].askers.append(asker) }
+            return .success(sockets[index].descriptor)
+        }
         if let socket = activated(for: request) {
-            sockets.append((request.name, socket))
+            sockets.append(Socket(name: request.name, descriptor: socket, isActivated: true, askers: [asker]))
             return .success(socket)
         }
         guard !request.address.isEmpty else { return .failure(ErrorNumber(ENOENT)) }
         let result = Self.listen(request)
-        if case .success(let descriptor) = result { sockets.append((request.name, descriptor)) }
+        if case .success(let descriptor) = result {
+            sockets.append(Socket(name: request.name, descriptor: descriptor, isActivated: false, askers: [asker]))
+        }
         return result
+    }
+
+    /// Who has asked for a socket wants it no more: it is closed, unless another one has asked for it.
+    mutating func giveBack(_ name: String, by asker: Int32) {
+        guard let index = sockets.firstIndex(where: { $0.name == name }) else { return }
+        sockets[index].askers.removeAll { $0 == asker }
+        if sockets[index].askers.isEmpty { forget { $0.name == name } }
+    }
+
+    /// A process has ended. Its sockets are kept.
+    mutating func ended(_ asker: Int32) {
+        for index in sockets.indices { sockets[index].askers.removeAll { $0 == asker } }
+    }
+
+    /// What this one has not asked for is closed.
+    mutating func closeAll(notOf asker: Int32) { forget { !$0.askers.contains(asker) } }
+
+    private mutating func forget(_ isMeant: (Socket) -> Bool) {
+        for socket in sockets where isMeant(socket) && !socket.isActivated { close(socket.descriptor) }
+        sockets.removeAll(where: isMeant)
     }
 
     /// Those that the service manager has passed to this process; ends it with a line if what it says of them is wrong.

@@ -41,9 +41,14 @@ final class ProgramLife: Sendable {
             try await program.run(in: context)
         }
         if Program.signalsReady { bodies = bodies.signalsReady() }
+        let becomesReady: @Sendable () -> Void = {
+            // A body that says when it serves has asked for its sockets by then.
+            if Program.signalsReady, state.current == .starting { state.link?.tellSettled() }
+            state.enter(.ready)
+        }
         // The first incarnation may have ended before it was ready.
         bodies = bodies.callbacks(
-            Callbacks(afterStart: { _ in state.enter(.ready) }, afterRestart: { _ in state.enter(.ready) })
+            Callbacks(afterStart: { _ in becomesReady() }, afterRestart: { _ in becomesReady() })
         )
         // A supervisor of the program's own, at the top of the system, that nobody else answers for. Before a body can start one.
         system.onEscalation { [self] path, reason in

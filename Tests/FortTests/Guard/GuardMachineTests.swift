@@ -179,6 +179,23 @@ import Testing
         #expect(machine.nextTime == nil)
     }
 
+    @Test func socketsAreClosedWhenTheHandoverIsOverAndTheNewOneHasAskedForAllItWants() {
+        for isSettled in [true, false] {
+            let machine = Self.running()
+            for number in 2...3 {
+                let pid = Int32(number * 100)
+                _ = machine.signaled(SIGUSR2, at: .zero)
+                _ = machine.started(pid, incarnation: number, at: .zero)
+                if isSettled { machine.settled(pid) }
+                _ = machine.ready(pid, at: .zero)
+            }
+            // Another one still stops.
+            #expect(machine.ended(100, .exit(0), at: .zero) == [.say(.retired(pid: 100, .exit(0)))])
+            let close: [Action] = isSettled ? [.closeSockets(notOf: 300)] : []
+            #expect(machine.ended(200, .exit(0), at: .zero) == close + [.say(.retired(pid: 200, .exit(0)))])
+        }
+    }
+
     @Test func aStopDuringAHandoverTellsEachOnce() {
         let machine = Self.running()
         _ = machine.signaled(SIGUSR2, at: .zero)
@@ -335,6 +352,7 @@ import Testing
                 case .exit(let code):
                     #expect(exitCode == nil, "seed \(seed)")
                     exitCode = code
+                case .closeSockets(let pid): #expect(pids == [pid], "seed \(seed)")
                 case .report, .say: break
                 }
             }
@@ -342,6 +360,7 @@ import Testing
         perform(machine.begin())
         for _ in 0..<200 where exitCode == nil {
             now += .milliseconds(random.below(2000))
+            if let pid = pids.randomElement(using: &random) { machine.settled(pid) }
             switch random.below(9) {
             case 0, 1:
                 if let next = machine.nextTime { now = max(now, next) }
@@ -389,6 +408,7 @@ private final class Subject {
     func ready(_ pid: Int32, at now: Duration) -> Actions { machine.ready(pid, at: now) }
     func ended(_ pid: Int32, _ cause: ChildEnd, at now: Duration) -> Actions { machine.ended(pid, cause, at: now) }
     func replacementWanted(by pid: Int32, at now: Duration) -> Actions { machine.replacementWanted(by: pid, at: now) }
+    func settled(_ pid: Int32) { machine.settled(pid) }
     func hung(_ pid: Int32, at now: Duration) -> Actions { machine.hung(pid, at: now) }
     func signaled(_ signal: Int32, reachedAll: Bool = false, at now: Duration) -> Actions {
         machine.signaled(signal, reachedAll: reachedAll, at: now)

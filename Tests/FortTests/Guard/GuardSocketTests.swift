@@ -69,6 +69,106 @@ import Testing
         #expect(rest.count == 1 && rest[0].contains("no socket is called nobody"), "\(rest)")
     }
 
+    // MARK: Sockets that nobody wants any more
+
+    @Test(arguments: [true, false]) func aSocketThatIsGivenBackIsClosed(_ isGuarded: Bool) async throws {
+        let directory = try temporaryDirectory()
+        defer { removeDirectory(directory) }
+        let more = "\(directory)/more"
+        var variables = ["FIXTURE_MORE": more]
+        if !isGuarded { variables["FIXTURE_UNGUARDED"] = "1" }
+        let fixture = try FixtureProcess(variables)
+        let port = try await fixture.serving().port
+        for _ in 1...2 {
+            #expect(await ask(port, "more") == .line("asked"))
+            // Nobody accepts it.
+            async let waiting = ask(unixPath: "\(more).socket", "pid")
+            #expect(await ask(port, "less") == .line("given back"))
+            #expect([.closed, .refused(ECONNREFUSED)].contains(await waiting))
+            // Ends: the guard comes to that. A connection that comes before waits for it.
+            while await ask(unixPath: "\(more).socket", "pid") != .refused(ECONNREFUSED) {}
+        }
+        // What was never there.
+        #expect(await ask(port, "less") == .line("given back"))
+        guard case .line = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
+    }
+
+    @Test func whatTheNewProgramDoesNotAskForIsClosedWhenTheHandoverIsOver() async throws {
+        let directory = try temporaryDirectory()
+        defer { removeDirectory(directory) }
+        let more = "\(directory)/more"
+        close(open(more, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600))
+        let fixture = try FixtureProcess(["FIXTURE_MORE": more])
+        let (port, first) = try await fixture.serving()
+        // A death changes nothing, whoever asks then.
+        unlink(more)
+        kill(first, SIGKILL)
+        let second = try await fixture.serving().pid
+        async let waiting = ask(unixPath: "\(more).socket", "pid")
+        #expect(await ask(port, "pid") == .line("\(second)"))
+        async let slow = ask(port, "wait")
+        _ = try await fixture.line(containing: "waiting")
+        kill(fixture.pid, SIGUSR2)
+        try await fixture.lines(containing: "serving \(port) ", "guard: \(second) has stopped")
+        #expect(await slow == .line("waited \(second)"))
+        #expect(await ask(unixPath: "\(more).socket", "pid") == .refused(ECONNREFUSED))
+        #expect([.closed, .refused(ECONNREFUSED)].contains(await waiting))
+        // What it has asked for is there.
+        guard case .line(let third) = await ask(port, "pid") else { return #expect(Bool(false), "refused") }
+        #expect(third != "\(second)")
+    }
+
+    @Test func aSocketIsKeptForWhoeverHasAskedForIt() throws {
+        let directory = try temporaryDirectory()
+        defer { removeDirectory(directory) }
+        var table = ListenerTable()
+        let path = "\(directory)/socket"
+        let address = withUnsafeBytes(of: FixtureProcess.unixAddress(path)) { Array($0) }
+        let request = ListenRequest(name: path, address: address, backlog: 1)
+        // The old one gives back what the new one has asked for: it is that one's.
+        let first = try identity(table.descriptor(for: request, by: 1))
+        #expect(try identity(table.descriptor(for: request, by: 2)) == first)
+        table.giveBack(path, by: 1)
+        #expect(try identity(table.descriptor(for: request, by: 2)) == first)
+        // It is kept over deaths, and by who asks for it.
+        table.ended(2)
+        table.giveBack("another", by: 3)
+        #expect(try identity(table.descriptor(for: request, by: 3)) == first)
+        table.closeAll(notOf: 3)
+        #expect(try identity(table.descriptor(for: request, by: 3)) == first)
+        #expect(!isRefused(path))
+        table.giveBack(path, by: 3)
+        // Ends: a program that is being started has it for a moment.
+        while !isRefused(path) {}
+        // Another one, at the same place.
+        _ = try table.descriptor(for: request, by: 4).get()
+        #expect(!isRefused(path))
+        table.closeAll(notOf: 5)
+        while !isRefused(path) {}
+    }
+
+    /// The number of a descriptor may be another socket's by then.
+    private func identity(_ descriptor: Result<CInt, ErrorNumber>) throws -> ino_t {
+        var status = stat()
+        try #require(fstat(descriptor.get(), &status) == 0)
+        return status.st_ino
+    }
+
+    private func isRefused(_ path: String) -> Bool {
+        let probe = socket(
+            AF_UNIX,
+            CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue) | CInt(SOCK_NONBLOCK.rawValue),
+            0
+        )
+        defer { close(probe) }
+        let status = withUnsafePointer(to: FixtureProcess.unixAddress(path)) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(probe, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        return status != 0 && errno == ECONNREFUSED
+    }
+
     /// A program is killed, and then replaced, while somebody asks all the time: nobody is refused.
     private func outlives(
         _ fixture: FixtureProcess,

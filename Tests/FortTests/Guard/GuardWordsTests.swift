@@ -34,7 +34,7 @@ import Testing
     }
 
     @Test(arguments: [
-        GuardMessage.stage(1), .replacement,
+        GuardMessage.stage(1), .replacement, .settled, .giveBack(name: "127.0.0.1:0"), .giveBack(name: ""),
         .listen(ListenRequest(name: "127.0.0.1:0", address: [2, 0, 0, 0, 127, 0, 0, 1], backlog: 4096)),
         .listen(ListenRequest(name: "", address: [], backlog: 65_535)),
     ])
@@ -43,7 +43,7 @@ import Testing
         #expect(message.bytes.count <= GuardMessage.byteLimit)
     }
 
-    @Test(arguments: [[], [1], [1, 2, 3], [2, 2], [3], [3, 1, 1], [3, 0, 0, 9, 1], [9]] as [[UInt8]])
+    @Test(arguments: [[], [1], [1, 2, 3], [2, 2], [3], [3, 1, 1], [3, 0, 0, 9, 1], [5, 0], [9]] as [[UInt8]])
     func whatIsNoMessageIsNone(_ bytes: [UInt8]) {
         #expect(GuardMessage(bytes) == nil)
     }
