@@ -255,6 +255,8 @@ import Testing
             (.exit, 70 << 8, true, "ended with status 70"), (.hang, SIGKILL, false, "hung and was killed"),
             (.outOfMemory, SIGKILL, false, "was killed for want of memory"),
             (.forced, SIGKILL, false, "did not stop in time and was killed"),
+            (.forced, 143 << 8, false, "was forced to end"),
+            (.notReady, SIGKILL, false, "was not ready in time and was killed"),
             (.leakBudget, 0, false, "was replaced: its contained traps had leaked 77 bytes"),
             (.unknown, 0, false, "ended without a word: killed, or the machine went down"),
         ] as [(DeathCause, Int32, Bool, String)]
@@ -274,6 +276,7 @@ import Testing
         case .outOfMemory: #expect(predecessor.cause == .outOfMemory)
         case .leakBudget: #expect(predecessor.cause == .leakBudget)
         case .forced: #expect(predecessor.cause == .forced)
+        case .notReady: #expect(predecessor.cause == .notReady)
         case .unknown: #expect(predecessor.cause == .unknown)
         }
     }

@@ -237,6 +237,7 @@ import Testing
             options.backoff = random.backoff()
             options.shutdownTime = random.one(of: [.infinity, .brutalKill, .within(random.time(from: 0))])
             options.stopDeadline = random.time(from: 1)
+            options.startDeadline = random.coin ? nil : random.time(from: 1)
             options.hangTime = random.coin ? nil : random.time(from: 1)
             options.leakBudget = random.bytes()
             options.reportDirectory = random.one(of: [nil, "/var/x y=1", "none", "relative/ünï"])
@@ -254,6 +255,7 @@ import Testing
                 read.shutdownTime == options.shutdownTime && read.stopDeadline == options.stopDeadline,
                 "\(environment)"
             )
+            #expect(read.startDeadline == options.startDeadline, "\(environment)")
             #expect(read.hangTime == options.hangTime && read.leakBudget == options.leakBudget, "\(environment)")
             #expect(
                 read.reportDirectory == options.reportDirectory && read.reportLimits == options.reportLimits,

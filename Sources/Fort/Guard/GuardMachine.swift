@@ -17,6 +17,8 @@ enum ChildEnd: Equatable, Sendable {
     case outOfMemory
     /// It did not stop in the time it had, so the guard killed it; or it was told twice.
     case forced
+    /// It was not ready in the time it had, so the guard killed it.
+    case notReady
     /// It could not be started; an `errno`.
     case notStarted(Int32)
 
@@ -28,7 +30,7 @@ enum ChildEnd: Equatable, Sendable {
         switch self {
         case .exit(let code): code
         case .signal(let signal): 128 + signal
-        case .hang, .outOfMemory, .forced: 128 + SIGKILL
+        case .hang, .outOfMemory, .forced, .notReady: 128 + SIGKILL
         case .notStarted(let error):
             Self.isMissing(error) ? ExitCode.missingExecutable.rawValue : ExitCode.operatingSystem.rawValue
         }
@@ -45,7 +47,9 @@ struct GuardMachine {
         var backoff: Backoff
         /// So long a child may take from the request to stop to its end.
         var stopTime: Duration
-        /// So long a successor may take to be ready.
+        /// So long a program may take to be ready; nil: for ever.
+        var startTime: Duration?
+        /// So long a successor may.
         var handoverTime: Duration = .seconds(60)
         /// The guard only does what a first process of a container must: it starts nothing again.
         var isInit = false
@@ -59,6 +63,8 @@ struct GuardMachine {
         var role: Role
         let startTime: Duration
         var isReady = false
+        /// It was told to stop, or does so by itself.
+        var isStopping = false
         /// It has asked for another one in its place.
         var isExhausted = false
         /// When its time to stop, or to be ready, is over.
@@ -152,6 +158,7 @@ struct GuardMachine {
         let role: Role = current == nil ? .current : .successor
         var child = Child(incarnation: incarnation, pid: pid, role: role, startTime: now)
         guard role == .successor, let former = current else {
+            child.limit = policy.startTime.map { now + $0 }
             children.append(child)
             return []
         }
@@ -183,9 +190,9 @@ struct GuardMachine {
         guard let index = children.firstIndex(where: { $0.pid == pid }), !children[index].isReady else { return [] }
         children[index].isReady = true
         hasBeenReady = true
-        guard children[index].role == .successor, !isStopping, code == nil else { return [] }
+        guard !children[index].isStopping, children[index].verdict == nil, code == nil else { return [] }
         children[index].limit = nil
-        return promote(index, at: now)
+        return children[index].role == .successor ? promote(index, at: now) : []
     }
 
     /// The successor is the program; who was is told to stop.
@@ -198,6 +205,7 @@ struct GuardMachine {
             return []
         }
         children[former].role = .retiring
+        children[former].isStopping = true
         children[former].limit = now + policy.stopTime
         let pid = children[former].pid
         return [.say(.handedOver(from: pid, to: children[index].pid)), .send(SIGTERM, to: pid)]
@@ -205,8 +213,9 @@ struct GuardMachine {
 
     /// A child has begun to stop by itself.
     mutating func stopping(_ pid: Int32, at now: Duration) {
-        guard let index = children.firstIndex(where: { $0.pid == pid }), children[index].limit == nil else { return }
-        children[index].limit = now + policy.stopTime
+        guard let index = children.firstIndex(where: { $0.pid == pid }), !children[index].isStopping else { return }
+        children[index].isStopping = true
+        if children[index].verdict == nil { children[index].limit = now + policy.stopTime }
     }
 
     /// A child has ended.
@@ -240,8 +249,11 @@ struct GuardMachine {
             var actions: [Action] = [.report(pid: pid, cause)]
             if let index = children.firstIndex(where: { $0.role == .successor }) {
                 // On its way already: it is what would be started now.
+                let child = children[index]
                 children[index].role = .current
-                children[index].limit = nil
+                if !child.isStopping, child.verdict == nil {
+                    children[index].limit = policy.startTime.map { child.startTime + $0 }
+                }
                 wantsReplacement = children[index].isExhausted
                 nextReplacement = now
                 return actions
@@ -271,7 +283,7 @@ struct GuardMachine {
         switch cause {
         case .exit(let code): return ExitCode(rawValue: code).saysThatStartingAgainIsUseless
         case .notStarted(let error): return ChildEnd.isMissing(error)
-        case .signal, .hang, .outOfMemory, .forced: return false
+        case .signal, .hang, .outOfMemory, .forced, .notReady: return false
         }
     }
 
@@ -291,6 +303,7 @@ struct GuardMachine {
         var actions: [Action] = []
         for index in children.indices where children[index].role != .retiring {
             children[index].role = .retiring
+            children[index].isStopping = true
             children[index].limit = now + policy.stopTime
             actions.append(.send(SIGTERM, to: children[index].pid))
         }
@@ -350,8 +363,10 @@ struct GuardMachine {
             if stopRequests == 1, children[index].role == .retiring { continue }
             // The second one forces: what the children do not do themselves in a moment is done to them.
             let time = stopRequests == 1 ? policy.stopTime : .seconds(1)
-            children[index].limit = min(children[index].limit ?? now + time, now + time)
-            if children[index].role == .successor { children[index].limit = now + time }
+            // Until now it may have been the time to be ready in.
+            let isNew = !children[index].isStopping && children[index].verdict == nil
+            children[index].limit = isNew ? now + time : min(children[index].limit ?? now + time, now + time)
+            children[index].isStopping = true
             children[index].isForced = stopRequests > 1
             if !reachedAll { actions.append(.send(stopRequests == 1 ? SIGTERM : signal, to: children[index].pid)) }
         }
@@ -378,7 +393,7 @@ struct GuardMachine {
             let child = children[index]
             children[index].limit = nil
             if child.verdict == nil {
-                children[index].verdict = .forced
+                children[index].verdict = child.isReady || child.isStopping ? .forced : .notReady
                 actions.append(.say(.forcing(pid: child.pid)))
             }
             actions.append(.send(SIGKILL, to: child.pid))

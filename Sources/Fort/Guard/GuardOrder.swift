@@ -70,6 +70,7 @@ extension ChildEnd {
         case .hang: .hang
         case .outOfMemory: .outOfMemory
         case .forced: .forced
+        case .notReady: .notReady
         case .notStarted: .unknown
         }
     }

@@ -48,6 +48,8 @@ final class GuardProcess {
                 backoff: options.backoff,
                 // A little longer: the program knows best what to give up.
                 stopTime: options.stopDeadline + .seconds(2),
+                startTime: isInit ? nil : options.startDeadline,
+                handoverTime: options.startDeadline ?? .seconds(60),
                 isInit: isInit
             )
         )
@@ -445,6 +447,7 @@ extension ChildEnd: CustomStringConvertible {
         case .hang: "hung and was killed"
         case .outOfMemory: "was killed as memory ran out"
         case .forced: "did not stop in time and was killed"
+        case .notReady: "was not ready in time and was killed"
         case .notStarted(let error): "cannot be started: \(String(cString: strerror(error)))"
         }
     }

@@ -68,6 +68,13 @@ struct FortOption: Sendable {
             "How long a body may take to return after it was asked to stop, before it is killed."
         ),
         FortOption(
+            "startDeadline",
+            "START_DEADLINE",
+            \.startDeadline,
+            .timeOrNever,
+            "How long the guard lets the program take until it is ready; in a handover a minute, if that is never."
+        ),
+        FortOption(
             "stopDeadline",
             "STOP_DEADLINE",
             \.stopDeadline,

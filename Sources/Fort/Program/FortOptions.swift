@@ -14,6 +14,8 @@ struct FortOptions: Sendable {
     var intensity: RestartIntensity
     var backoff: Backoff
     var shutdownTime: ShutdownTime
+    /// So long a guarded program may take until it is ready; nil: for ever.
+    var startDeadline: Duration?
     /// How long the whole stop may take.
     var stopDeadline: Duration
     /// So long without a sign of life from its executor the guard lets a program live; nil: for ever.
@@ -38,6 +40,7 @@ struct FortOptions: Sendable {
         intensity = program.intensity
         backoff = program.backoff
         shutdownTime = program.shutdownTime
+        startDeadline = program.startDeadline
         stopDeadline = program.stopDeadline
         hangTime = program.hangTime
         leakBudget = program.leakBudget

@@ -57,6 +57,10 @@ public protocol FortProgram: Sendable {
     /// program is started again, or on SIGUSR2, is what runs then: name a symbolic link here to switch between releases.
     static var executable: String? { get }
 
+    /// How long the guard lets the program take from its start until it is ready (``signalsReady``), before it kills it and starts it again; nil, the
+    /// default: for ever. In a handover a minute is given where this is nil; then the old program goes on.
+    static var startDeadline: Duration? { get }
+
     /// How long the whole stop may take, of the bodies and of all else on the shared system, from whatever began it. Then the log and standard
     /// error name what still runs, and the program ends with ``ExitCode/temporary``, without `exit` handlers. 30 s by default.
     static var stopDeadline: Duration { get }
@@ -107,6 +111,8 @@ extension FortProgram {
     public static var boundary: Boundary { .inProcess }
     /// This executable.
     public static var executable: String? { nil }
+    /// No limit.
+    public static var startDeadline: Duration? { nil }
     /// 30 seconds.
     public static var stopDeadline: Duration { .seconds(30) }
     /// 10 seconds.

@@ -18,6 +18,8 @@ enum DeathCause: String, Sendable, CaseIterable {
     case leakBudget
     /// It did not stop when it was told to, and was killed; or was told twice.
     case forced
+    /// It was not ready in the time that it had, and was killed.
+    case notReady
     case unknown
 }
 

@@ -132,6 +132,7 @@ struct DeathOfProgram: Sendable {
         case .outOfMemory: text = "was killed for want of memory"
         case .leakBudget: text = "was replaced: its contained traps had leaked \(life.bytesLeaked) bytes"
         case .forced: text = exitCode == nil ? "did not stop in time and was killed" : "was forced to end"
+        case .notReady: text = "was not ready in time and was killed"
         case .unknown: text = "ended without a word: killed, or the machine went down"
         }
         if let process = life.death?.process { text += " in \(process)" }

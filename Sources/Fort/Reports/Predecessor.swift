@@ -21,6 +21,8 @@ public struct Predecessor: Sendable {
         case leakBudget
         /// It did not stop in ``FortProgram/stopDeadline``, and was killed; or was forced to end by a second request.
         case forced
+        /// It was not ready in ``FortProgram/startDeadline``, and was killed.
+        case notReady
         /// It left no word: it was killed, or the machine went down.
         case unknown
     }
@@ -74,6 +76,7 @@ public struct Predecessor: Sendable {
         case .outOfMemory: cause = .outOfMemory
         case .leakBudget: cause = .leakBudget
         case .forced: cause = .forced
+        case .notReady: cause = .notReady
         case .unknown: cause = .unknown
         }
         pid = life.pid

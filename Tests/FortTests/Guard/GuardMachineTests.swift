@@ -14,12 +14,14 @@ import Testing
 
     private static func policy(
         _ intensity: RestartIntensity = RestartIntensity(2, within: .seconds(10)),
+        startTime: Duration? = nil,
         isInit: Bool = false
     ) -> GuardMachine.Policy {
         .init(
             intensity: intensity,
             backoff: .exponential(.milliseconds(100), cap: .seconds(1)),
             stopTime: .seconds(5),
+            startTime: startTime,
             handoverTime: .seconds(60),
             isInit: isInit
         )
@@ -276,7 +278,50 @@ import Testing
         _ = machine.signaled(SIGUSR2, at: .zero)
         _ = machine.started(200, incarnation: 2, at: .zero)
         #expect(machine.timePassed(.seconds(60)) == [.say(.forcing(pid: 200)), .send(SIGKILL, to: 200)])
-        #expect(machine.ended(200, .signal(SIGKILL), at: .seconds(60)).last == .say(.handoverFailed(.forced)))
+        #expect(machine.ended(200, .signal(SIGKILL), at: .seconds(60)).last == .say(.handoverFailed(.notReady)))
+    }
+
+    @Test func whoIsNotReadyInTimeIsKilledAndStartedAgain() {
+        let machine = Self.running(Self.policy(startTime: .seconds(20)), isReady: false)
+        #expect(machine.nextTime == .seconds(20))
+        #expect(machine.timePassed(.seconds(20)) == [.say(.forcing(pid: 100)), .send(SIGKILL, to: 100)])
+        #expect(machine.ended(100, .signal(SIGKILL), at: .seconds(20)).first == .report(pid: 100, .notReady))
+        #expect(machine.timePassed(.seconds(21)) == [.start(incarnation: 2)])
+        _ = machine.started(200, incarnation: 2, at: .seconds(21))
+        #expect(machine.nextTime == .seconds(41))
+        // In time.
+        #expect(machine.ready(200, at: .seconds(40)) == [])
+        #expect(machine.nextTime == nil)
+    }
+
+    /// What comes before the time to be ready is over: it counts then, or no more.
+    @Test func theTimeToBeReadyIsNotTheTimeToStop() {
+        func starting() -> Subject { Self.running(Self.policy(startTime: .seconds(2)), isReady: false) }
+        let told = starting()
+        _ = told.signaled(SIGTERM, at: .seconds(1))
+        #expect(told.nextTime == .seconds(6))
+        #expect(told.ready(100, at: .seconds(1)) == [])
+        #expect(told.nextTime == .seconds(6))
+        #expect(told.timePassed(.seconds(6)).last == .send(SIGKILL, to: 100))
+        #expect(told.ended(100, .signal(SIGKILL), at: .seconds(6)).first == .report(pid: 100, .forced))
+        let byItself = starting()
+        byItself.stopping(100, at: .seconds(1))
+        #expect(byItself.nextTime == .seconds(6))
+        let hung = starting()
+        _ = hung.hung(100, at: .seconds(1))
+        #expect(hung.ready(100, at: .seconds(1)) == [])
+        #expect(hung.timePassed(.seconds(2)) == [.send(SIGKILL, to: 100)])
+        #expect(hung.ended(100, .signal(SIGKILL), at: .seconds(2)).first == .report(pid: 100, .hang))
+    }
+
+    @Test func whoTakesOverFromTheDeadHasTheTimeOfAProgramToBeReady() {
+        for startTime in [nil, Duration.seconds(90)] {
+            let machine = Self.running(Self.policy(startTime: startTime))
+            _ = machine.signaled(SIGUSR2, at: .zero)
+            _ = machine.started(200, incarnation: 2, at: .seconds(1))
+            _ = machine.ended(100, .signal(SIGSEGV), at: .seconds(2))
+            #expect(machine.nextTime == startTime.map { .seconds(1) + $0 })
+        }
     }
 
     @Test func ifTheOldOneDiesMeanwhileTheNewOneIsTheProgram() {
@@ -408,6 +453,7 @@ private final class Subject {
     func ready(_ pid: Int32, at now: Duration) -> Actions { machine.ready(pid, at: now) }
     func ended(_ pid: Int32, _ cause: ChildEnd, at now: Duration) -> Actions { machine.ended(pid, cause, at: now) }
     func replacementWanted(by pid: Int32, at now: Duration) -> Actions { machine.replacementWanted(by: pid, at: now) }
+    func stopping(_ pid: Int32, at now: Duration) { machine.stopping(pid, at: now) }
     func settled(_ pid: Int32) { machine.settled(pid) }
     func hung(_ pid: Int32, at now: Duration) -> Actions { machine.hung(pid, at: now) }
     func signaled(_ signal: Int32, reachedAll: Bool = false, at now: Duration) -> Actions {

@@ -342,6 +342,22 @@ import Testing
         while await ask(port, "pid") != .refused(ECONNREFUSED) {}
     }
 
+    @Test func whoIsNotReadyInTimeIsKilledAndStartedAgain() async throws {
+        let directory = try temporaryDirectory()
+        defer { removeDirectory(directory) }
+        let stuck = "\(directory)/stuck"
+        close(open(stuck, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600))
+        let fixture = try FixtureProcess(["FIXTURE_STUCK": stuck, "BASTION_START_DEADLINE": "5s"])
+        _ = try await fixture.line(containing: "stuck at the start")
+        unlink(stuck)
+        _ = try await fixture.line(containing: "takes too long: killing it")
+        let line = try await fixture.line(containing: " was not ready in time and was killed after ")
+        #expect(line.contains("starting it again"), "\(line)")
+        let port = try await fixture.serving().port
+        guard case .line(let answer) = await ask(port, "predecessor") else { return #expect(Bool(false), "refused") }
+        #expect(answer.hasSuffix(" was not ready in time and was killed"), "\(answer)")
+    }
+
     // MARK: Wrong use
 
     @Test func aMissingExecutableIsOneLineAndAnExitCode() async throws {
