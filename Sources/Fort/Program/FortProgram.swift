@@ -63,9 +63,11 @@ public protocol FortProgram: Sendable {
 
     /// How long the whole stop may take, of the bodies and of all else on the shared system, from whatever began it. Then the log and standard
     /// error name what still runs, and the program ends with ``ExitCode/temporary``, without `exit` handlers. 30 s by default.
+    ///
+    /// A guarded program has less where its executor gives no sign of life: then it ends at ``hangTime``, also during its stop, killed by the guard.
     static var stopDeadline: Duration { get }
 
-    /// So long the guard lets the program live without a sign of life from its executor; nil: for ever. 10 s by default.
+    /// So long the guard lets the program live without a sign of life from its executor, also during its stop; nil: for ever. 10 s by default.
     static var hangTime: Duration? { get }
 
     /// Bytes that contained traps may leak, by estimate, before the program is replaced by a new one, or stopped where no guard

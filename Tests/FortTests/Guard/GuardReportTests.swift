@@ -55,6 +55,16 @@ struct GuardReportTests {
         #expect(report.contains(#""cause":"forced""#) && report.contains(#""name":"SIGKILL""#), "\(report)")
     }
 
+    /// Long before the stop would have to be over.
+    @Test func aStopWhoseExecutorHangsEndsAtTheHangTime() async throws {
+        let stuck = try await Stuck(["BASTION_HANG_TIME": "5s", "BASTION_STOP_DEADLINE": "1h"])
+        kill(stuck.fixture.pid, SIGTERM)
+        _ = try await stuck.fixture.line(containing: "(\(stuck.program)) gives no sign of life: killing it")
+        #expect(await stuck.fixture.exitCode() == 137)
+        let report = try #require(reports(in: stuck.directory).first)
+        #expect(report.contains(#""cause":"hang""#) && report.contains(#""stage":"stopping""#), "\(report)")
+    }
+
     /// A program whose only worker is stuck, and, by a second request, who stands in for it; and a directory for its reports.
     private final class Stuck: Sendable {
         let directory: String
