@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves that a program at the limit of its control group is told of it, on a kernel that has control groups of version 2 with the memory
-# controller: boots a guest under qemu, by software emulation, and runs the tests of Fort there that need one (elsewhere they are skipped).
+# Proves that a program at the limit of its control group is told of it, and that a guarded one that the kernel kills there comes back and knows
+# why, on a kernel that has control groups of version 2 with the memory controller: boots a guest under qemu, by software emulation, and runs the tests of Fort there that need one (elsewhere they are skipped).
 #
 #     scripts/test-memory-limit.sh
 #
@@ -15,7 +15,8 @@ if [ ! -s "$kernel" ]; then
     exit 1
 fi
 swift build --build-tests -j 2 --disable-build-manifest-caching >/dev/null
-tests=$(swift build --show-bin-path)/bastionPackageTests.xctest
+built=$(swift build --show-bin-path)
+tests=$built/bastionPackageTests.xctest
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -23,7 +24,8 @@ root=$folder/root
 mkdir -p "$root"/{bin,proc,sys,dev,tmp}
 cp "$(command -v busybox)" "$root/bin/busybox"
 strip --strip-debug -o "$root/bin/tests" "$tests"
-for program in "$tests" "$root/bin/busybox"; do
+strip --strip-debug -o "$root/bin/fort-fixture" "$built/fort-fixture"
+for program in "$tests" "$built/fort-fixture" "$root/bin/busybox"; do
     { ldd "$program" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; } | while read -r library; do
         mkdir -p "$root$(dirname "$library")"
         cp -L "$library" "$root$library"
@@ -37,6 +39,8 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t cgroup2 cgroup /sys/fs/cgroup
 echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+# The program behind a guard is asked by TCP.
+ifconfig lo 127.0.0.1 up
 cd /tmp
 {
     tests --testing-library swift-testing --filter 'MemoryLimitTests|MemoryWatchTests|MemoryFilesTests' 2>&1
@@ -52,7 +56,8 @@ timeout "${MEMORY_SECONDS:-600}" qemu-system-x86_64 -accel tcg,thread=multi -cpu
     -display none -serial "file:$folder/console" -serial "file:$folder/log" -kernel "$kernel" -initrd "$folder/initrd" \
     -append "console=ttyS0 quiet panic=-1 rdinit=/init psi=1" </dev/null || status=$?
 if [ $status -ne 0 ]; then echo "test-memory-limit: qemu ended with status $status"; fi
-if ! grep -q 'guest: status 0' "$folder/log" || ! grep -q 'aProgramAtItsLimitIsTold() passed' "$folder/log"; then
+if ! grep -q 'guest: status 0' "$folder/log" || ! grep -q 'aProgramAtItsLimitIsTold() passed' "$folder/log" ||
+    ! grep -q 'aGuardedProgramThatIsKilledForWantOfMemoryComesBackAndKnowsWhy() passed' "$folder/log"; then
     cat "$folder/log"
     tail -5 "$folder/console"
     echo "test-memory-limit: FAILED" >&2

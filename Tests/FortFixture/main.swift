@@ -110,6 +110,8 @@ func answer(_ connection: CInt) async {
         let block = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 16)
         free(block + opaque(16))
     case "exit": exit(Int32(number))
+    case "devour":
+        while true { memset(UnsafeMutableRawPointer.allocate(byteCount: 1 << 20, alignment: 4096), 1, 1 << 20) }
     case "return": body.withLock { $0 }?.stop()
     case "exhaust":
         Containment.leakBudget = 1

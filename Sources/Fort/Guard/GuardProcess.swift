@@ -389,13 +389,12 @@ struct OutOfMemoryKills {
     }
 
     private static var count: Int? {
-        let own = FileText.read("/proc/self/cgroup").split(separator: "\n").first { $0.hasPrefix("0::") }
-        guard let own else { return nil }
-        let events = FileText.read("/sys/fs/cgroup\(own.dropFirst(3))/memory.events")
-        for line in events.split(separator: "\n") where line.hasPrefix("oom_kill ") {
-            return Int(line.dropFirst("oom_kill ".count))
+        let tree = FileTree()
+        guard let cgroup = tree.text(at: "/proc/self/cgroup"), let mounts = tree.text(at: "/proc/self/mountinfo") else {
+            return nil
         }
-        return nil
+        let own = CgroupHierarchy(cgroup: cgroup, mountinfo: mounts).directories.first { $0.version == .v2 }
+        return own.flatMap { tree.text(at: "\($0.path)/memory.events") }.map { MemoryEventCounts($0).kills }
     }
 }
 

@@ -204,6 +204,9 @@ final class FixtureProcess: Sendable {
         case line(String)
         case closed
         case refused(Int32)
+
+        /// Of a question for the program's number.
+        var pid: pid_t? { if case .line(let text) = self { pid_t(text) } else { nil } }
     }
 }
 

@@ -26,12 +26,18 @@ private enum GroupPlace {
         }
     }()
 
-    /// Moves this process into a group of its own with these limits.
-    static func enter(_ limits: [String: String]) -> String? {
+    /// A group with these limits.
+    static func make(_ limits: [String: String]) -> String? {
         guard let path else { return nil }
         let group = "\(path)/bastion-test-\(getpid())"
         guard mkdir(group, 0o755) == 0 else { return nil }
         for (file, text) in limits { put(text, "\(group)/\(file)") }
+        return group
+    }
+
+    /// Moves this process into a group of its own with these limits.
+    static func enter(_ limits: [String: String]) -> String? {
+        guard let group = make(limits) else { return nil }
         put("\(getpid())", "\(group)/cgroup.procs")
         return group
     }
@@ -83,5 +89,38 @@ private enum GroupPlace {
         let lines = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self).split(separator: "\n")
         #expect(lines.dropFirst() == ["critical of 64 MiB", "none"])
         if let group = lines.first { rmdir(String(group)) }
+    }
+
+    @Test(.enabled(if: GroupPlace.path != nil, "no control group with limits on memory can be made here"))
+    func aGuardedProgramThatIsKilledForWantOfMemoryComesBackAndKnowsWhy() async throws {
+        let group = try #require(GroupPlace.make(["memory.max": "\(192 << 20)"]))
+        defer { rmdir(group) }
+        let directory = try temporaryDirectory()
+        defer { removeDirectory(directory) }
+        // At the limit an executor may be slow.
+        let fixture = try FixtureProcess(
+            ["BASTION_REPORT_DIRECTORY": directory, "BASTION_HANG_TIME": "never"],
+            launcher: ["/bin/sh", "-c", "echo $$ >\(group)/cgroup.procs && exec \"$0\""]
+        )
+        let (port, first) = try await fixture.serving()
+        #expect(await ask(port, "devour") == .closed)
+        let lines = try await fixture.lines(
+            containing: "guard: the program (\(first)) ",
+            "serving \(port) ",
+            "fort-fixture (\(first)) was killed for want of memory; report: "
+        )
+        let restart = try #require(lines.first { $0.contains("guard: the program") })
+        #expect(restart.contains("was killed as memory ran out") && restart.contains("starting it again"), "\(restart)")
+        #expect(await ask(port, "predecessor") == .line("\(first) was killed for want of memory"))
+        let report = try #require(reports(in: directory).first)
+        #expect(report.contains(#""cause":"outOfMemory""#), "\(report)")
+        // Who is killed by hand is not taken for that.
+        let second = try #require(await ask(port, "pid").pid)
+        kill(second, SIGKILL)
+        _ = try await fixture.line(containing: "guard: the program (\(second)) was ended by signal 9")
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+        // The group is empty then.
+        _ = await fixture.rest()
     }
 }
