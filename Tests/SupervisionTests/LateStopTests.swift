@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
 import LightProc
+import TestSupport
 import Testing
 
 @testable import Supervision
@@ -194,7 +195,7 @@ import Testing
 
     /// With a thread that is stuck indeed.
     @Test(.timeLimit(.minutes(2))) func aHandlerThatDoesNotReturnHoldsUpNobody() async throws {
-        let pipe = BlockingPipe()
+        let pipe = PollGate()
         defer { pipe.open() }
         try await withPool { system in
             let (said, say) = AsyncStream.makeStream(of: String.self)
@@ -219,10 +220,10 @@ import Testing
 
     private struct Stuck: Reactive {
         typealias Message = Int
-        let pipe: BlockingPipe
+        let pipe: PollGate
         let say: AsyncStream<String>.Continuation
 
-        init(_ pipe: BlockingPipe, _ say: AsyncStream<String>.Continuation) { (self.pipe, self.say) = (pipe, say) }
+        init(_ pipe: PollGate, _ say: AsyncStream<String>.Continuation) { (self.pipe, self.say) = (pipe, say) }
 
         mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Stuck>) {
             say.yield("stuck")
