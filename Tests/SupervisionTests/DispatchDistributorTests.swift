@@ -100,6 +100,41 @@ import Testing
         #expect(sim.trace.lines == ["t 1"] && orders.members.count == 2)
     }
 
+    /// In the order in which they joined, also those that come again; nobody loses a turn.
+    @Test func whoComesAgainIsTheLast() throws {
+        let letters = ["a", "b", "c", "d"]
+        let refs = letters.map { sim.system.spawn(Taker($0, sim.trace)) }
+        for ref in refs { _ = try orders.subscribe(ref) }
+        func names() -> String {
+            orders.members.map { member in refs.firstIndex { $0.id == member.id }.map { letters[$0] } ?? "?" }.joined()
+        }
+        func turns(_ count: Int) throws -> String {
+            sim.trace.clear()
+            for _ in 0..<count {
+                try orders.tellOne(.number(1))
+                sim.drain()
+            }
+            return sim.trace.lines.map { String($0.prefix(1)) }.joined()
+        }
+        #expect(names() == "abcd")
+        #expect(try turns(2) == "ab")
+        #expect(orders.unsubscribe(refs[0]))
+        #expect(names() == "bcd")
+        #expect(try turns(1) == "c")
+        #expect(try orders.subscribe(refs[0]))
+        #expect(names() == "bcda")
+        #expect(orders.unsubscribe(refs[2]))
+        #expect(names() == "bda")
+        #expect(try turns(4) == "dabd")
+        refs[3].proc.kill()
+        sim.drain()
+        #expect(names() == "ba")
+        #expect(try turns(3) == "aba")
+        #expect(try orders.subscribe(refs[2]))
+        #expect(names() == "bac")
+        #expect(try turns(3) == "cba")
+    }
+
     @Test func processesSubscribeAndUnsubscribe() throws {
         let (one, two) = (sim.system.spawn(Taker("a", sim.trace)), sim.system.spawn(Taker("b", sim.trace)))
         let orders = self.orders

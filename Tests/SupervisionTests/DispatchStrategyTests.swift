@@ -8,6 +8,17 @@ import Testing
 
 @testable import Supervision
 
+/// Members by their places in the order in which they joined.
+extension Chooser {
+    fileprivate mutating func remove(at place: Int) { remove(members[place]) }
+
+    /// The place of who is chosen.
+    fileprivate mutating func place(_ key: DistributionKey?, load: (Int) -> ProcLoad) -> Int? {
+        let places = Dictionary(uniqueKeysWithValues: zip(members, members.indices))
+        return choose(key) { load(places[$0]!) }.map { places[$0]! }
+    }
+}
+
 /// The strategies as pure values: tables, and random sequences beside plain models.
 @Suite struct DispatchStrategyTests {
     // MARK: Round robin
@@ -53,13 +64,28 @@ import Testing
 
     // MARK: Least loaded
 
+    /// Members 0, 1, ...
+    private struct Loads {
+        private var loads = LeastLoaded()
+        private var order = PlaceList()
+
+        mutating func add() {
+            loads.add(order.count)
+            order.append(order.count)
+        }
+        mutating func choose(_ random: inout SplitMix64, load: (Int) -> ProcLoad) -> Int {
+            loads.choose(&random, of: &order, load: load)
+        }
+        mutating func estimate(_ number: Int, _ seen: ProcLoad) -> UInt64 { loads.estimate(number, seen) }
+    }
+
     @Test(arguments: [
         (ProcLoad.idle, 5, UInt64(0)), (.busy, 5, 1), (.waiting, 0, 2), (.waiting, 1, 2), (.waiting, 5, 6),
         (.behind, 5, 257),
         (.behind, 300, 301), (.down, 0, .max),
     ])
     func loadIsEstimatedFromWhatWasSentAndSeen(seen: ProcLoad, sent: Int, load: UInt64) {
-        var loads = LeastLoaded()
+        var loads = Loads()
         var random = SplitMix64(seed: 1)
         loads.add()
         for _ in 0..<sent { _ = loads.choose(&random) { _ in .waiting } }
@@ -73,7 +99,7 @@ import Testing
             for (mine, others) in [
                 (ProcLoad.idle, ProcLoad.busy), (.busy, .waiting), (.waiting, .behind), (.behind, .down),
             ] {
-                var loads = LeastLoaded()
+                var loads = Loads()
                 var random = SplitMix64(seed: seed)
                 loads.add()
                 loads.add()
@@ -86,7 +112,7 @@ import Testing
     /// Balls into bins: with two choices the fullest of 64 bins stays close to the mean, with one it does not.
     @Test func twoChoicesKeepBacklogsShort() {
         for seed in RandomTest.seeds("twoChoicesKeepBacklogsShort", count: 10) {
-            var loads = LeastLoaded()
+            var loads = Loads()
             var random = SplitMix64(seed: seed)
             for _ in 0..<64 { loads.add() }
             var backlog = Array(repeating: 0, count: 64)
@@ -211,7 +237,7 @@ import Testing
                     members.remove(at: place)
                 default:
                     let key = Int(random.next(upperBound: UInt64(3)))
-                    let place = chooser.choose(DistributionKey(key)) { _ in .waiting }
+                    let place = chooser.place(DistributionKey(key)) { _ in .waiting }
                     #expect((place == nil) == members.isEmpty, "seed \(seed)")
                     guard let place else { continue }
                     #expect(members.indices.contains(place), "seed \(seed)")
@@ -233,17 +259,17 @@ import Testing
     func keyedStrategiesNeedAKey(way: Int) {
         var chooser = Chooser(Self.ways[way], seed: 1)
         chooser.add()
-        #expect(chooser.choose(nil) { _ in .idle } == nil)
-        #expect(chooser.choose(1) { _ in .idle } == 0)
+        #expect(chooser.place(nil) { _ in .idle } == nil)
+        #expect(chooser.place(1) { _ in .idle } == 0)
     }
 
     @Test(arguments: [(0, 1), (1, 1), (2, 2), (3, 2)])
     func nobodyLosesATurnWhenAMemberOfAChooserLeaves(place: Int, next: Int) {
         var chooser = Chooser(.roundRobin, seed: 1)
         for _ in 0..<4 { chooser.add() }
-        for turn in 0..<2 { #expect(chooser.choose(nil) { _ in .idle } == turn) }
+        for turn in 0..<2 { #expect(chooser.place(nil) { _ in .idle } == turn) }
         chooser.remove(at: place)
-        #expect(chooser.choose(nil) { _ in .idle } == next)
+        #expect(chooser.place(nil) { _ in .idle } == next)
     }
 
     /// A key that stuck to one that has left is a new one: it does not go to whoever came in its place, but to the less loaded.
@@ -253,11 +279,11 @@ import Testing
             chooser.add()
             chooser.add()
             // The first one is the less loaded.
-            #expect(chooser.choose("k") { $0 == 0 ? .idle : .behind } == 0)
+            #expect(chooser.place("k") { $0 == 0 ? .idle : .behind } == 0)
             chooser.remove(at: 0)
             chooser.add()
-            #expect(chooser.choose("k") { $0 == 0 ? .idle : .behind } == 0, "seed \(seed)")
-            #expect(chooser.choose("k") { $0 == 0 ? .behind : .idle } == 0, "seed \(seed): it sticks again")
+            #expect(chooser.place("k") { $0 == 0 ? .idle : .behind } == 0, "seed \(seed)")
+            #expect(chooser.place("k") { $0 == 0 ? .behind : .idle } == 0, "seed \(seed): it sticks again")
         }
     }
 
@@ -276,15 +302,31 @@ import Testing
         }
     }
 
+    /// With a cost that grows with the number of members this takes minutes.
+    @Test(.timeLimit(.minutes(15)), arguments: ways.indices)
+    func leavingDoesNotDependOnTheOthers(way: Int) {
+        let count = way == 3 ? 1_000 : 20_000
+        var chooser = Chooser(Self.ways[way], seed: 1)
+        for _ in 0..<count { chooser.add() }
+        // From the front: all others stand behind it. Somebody is chosen each time, but on the ring, which is put in order then.
+        for number in 0..<count - 1 {
+            chooser.remove(number)
+            guard way != 3 || number % 100 == 0 else { continue }
+            let choice = chooser.choose(DistributionKey(number)) { _ in .waiting }
+            if !(choice.map { number + 1..<count ~= $0 } ?? false) { Issue.record("\(choice as Any) is no member") }
+        }
+        #expect(chooser.members == [count - 1])
+    }
+
     /// Ten members; the one at a place leaves and another comes: that one inherits its keys, nobody else's move.
     @Test func whoComesAfterOneThatLeftInheritsItsKeys() {
         var chooser = Chooser(.consistentHash, seed: 1)
         for _ in 0..<10 { chooser.add() }
         let keys = (0..<500).map { DistributionKey($0) }
-        let before = keys.map { chooser.choose($0) { _ in .idle }! }
+        let before = keys.map { chooser.place($0) { _ in .idle }! }
         chooser.remove(at: 4)
         chooser.add()
-        let after = keys.map { chooser.choose($0) { _ in .idle }! }
+        let after = keys.map { chooser.place($0) { _ in .idle }! }
         for (old, new) in zip(before, after) { #expect(new == (old == 4 ? 9 : old > 4 ? old - 1 : old)) }
     }
 

@@ -56,6 +56,33 @@ import Testing
         }
     }
 
+    @Test(arguments: RandomTest.seeds("places", count: 4)) func aPlaceIsFoundBothWays(seed: UInt64) throws {
+        var random = SplitMix64(seed: seed)
+        for size in [3, 40, 300] {
+            var list = PlaceList()
+            var model: [Int] = []
+            for step in 0..<4_000 {
+                let grows = (step / (2 * size)) % 2 == 0
+                if model.isEmpty || Int.random(in: 0..<4, using: &random) < (grows ? 3 : 1) {
+                    // Any that is not there.
+                    var number = Int.random(in: 0...2 * size, using: &random)
+                    while model.contains(number) { number += 1 }
+                    list.append(number)
+                    model.append(number)
+                } else {
+                    let number = model.remove(at: Int.random(in: model.indices, using: &random))
+                    list.remove(number)
+                    #expect(!list.contains(number))
+                }
+                try #require(list.count == model.count && list.isEmpty == model.isEmpty)
+                guard let place = model.indices.randomElement(using: &random) else { continue }
+                let (found, number) = (list.place(of: model[place]), list.number(at: place))
+                try #require(found == place && number == model[place] && list.contains(number))
+                if step % 16 == 0 { try #require(list.all == model && Array(list.reversed) == model.reversed()) }
+            }
+        }
+    }
+
     /// One that leaves moves the others at most once on average, wherever it stands. Bounded by the work, not by the time: with a
     /// cost that grows with the number of members this takes minutes.
     @Test(.timeLimit(.minutes(15))) func leavingDoesNotDependOnTheOthers() {

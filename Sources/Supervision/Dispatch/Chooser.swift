@@ -7,20 +7,13 @@ import LightProc
 
 /// Which member gets the next message: the built-in strategies as one pure value. Randomness is a seed, load an argument.
 ///
-/// Members have places 0, 1, ... in the order in which they joined; each choice is O(1) in their number, with a hash ring
-/// O(log n).
+/// A member is known by the smallest number that was free; who comes after one has left inherits its keys. What a choice costs does not
+/// depend on how many there are, but for the logarithm of their number with a hash ring, and where places are counted after some have left.
+/// So it is with who comes and goes, on average.
 struct Chooser: Sendable {
     private enum Way: Sendable {
         case roundRobin, random, leastLoaded, hashed, sticky
     }
-    /// What a member is known by on the ring: the smallest number that was free. Who comes after one has left inherits its keys.
-    private struct Slot: Sendable {
-        /// -1: nobody has it.
-        var place = -1
-        /// How many members had it before: so that a key does not stick to another one.
-        var generation: UInt32 = 0
-    }
-
     private let way: Way
     private var roundRobin = RoundRobin()
     private var loads = LeastLoaded()
@@ -29,10 +22,11 @@ struct Chooser: Sendable {
     /// Empty unless the way is `sticky`.
     private var table = StickyTable(limit: 1)
     private var random: SplitMix64
-    private var slots: [Slot] = []
-    private var free: [UInt32] = []
-    /// By place.
-    private var slotOfPlace: [UInt32] = []
+    /// Members in the order in which they joined.
+    private var order = PlaceList()
+    private var numbers = NumberPool()
+    /// By number: how many members had it before, so that a key does not stick to another one.
+    private var generations: [UInt32] = []
 
     init(_ strategy: DistributionStrategy, seed: UInt64) {
         random = SplitMix64(seed: seed)
@@ -47,37 +41,34 @@ struct Chooser: Sendable {
         }
     }
 
-    var count: Int { slotOfPlace.count }
+    var count: Int { order.count }
+
+    /// The members' numbers, in the order in which they joined. O(n).
+    var members: [Int] { order.all }
 
     /// Whether a key decides.
     var isKeyed: Bool { way == .hashed || way == .sticky }
 
-    /// A member joined; its place is the last one.
-    mutating func add() {
-        let slot: UInt32
-        if let smallest = free.popLast() {
-            slot = smallest
-        } else {
-            slot = UInt32(slots.count)
-            slots.append(Slot())
-        }
-        slots[Int(slot)].place = count
-        slotOfPlace.append(slot)
-        loads.add()
-        if way == .hashed { ring.add(slot) }
+    /// A member joined, behind all others.
+    ///
+    /// - Returns: Its number.
+    @discardableResult
+    mutating func add() -> Int {
+        let number = numbers.take()
+        order.append(number)
+        while generations.count <= number { generations.append(0) }
+        loads.add(number)
+        if way == .hashed { ring.add(UInt32(number)) }
+        return number
     }
 
-    /// The member at a place left; those behind it move up.
-    mutating func remove(at place: Int) {
-        let slot = slotOfPlace.remove(at: place)
-        slots[Int(slot)].place = -1
-        slots[Int(slot)].generation &+= 1
-        for later in place..<count { slots[Int(slotOfPlace[later])].place = later }
-        // In falling order, so that the smallest is the last.
-        free.insert(slot, at: free.firstIndex { $0 < slot } ?? free.count)
-        loads.remove(at: place)
-        roundRobin.removed(at: place)
-        if way == .hashed { ring.remove(slot) }
+    /// A member left; those behind it move up.
+    mutating func remove(_ number: Int) {
+        roundRobin.removed(at: order.place(of: number))
+        order.remove(number)
+        numbers.giveBack(number)
+        generations[number] &+= 1
+        if way == .hashed { ring.remove(UInt32(number)) }
     }
 
     /// The place whose turn it is, round robin.
@@ -85,25 +76,26 @@ struct Chooser: Sendable {
     /// - Precondition: There is a member.
     mutating func nextTurn() -> Int { roundRobin.choose(of: count) }
 
-    /// - Parameter key: Of the message; a keyed strategy needs one.
-    /// - Returns: A place; nil when there is no member, or the strategy needs a key and there is none.
+    /// - Parameters:
+    ///   - key: Of the message; a keyed strategy needs one.
+    ///   - load: Of the member of a number.
+    /// - Returns: The number of a member; nil when there is none, or the strategy needs a key and there is none.
     mutating func choose(_ key: DistributionKey?, load: (Int) -> ProcLoad) -> Int? {
         if count == 0 { return nil }
         switch way {
-        case .roundRobin: return roundRobin.choose(of: count)
-        case .random: return Int(random.next(upperBound: UInt64(count)))
-        case .leastLoaded: return loads.choose(&random, load: load)
-        case .hashed: return key.flatMap { ring.slot(of: $0) }.map { slots[Int($0)].place }
+        case .roundRobin: return order.number(at: roundRobin.choose(of: count))
+        case .random: return order.number(at: Int(random.next(upperBound: UInt64(count))))
+        case .leastLoaded: return loads.choose(&random, of: &order, load: load)
+        case .hashed: return key.flatMap { ring.slot(of: $0) }.map { Int($0) }
         case .sticky:
             guard let key else { return nil }
             if let member = table.member(of: key) {
-                let slot = slots[Int(member >> 32)]
-                if slot.place >= 0, slot.generation == UInt32(truncatingIfNeeded: member) { return slot.place }
+                let number = Int(member >> 32)
+                if order.contains(number), generations[number] == UInt32(truncatingIfNeeded: member) { return number }
             }
-            let place = loads.choose(&random, load: load)
-            let slot = slotOfPlace[place]
-            table.stick(key, to: UInt64(slot) << 32 | UInt64(slots[Int(slot)].generation))
-            return place
+            let number = loads.choose(&random, of: &order, load: load)
+            table.stick(key, to: UInt64(number) << 32 | UInt64(generations[number]))
+            return number
         }
     }
 }

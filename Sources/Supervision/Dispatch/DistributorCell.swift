@@ -21,18 +21,73 @@ final class DistributorCell: Roll {
         }
         /// Of a custom strategy.
         private(set) var policy: (any DistributionPolicy)?
-        var members: [Recipient] = []
-        var isMember: Set<ProcID> = []
-        var chooser: Chooser
+        /// By number.
+        private var members: [Recipient?] = []
+        private var numbers: [ProcID: Int] = [:]
+        /// In the order in which they joined; nil until it is needed after a change.
+        private var inOrder: [Recipient]?
+        private(set) var chooser: Chooser
 
-        var exists: Bool { declarations > 0 || !members.isEmpty }
+        init(_ chooser: Chooser) { self.chooser = chooser }
+
+        var isEmpty: Bool { numbers.isEmpty }
+        var exists: Bool { declarations > 0 || !isEmpty }
+
+        /// In the order in which they joined. O(n) after a change, otherwise O(1).
+        var recipients: Recipients {
+            mutating get {
+                let list = inOrder ?? chooser.members.compactMap { members[$0] }
+                inOrder = list
+                return Recipients(list)
+            }
+        }
+
+        /// They are chosen so from now on, all as if they came just now, in their order.
+        mutating func choose(by chooser: Chooser) {
+            let recipients = recipients
+            self.chooser = chooser
+            members = []
+            for recipient in recipients { put(recipient) }
+        }
+
+        /// False if it is a member already.
+        mutating func add(_ member: Recipient) -> Bool {
+            guard numbers[member.id] == nil else { return false }
+            put(member)
+            inOrder = nil
+            return true
+        }
+
+        private mutating func put(_ member: Recipient) {
+            let number = chooser.add()
+            while members.count <= number { members.append(nil) }
+            members[number] = member
+            numbers[member.id] = number
+        }
+
+        /// Nil if it is no member.
+        mutating func remove(_ id: ProcID) -> Recipient? {
+            guard let number = numbers.removeValue(forKey: id) else { return nil }
+            chooser.remove(number)
+            inOrder = nil
+            defer { members[number] = nil }
+            return members[number]
+        }
+
+        /// Whose turn it is; nil if that needs a key.
+        mutating func choose(_ key: DistributionKey?) -> LightProc? {
+            let number = chooser.choose(key) { [members] in members[$0]?.proc.load ?? .down }
+            return number.flatMap { members[$0]?.proc }
+        }
+
+        mutating func nextTurn() -> Int { isEmpty ? 0 : chooser.nextTurn() }
 
         /// Whether a message of a type can be sent. Here, and not outside, so that the state is not copied for it.
         @inline(__always)
         func check(_ type: Any.Type) throws(DistributorProblem) {
             if !exists { throw .noDistributor }
             if let messageType, messageType != type { throw .wrongMessageType(messageType) }
-            if members.isEmpty { throw .emptyRecipients }
+            if isEmpty { throw .emptyRecipients }
         }
     }
 
@@ -54,7 +109,7 @@ final class DistributorCell: Roll {
         self.system = system
         // Draws by name, so that runs of a simulation are equal.
         seed = DistributionKey(name).hash
-        state = Locked(State(chooser: Chooser(.roundRobin, seed: seed)))
+        state = Locked(State(Chooser(.roundRobin, seed: seed)))
     }
 
     deinit { system?.distributors.forget(name) }
@@ -71,7 +126,7 @@ final class DistributorCell: Roll {
                 former = state.strategy
                 state.messageType = nil
                 state.strategy = nil
-                state.chooser = Chooser(.roundRobin, seed: seed)
+                state.choose(by: Chooser(.roundRobin, seed: seed))
             }
             if let taken = state.messageType, let messageType, taken != messageType { throw .wrongMessageType(taken) }
             if let strategy {
@@ -83,8 +138,7 @@ final class DistributorCell: Roll {
                 }
                 if state.strategy == nil {
                     state.strategy = strategy
-                    state.chooser = Chooser(strategy, seed: seed)
-                    for _ in state.members { state.chooser.add() }
+                    state.choose(by: Chooser(strategy, seed: seed))
                 }
             }
             if let messageType { state.messageType = messageType }
@@ -97,12 +151,7 @@ final class DistributorCell: Roll {
 
     /// False if it is a member already.
     func add(_ member: Recipient) -> Bool {
-        let isNew = state.withLock { state in
-            guard state.isMember.insert(member.id).inserted else { return false }
-            state.members.append(member)
-            state.chooser.add()
-            return true
-        }
+        let isNew = state.withLock { $0.add(member) }
         // Told at once if it has ended.
         if isNew { system?.departures.watch(member.proc, for: self) }
         return isNew
@@ -119,18 +168,12 @@ final class DistributorCell: Roll {
     func departed(_ id: ProcID) { _ = take(id) }
 
     private func take(_ id: ProcID) -> Bool {
-        let member = state.withLock { state -> Recipient? in
-            // The last that came is mostly the first that goes.
-            guard state.isMember.remove(id) != nil, let place = state.members.lastIndex(where: { $0.id == id }) else {
-                return nil
-            }
-            state.chooser.remove(at: place)
-            return state.members.remove(at: place)
-        }
+        // Perhaps the last reference: not under the lock.
+        let member = state.withLock { $0.remove(id) }
         return member != nil
     }
 
-    var members: Recipients { Recipients(state.withLock { $0.members }) }
+    var members: Recipients { state.withLock { $0.recipients } }
 
     // MARK: Sends
 
@@ -138,13 +181,12 @@ final class DistributorCell: Roll {
     func pick(_ type: Any.Type, _ key: DistributionKey?) throws(DistributorProblem) -> Pick {
         try state.withLock { state throws(DistributorProblem) in
             try state.check(type)
-            if let policy = state.policy { return .choice(policy, Recipients(state.members)) }
-            let members = state.members
-            guard let place = state.chooser.choose(key, load: { members[$0].proc.load }) else {
+            if let policy = state.policy { return .choice(policy, state.recipients) }
+            guard let proc = state.choose(key) else {
                 guard let function = state.strategy?.keyFunction, key == nil else { throw .noKey }
                 return .key(function)
             }
-            return .member(members[place].proc)
+            return .member(proc)
         }
     }
 
@@ -162,7 +204,7 @@ final class DistributorCell: Roll {
     }
 
     /// The place of the member whose turn it is, whatever the strategy.
-    func nextTurn() -> Int { state.withLock { $0.members.isEmpty ? 0 : $0.chooser.nextTurn() } }
+    func nextTurn() -> Int { state.withLock { $0.nextTurn() } }
 
     /// Whether a key decides which member gets a message.
     var isKeyed: Bool { state.withLock { $0.chooser.isKeyed } }
@@ -171,7 +213,7 @@ final class DistributorCell: Roll {
     func all(_ type: Any.Type) throws(DistributorProblem) -> Recipients {
         try state.withLock { state throws(DistributorProblem) in
             try state.check(type)
-            return Recipients(state.members)
+            return state.recipients
         }
     }
 

@@ -16,18 +16,14 @@ struct HashRing: Sendable {
     /// In order, as of the last change that a choice has seen: a group that starts or stops is put in or taken out at once.
     private var points: [Point] = []
     /// Slots that came since then.
-    private var fresh: [UInt32] = []
+    private var fresh: Set<UInt32> = []
     /// Slots whose points went since then; one that came again is in `fresh`, too.
     private var gone: Set<UInt32> = []
 
-    mutating func add(_ slot: UInt32) { fresh.append(slot) }
+    mutating func add(_ slot: UInt32) { fresh.insert(slot) }
 
     mutating func remove(_ slot: UInt32) {
-        if let index = fresh.firstIndex(of: slot) {
-            fresh.remove(at: index)
-        } else {
-            gone.insert(slot)
-        }
+        if fresh.remove(slot) == nil { gone.insert(slot) }
     }
 
     /// The slot that a key belongs to; nil if there is none.

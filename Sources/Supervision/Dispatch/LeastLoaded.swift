@@ -17,24 +17,33 @@ import LightProc
 /// | behind | the same, at least 1 + 256 |
 /// | down | more than any other |
 struct LeastLoaded: Sendable {
-    /// By place: messages sent since the mailbox was last seen empty.
+    /// By number of the member: messages sent since the mailbox was last seen empty.
     private var sent: [UInt32] = []
 
-    var count: Int { sent.count }
+    /// A member came; nothing was sent to it.
+    mutating func add(_ number: Int) {
+        while sent.count <= number { sent.append(0) }
+        sent[number] = 0
+    }
 
-    mutating func add() { sent.append(0) }
-    mutating func remove(at place: Int) { sent.remove(at: place) }
-
-    /// - Precondition: There is a member.
-    mutating func choose(_ random: inout some RandomNumberGenerator, load: (Int) -> ProcLoad) -> Int {
-        let count = UInt64(sent.count)
+    /// - Parameters:
+    ///   - order: The members by place, by their numbers; at least one.
+    ///   - load: Of the member of a number.
+    /// - Returns: The number of the member that is chosen.
+    mutating func choose(
+        _ random: inout some RandomNumberGenerator,
+        of order: inout PlaceList,
+        load: (Int) -> ProcLoad
+    ) -> Int {
+        let count = UInt64(order.count)
         let first = Int(random.next(upperBound: count))
-        var choice = first
+        var choice = order.number(at: first)
         if count > 1 {
             // One of the others.
-            var second = Int(random.next(upperBound: count - 1))
-            if second >= first { second += 1 }
-            let (loadOfFirst, loadOfSecond) = (estimate(first, load(first)), estimate(second, load(second)))
+            var place = Int(random.next(upperBound: count - 1))
+            if place >= first { place += 1 }
+            let second = order.number(at: place)
+            let (loadOfFirst, loadOfSecond) = (estimate(choice, load(choice)), estimate(second, load(second)))
             if loadOfSecond < loadOfFirst { choice = second }
         }
         sent[choice] = sent[choice] == .max ? .max : sent[choice] + 1
@@ -42,16 +51,16 @@ struct LeastLoaded: Sendable {
     }
 
     /// What is made of a look at a member.
-    mutating func estimate(_ place: Int, _ seen: ProcLoad) -> UInt64 {
+    mutating func estimate(_ number: Int, _ seen: ProcLoad) -> UInt64 {
         switch seen {
         case .idle:
-            sent[place] = 0
+            sent[number] = 0
             return 0
         case .busy:
-            sent[place] = 0
+            sent[number] = 0
             return 1
-        case .waiting: return 1 + UInt64(max(sent[place], 1))
-        case .behind: return 1 + UInt64(max(sent[place], 256))
+        case .waiting: return 1 + UInt64(max(sent[number], 1))
+        case .behind: return 1 + UInt64(max(sent[number], 256))
         case .down: return .max
         }
     }

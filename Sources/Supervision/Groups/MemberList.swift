@@ -2,134 +2,49 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
-/// Members in the order in which they came, each found by its number: a pure value.
-///
-/// Adding and removing one costs the same however many there are, on average; so does finding the one at a place, as long as
-/// none has left: afterwards the logarithm of their number.
+/// Members in the order in which they came, each found by its number: a pure value. What it costs is what a ``PlaceList`` does.
 struct MemberList<Member: AnyObject> {
-    /// Nil where one has left; never the last.
-    private var slots: [Member?] = []
-    /// The number of who stands in a slot, or stood there.
-    private var numbers: [Int32] = []
-    /// By number: the slot; -1: none.
-    private var places: [Int32] = []
-    /// Made when first needed, and kept until there are no gaps: how many members are in the slots before each, summed up in ranges
-    /// (a Fenwick tree, from 0).
-    private var sums: [Int32] = []
-    private(set) var count = 0
+    /// By number; nil where one has left.
+    private var members: [Member?] = []
+    private var order = PlaceList()
 
-    /// So many slots are moved together at once.
-    private static var small: Int { 32 }
-
-    var isEmpty: Bool { count == 0 }
-    private var hasGaps: Bool { count != slots.count }
+    var count: Int { order.count }
+    var isEmpty: Bool { order.isEmpty }
 
     /// All, in order. O(n).
-    var all: [Member] { slots.compactMap { $0 } }
+    var all: [Member] { order.all.map { member(of: $0) } }
 
     /// The last ones, the very last first, as far as they are wanted.
     var reversed: some Sequence<(member: Member, number: Int)> {
-        slots.indices.reversed().lazy.compactMap { slot in slots[slot].map { ($0, Int(numbers[slot])) } }
+        order.reversed.lazy.map { (member: member(of: $0), number: $0) }
     }
 
     /// Whether a member has this number, and is this one.
-    func contains(_ member: Member, number: Int) -> Bool { slot(of: member, number) != nil }
+    func contains(_ member: Member, number: Int) -> Bool { number < members.count && members[number] === member }
 
     /// - Precondition: No other has this number.
     mutating func append(_ member: Member, number: Int) {
-        while places.count <= number { places.append(-1) }
-        precondition(places[number] < 0, "impossible: numbers are given to one at a time")
-        places[number] = Int32(slots.count)
-        slots.append(member)
-        numbers.append(Int32(number))
-        count += 1
-        if !sums.isEmpty { appendSum() }
+        order.append(number)
+        while members.count <= number { members.append(nil) }
+        members[number] = member
     }
 
     /// False if it is no member.
     mutating func remove(_ member: Member, number: Int) -> Bool {
-        guard let slot = slot(of: member, number) else { return false }
-        places[number] = -1
-        slots[slot] = nil
-        count -= 1
-        if !sums.isEmpty { subtract(at: slot) }
-        while let last = slots.last, last == nil {
-            slots.removeLast()
-            numbers.removeLast()
-            if !sums.isEmpty { sums.removeLast() }
-        }
-        if hasGaps, slots.count <= Self.small || count < slots.count / 2 { closeGaps() }
+        guard contains(member, number: number) else { return false }
+        members[number] = nil
+        order.remove(number)
         return true
     }
 
     /// The member at a place in the order, from 0.
     ///
     /// - Precondition: There are more members than that.
-    mutating func member(at place: Int) -> Member {
-        var slot = place
-        if hasGaps {
-            if sums.isEmpty { while sums.count < slots.count { appendSum() } }
-            slot = self.slot(before: place)
-        }
-        guard let member = slots[slot] else { preconditionFailure("impossible: the sums count members") }
+    mutating func member(at place: Int) -> Member { member(of: order.number(at: place)) }
+
+    private func member(of number: Int) -> Member {
+        guard let member = members[number] else { preconditionFailure("impossible: who is in the order is a member") }
         return member
-    }
-
-    private func slot(of member: Member, _ number: Int) -> Int? {
-        guard number < places.count, places[number] >= 0, slots[Int(places[number])] === member else { return nil }
-        return Int(places[number])
-    }
-
-    /// Each moves once for one that has left since the last time.
-    private mutating func closeGaps() {
-        var end = 0
-        for slot in slots.indices where slots[slot] != nil {
-            if end != slot {
-                slots[end] = slots[slot]
-                numbers[end] = numbers[slot]
-                places[Int(numbers[end])] = Int32(end)
-            }
-            end += 1
-        }
-        slots.removeLast(slots.count - end)
-        numbers.removeLast(numbers.count - end)
-        sums = []
-    }
-
-    // MARK: Sums
-
-    /// The sum at an index goes over as many slots as the lowest bit of the index, counted from 1, says.
-    private mutating func appendSum() {
-        let index = sums.count + 1
-        var sum: Int32 = slots[index - 1] == nil ? 0 : 1
-        var below = index - 1
-        while below > index - (index & -index) {
-            sum += sums[below - 1]
-            below -= below & -below
-        }
-        sums.append(sum)
-    }
-
-    private mutating func subtract(at slot: Int) {
-        var index = slot + 1
-        while index <= sums.count {
-            sums[index - 1] -= 1
-            index += index & -index
-        }
-    }
-
-    /// The slot before which there are so many members, and which has one itself.
-    private func slot(before place: Int) -> Int {
-        var (left, slot) = (Int32(place), 0)
-        var step = 1 << (Int.bitWidth - 1 - sums.count.leadingZeroBitCount)
-        while step > 0 {
-            if slot + step <= sums.count, sums[slot + step - 1] <= left {
-                slot += step
-                left -= sums[slot - 1]
-            }
-            step /= 2
-        }
-        return slot
     }
 }
 
