@@ -368,6 +368,24 @@ import Testing
 
     // MARK: Stops
 
+    @Test func afterStopMayRunBesideABeforeStartThatHangs() throws {
+        let held = Held("s")
+        let sim = held.sim
+        let trace = sim.trace
+        let callbacks = Callbacks(
+            beforeStart: { _ in trace("before") },
+            afterStart: { _ in trace("started") },
+            afterStop: { _ in trace("after") }
+        )
+        let tree = try sim.system.supervise("s", callbacks: callbacks) { StrategyTests.child("a", trace) }
+        sim.drain()
+        held.holds.set(false)
+        #expect(sim.stops(tree))
+        #expect(trace.lines == ["after"])
+        sim.advance(by: .seconds(2000))
+        #expect(trace.lines == ["after", "before"], "nothing starts behind it")
+    }
+
     /// How a tree comes to its end: it is stopped, killed, or first the one and then the other.
     enum Way: CaseIterable, Sendable { case stop, kill, both }
 

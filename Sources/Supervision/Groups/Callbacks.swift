@@ -24,7 +24,8 @@ public import LightProc
 ///
 /// They hold things up: the start of the member or the supervisor, and the stop, which waits for `afterStop` as long as the member, or the
 /// child that the supervisor is or belongs to, may take to stop; of a supervisor at the top for ever. A limit to a start limits them, too. They
-/// must not block for longer than a handler may.
+/// must not block for longer than a handler may. A supervisor that is stopped before its `beforeStart` has returned does not wait for it: its
+/// `afterStop` may run beside it.
 public struct Callbacks: Sendable {
     /// One of them.
     public typealias Callback = @Sendable (Occasion) -> Void
