@@ -212,8 +212,12 @@ final class GuardProcess {
         if let time = ServiceManager.watchdogTime, now >= nextSignOfLife {
             nextSignOfLife = now + time / 4
             let program = links.first { $0.pid == machine.current?.pid }.map { link in
-                let isLookedAfter = !machine.policy.isInit && link.record.hangTime != nil
-                return KeepAlive.Program(pid: link.pid, beats: link.record.beats, isLookedAfter: isLookedAfter)
+                KeepAlive.Program(
+                    pid: link.pid,
+                    beats: link.record.beats,
+                    isForeign: link.record.isForeign,
+                    isLookedAfter: !machine.policy.isInit && link.record.hangTime != nil
+                )
             }
             if keepAlive.isDue(program) { ServiceManager.tellAlive() }
         }

@@ -10,6 +10,8 @@ struct KeepAlive {
         let pid: Int32
         /// How many signs of life its executor has given.
         let beats: UInt64
+        /// Whether it cannot be known, as it is of another release.
+        let isForeign: Bool
         /// Whether the guard itself kills it, and starts it again, when it gives none.
         let isLookedAfter: Bool
     }
@@ -24,6 +26,6 @@ struct KeepAlive {
         guard let program else { return true }
         defer { (pid, beats) = (program.pid, program.beats) }
         // One that was started since is as good as a sign of life.
-        return program.pid != pid || program.beats != beats || program.isLookedAfter
+        return program.pid != pid || program.beats != beats || program.isForeign || program.isLookedAfter
     }
 }

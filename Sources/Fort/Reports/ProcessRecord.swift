@@ -49,6 +49,9 @@ struct ProcessRecord: @unchecked Sendable {
     /// Whether no program has begun to fill it: one that ended before it came to that.
     var isUnbegun: Bool { pointer.pointee.magic == 0 }
 
+    /// Whether a program of another release fills it, with another layout: nothing can be read from it.
+    var isForeign: Bool { !isUnbegun && !isValid }
+
     // MARK: By the guard
 
     /// Whether it knows more of the program's death than its wait status says.

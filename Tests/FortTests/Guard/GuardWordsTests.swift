@@ -68,9 +68,26 @@ import Testing
         ]
         for (number, look) in looks.enumerated() {
             let program = look.pid.map {
-                KeepAlive.Program(pid: $0, beats: look.beats, isLookedAfter: look.isLookedAfter)
+                KeepAlive.Program(pid: $0, beats: look.beats, isForeign: false, isLookedAfter: look.isLookedAfter)
             }
             #expect(keepAlive.isDue(program) == look.isDue, "look \(number)")
+        }
+    }
+
+    /// A handover to a release whose record has another layout is no reason to end the service.
+    @Test func theGuardAnswersForAProgramThatItCannotRead() throws {
+        let record = try #require(ProcessRecord.unshared())
+        defer { record.unmap() }
+        #expect(!record.isForeign)
+        record.begin()
+        #expect(!record.isForeign && record.isValid)
+        record.pointer.pointee.version += 1
+        #expect(record.isForeign && record.beats == 0 && record.hangTime == nil)
+        var keepAlive = KeepAlive()
+        for _ in 1...3 {
+            let program = KeepAlive.Program(pid: 1, beats: 0, isForeign: record.isForeign, isLookedAfter: false)
+            let isDue = keepAlive.isDue(program)
+            #expect(isDue)
         }
     }
 
