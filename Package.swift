@@ -109,7 +109,7 @@ let package = Package(
         // A program that FortTests starts, kills and starts again.
         .executableTarget(
             name: "fort-fixture",
-            dependencies: ["LightProc", "Supervision", "Fort"],
+            dependencies: ["LightProc", "Supervision", "Fort", "TestSupport"],
             path: "Tests/FortFixture",
             swiftSettings: settings
         ),

@@ -26,7 +26,7 @@ RuntimeServices: LightProc Supervision
 RuntimeTestKit: LightProc Executor Supervision
 TestSupport: LightProc Executor
 otp-conformance: LightProc Executor Supervision
-fort-fixture: LightProc Supervision Fort
+fort-fixture: LightProc Supervision Fort TestSupport
 '
 # The same for modules of other packages. A target that is not listed may use none.
 external='

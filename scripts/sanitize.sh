@@ -58,11 +58,16 @@ if [ -n "$filter" ]; then
     run --filter "$filter"
     exit
 fi
-# Left out: the models' threads run one at a time by design; topology is pure code, and tests of it read files.
-left_out=(--skip '^ModelTests' --skip '\.Topology' --skip '\.Placement')
+# Left out: the models' threads run one at a time by design; topology is pure code, and tests of it read files. Of the boundary, what starts
+# many programs that wait for each other runs by itself: beside everything else they would wait for longer than they may.
+alone='FortTests\.(Death|CrashReport|ReportFile|FlightRecorder|FortOptions|Heart|Memory|UnderA|Service|Activated|FortEvents)'
+alone+='|FortTests\.(LoadShedding|Pressure)'
+programs='FortTests\.(Guard|FortSignal|FortStop)'
+skipped=(--skip '^ModelTests' --skip '\.Topology' --skip '\.Placement' --skip "$alone")
 # Whole programs in other processes, which ThreadSanitizer has looked at.
-if [ "$kind" = address ]; then left_out+=(--skip 'FortTests\.(Guard|FortSignal|FortStop)'); fi
-run "${left_out[@]}"
+if [ "$kind" = address ]; then skipped+=(--skip "$programs"); fi
+run "${skipped[@]}"
+run --filter "$alone"
 
 # Leaks are looked for where nothing traps and nothing has weak references: Swift keeps the pointers to the side tables of
 # those shifted, where LeakSanitizer does not find them.

@@ -6,6 +6,7 @@ import Fort
 import Glibc
 import LightProc
 import Supervision
+import TestSupport
 
 /// A program behind the boundary, for its tests: serves a line protocol over TCP, a connection for each request.
 ///
@@ -55,8 +56,7 @@ struct Fixture: FortProgram {
         context.ready()
         say("serving \(port(of: listener)) \(getpid())")
         await context.untilStopped()
-        isStopping.set(1)
-        isStopping.wake(.max)
+        isStopping.open()
         acceptor.stop()
         say("stopped \(getpid())")
     }
@@ -123,7 +123,7 @@ func answer(_ connection: CInt) async {
     case "wait":
         // Until the program is told to stop, and after that.
         say("waiting")
-        while isStopping.value == 0 { isStopping.blockingWait(while: 0) }
+        isStopping.blockingWait()
         reply("waited \(getpid())")
     case "predecessor": reply(Fort.predecessor.map { "\($0.pid) \($0.summary)" } ?? "none")
     case "main": reply(await MainActor.run { "main" })
@@ -145,7 +145,7 @@ func answer(_ connection: CInt) async {
     }
 }
 
-let isStopping = FutexWord()
+let isStopping = PollGate()
 let body = Locked<LightProc?>(nil)
 
 func makeListener() throws(ListenerError) -> CInt {
