@@ -9,7 +9,8 @@ import Testing
 
 /// What the guard tells a service manager.
 @Suite(.timeLimit(.minutes(5))) struct GuardManagerTests {
-    @Test func theGuardTellsTheServiceManagerWhatTheProgramDoes() async throws {
+    @Test(.enabled(if: !isSanitized, "sanitizers are slower than a second, and hold signals back"))
+    func theGuardTellsTheServiceManagerWhatTheProgramDoes() async throws {
         let manager = manager()
         let fixture = try FixtureProcess(["NOTIFY_SOCKET": manager.name])
         let (port, program) = try await fixture.serving()
