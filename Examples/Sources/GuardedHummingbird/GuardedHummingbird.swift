@@ -16,6 +16,9 @@ import Synchronization
 /// A route that traps, or an error of the application, ends the body with its connections, and it is started again; what cannot be contained (a trap on an event loop of
 /// swift-nio, a wild pointer, the end of memory) ends the process, which the guard starts again. SIGTERM shuts the application down gracefully.
 ///
+/// Hummingbird opens its socket itself, and cannot be given one: connections are refused for the moment in which it is started again, and two programs
+/// of a handover cannot listen on one port. A server that takes ``Fort/listener(host:port:backlog:)``, such as `UndyingServer`, refuses none.
+///
 ///     GuardedHummingbird 8080     serves until it is told to stop
 ///     GuardedHummingbird          has one request trap, sees that the next is answered, and ends
 @main
