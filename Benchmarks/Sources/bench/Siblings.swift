@@ -68,10 +68,14 @@ enum Siblings {
         await gate.wait()
         figures.append(watch.lap(few))
 
-        let members = try tree.group("child", of: Sibling.Message.self).members
         gate = board.expect(some)
+        let instigator = Instigator(
+            left: some,
+            members: try tree.group("child", of: Sibling.Message.self).members,
+            board: board
+        )
         _ = watch.lap()
-        system.spawn(Instigator(left: some, members: members, board: board)).tell(1)
+        system.spawn(instigator).tell(1)
         await gate.wait()
         figures.append(watch.lap(some))
 
@@ -137,7 +141,8 @@ enum Siblings {
     /// Has members fail, in portions, each another one.
     private struct Instigator: Reactive {
         var left: Int
-        let members: [ProcRef<Int>]
+        /// Let go of at the end: of a list that somebody holds the next change makes a copy.
+        var members: [ProcRef<Int>]
         let board: Board
         mutating func receive(_ message: consuming Int, in context: borrowing ReactiveContext<Self>) {
             for _ in 0..<min(left, 64) {
@@ -145,7 +150,7 @@ enum Siblings {
                 // Far from each other, so that caches are no help.
                 members[left * (members.count / 1000)].tell(1)
             }
-            if left > 0 { context.me.tell(1) }
+            if left > 0 { context.me.tell(1) } else { members = [] }
         }
     }
 }
