@@ -51,13 +51,19 @@ END
 chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet) >"$folder/initrd"
 
-status=0
-timeout "${MEMORY_SECONDS:-600}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1536 -nodefaults -no-reboot \
-    -display none -serial "file:$folder/console" -serial "file:$folder/log" -kernel "$kernel" -initrd "$folder/initrd" \
-    -append "console=ttyS0 quiet panic=-1 rdinit=/init psi=1" </dev/null || status=$?
-if [ $status -ne 0 ]; then echo "test-memory-limit: qemu ended with status $status"; fi
-if ! grep -q 'guest: status 0' "$folder/log" || ! grep -q 'aProgramAtItsLimitIsTold() passed' "$folder/log" ||
-    ! grep -q 'aGuardedProgramThatIsKilledForWantOfMemoryComesBackAndKnowsWhy() passed' "$folder/log"; then
+# One that does not come to its programs, as on a loaded host it may, has proven nothing.
+for attempt in 1 2 3; do
+    status=0
+    timeout "${MEMORY_SECONDS:-600}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1536 -nodefaults -no-reboot \
+        -display none -serial "file:$folder/console" -serial "file:$folder/log" -kernel "$kernel" -initrd "$folder/initrd" \
+        -append "console=ttyS0 quiet panic=-1 rdinit=/init psi=1" </dev/null || status=$?
+    if [ $status -ne 0 ]; then echo "test-memory-limit: qemu ended with status $status"; fi
+    if grep -aq 'Test run started' "$folder/log"; then break; fi
+    echo "test-memory-limit: the guest has run nothing (attempt $attempt):"
+    tail -5 "$folder/console"
+done
+if ! grep -aq 'guest: status 0' "$folder/log" || ! grep -aq 'aProgramAtItsLimitIsTold() passed' "$folder/log" ||
+    ! grep -aq 'aGuardedProgramThatIsKilledForWantOfMemoryComesBackAndKnowsWhy() passed' "$folder/log"; then
     cat "$folder/log"
     tail -5 "$folder/console"
     echo "test-memory-limit: FAILED" >&2
