@@ -41,7 +41,7 @@ let package = Package(
             providers: [.apt(["libnuma-dev"])]
         ),
         .target(name: "CLightProc"),
-        .target(name: "CFort"),
+        .target(name: "CFort", dependencies: ["CLightProc"]),
         .target(name: "LightProc", dependencies: ["CLightProc"], swiftSettings: settings),
         .target(
             name: "Executor",

@@ -16,7 +16,7 @@ arrows='
 CHwloc:
 CNuma:
 CLightProc:
-CFort:
+CFort: CLightProc
 LightProc: CLightProc
 Executor: CHwloc CNuma CLightProc LightProc
 Supervision: LightProc Executor

@@ -4,6 +4,7 @@
 
 #define _GNU_SOURCE
 #include "CFort.h"
+#include "CLightProc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +22,7 @@
 extern _Atomic(char *) *swift_getFatalErrorMessageBuffer(void) __attribute__((weak));
 
 static const int deathSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGABRT};
-enum { deathSignalCount = sizeof deathSignals / sizeof deathSignals[0], registerCount = 33 };
+enum { deathSignalCount = sizeof deathSignals / sizeof deathSignals[0] };
 static struct sigaction formerActions[NSIG];
 static _Atomic(fort_record *) ownRecord;
 static fort_deathWitness witness;
@@ -170,21 +171,7 @@ static void findStack(uintptr_t stackPointer, uintptr_t *low, uintptr_t *high) {
     syscall(SYS_close, file);
 }
 
-// async-signal-safe: plain stores. The order is DWARF's, the last register is the program counter.
-static void copyRegisters(uintptr_t *to, const ucontext_t *context) {
-#if defined(__x86_64__)
-    static const int order[] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
-                                REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
-    for (unsigned i = 0; i < sizeof order / sizeof order[0]; i++) to[i] = (uintptr_t)context->uc_mcontext.gregs[order[i]];
-#elif defined(__aarch64__)
-    for (unsigned i = 0; i < 31; i++) to[i] = context->uc_mcontext.regs[i];
-    to[31] = context->uc_mcontext.sp;
-    to[32] = context->uc_mcontext.pc;
-#else
-#error "the record of a death knows x86-64 and arm64"
-#endif
-}
-
+// In the order of `crt_copyRegisters`.
 #if defined(__x86_64__)
 enum { stackPointerNumber = 7, programCounterNumber = 16 };
 #else
@@ -194,7 +181,7 @@ enum { stackPointerNumber = 31, programCounterNumber = 32 };
 // async-signal-safe: stores to the record, system calls, and what the witness does. What is most certain comes first: should
 // one of the later steps fault, the rest is there.
 static void fillDeath(fort_death *death, int signal, const siginfo_t *info, const ucontext_t *context) {
-    static uintptr_t registers[registerCount];
+    static uintptr_t registers[crt_registerCount];
     death->signal = signal;
     death->code = info->si_code;
     death->thread = (int32_t)syscall(SYS_gettid);
@@ -202,7 +189,7 @@ static void fillDeath(fort_death *death, int signal, const siginfo_t *info, cons
     death->address = info->si_code > 0 ? (uint64_t)(uintptr_t)info->si_addr : 0;
     death->time = wallClock();
     syscall(SYS_prctl, PR_GET_NAME, death->threadName, 0, 0, 0);
-    copyRegisters(registers, context);
+    crt_copyRegisters(registers, context);
     death->frames[0] = registers[programCounterNumber];
     death->frameCount = 1;
     // ordering: acquire: publishes the text. It stays where it is, for whoever comes after us.

@@ -17,5 +17,3 @@
 
 // Ignored by programs that have no handler for it, and rarely used: Go's runtime chose it for the same purpose.
 enum { crt_sampleSignal = SIGURG };
-
-void crt_copyRegisters(uintptr_t *to, const ucontext_t *context);

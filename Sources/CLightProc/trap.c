@@ -76,7 +76,8 @@ static void passOn(int signal, siginfo_t *info, void *context) {
 }
 
 // async-signal-safe: plain stores to memory of this thread.
-void crt_copyRegisters(uintptr_t *to, const ucontext_t *context) {
+void crt_copyRegisters(uintptr_t to[crt_registerCount], const void *ucontext) {
+    const ucontext_t *context = ucontext;
 #if defined(__x86_64__)
     static const int order[] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI, REG_RBP, REG_RSP, REG_R8,
                                 REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};

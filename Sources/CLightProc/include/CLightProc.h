@@ -12,6 +12,9 @@
 /// On arm64 x0-x30, sp (31), and pc (32).
 enum { crt_registerCount = 33 };
 
+/// The registers of a thread, out of the `ucontext_t` that the handler of a signal gets. Async-signal-safe.
+void crt_copyRegisters(uintptr_t to[crt_registerCount], const void *ucontext);
+
 /// What the handler found out about one trap. Written by the faulting thread, read by the reaper once `stage` says so.
 typedef struct crt_trap {
     int32_t signal;
