@@ -19,13 +19,7 @@ import Testing
                 TreeTests.stubborn("b", trace, shutdownTime: .infinity)
             }
         }
-        sim.drain()
-        tree.stop {}
-        sim.advance(by: .seconds(1000))
-        #expect(trace.lines == [])
-        tree.supervisor.kill {}
-        sim.drain()
-        #expect(Set(trace.lines) == ["a: killed", "b: killed"] && tree.supervisor.outcome == .stopped)
+        TreeTests.expectKillToHurry(tree, in: sim)
     }
 
     @Test func aNestedSupervisorIsReferredToBeforeItsStart() throws {

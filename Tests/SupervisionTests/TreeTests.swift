@@ -46,13 +46,18 @@ import Testing
             Self.stubborn("a", trace, shutdownTime: .infinity)
             Self.stubborn("b", trace, shutdownTime: .infinity)
         }
+        Self.expectKillToHurry(tree, in: sim)
+    }
+
+    /// A tree of stubborn `a` and `b` that is being stopped, and would be for ever.
+    static func expectKillToHurry(_ tree: SupervisorRef, in sim: Simulation) {
         sim.drain()
         tree.stop {}
         sim.advance(by: .seconds(1000))
-        #expect(trace.lines == [])
+        #expect(sim.trace.lines == [])
         tree.supervisor.kill {}
         sim.drain()
-        #expect(Set(trace.lines) == ["a: killed", "b: killed"] && tree.supervisor.outcome == .stopped)
+        #expect(Set(sim.trace.lines) == ["a: killed", "b: killed"] && tree.supervisor.outcome == .stopped)
     }
 
     @Test func aChildAndAGroupAreKilledWhileTheOthersGoOn() throws {

@@ -18,7 +18,7 @@
 
 enum {
     fort_recordMagic = 0x54524f46,                 // "FORT"
-    fort_recordVersion = 1,
+    fort_recordVersion = 2,
     fort_frameLimit = 64,
     fort_moduleLimit = 64,
     fort_eventCount = 256,                         // a power of two
@@ -26,12 +26,6 @@ enum {
 
 // How far a program has come: `fort_record.stage`.
 enum { fort_starting = 0, fort_ready = 1, fort_reloading = 2, fort_stopping = 3 };
-
-// A program's last wish: `fort_record.wish`.
-enum {
-    fort_wishNone = 0,
-    fort_wishReplacement = 1,                      // its leak budget is exhausted: start another one, then tell it to stop
-};
 
 // Where a file with instructions is mapped. Filled before there is a need, read after the program's death.
 typedef struct {
@@ -71,10 +65,8 @@ typedef struct {
     uint32_t incarnation;                          // counted from 1 by who starts it
     int64_t startTime;                             // nanoseconds since 1970
     _Atomic uint32_t stage;
-    _Atomic uint32_t wish;
     _Atomic uint64_t beats;                        // grows as long as the program's executor gets on
     _Atomic uint64_t hangTime;                     // nanoseconds without a beat after which it hangs; 0: nobody looks
-    _Atomic uint64_t stopTime;                     // nanoseconds that it may take to stop
     _Atomic uint64_t trapsContained;
     _Atomic uint64_t bytesLeaked;
     char program[64];                              // its name

@@ -375,8 +375,7 @@ final class GuardProcess {
 extension ChildEnd {
     /// What `wait` says.
     init(waitStatus status: Int32) {
-        let signal = status & 0x7f
-        self = signal == 0 ? .exit((status >> 8) & 0xff) : .signal(signal)
+        self = WaitStatus.signal(status).map(ChildEnd.signal) ?? .exit(WaitStatus.exitCode(status) ?? 0)
     }
 }
 
@@ -399,25 +398,6 @@ struct OutOfMemoryKills {
         }
         let own = CgroupHierarchy(cgroup: cgroup, mountinfo: mounts).directories.first { $0.version == .v2 }
         return own.flatMap { tree.text(at: "\($0.path)/memory.events") }.map { MemoryEventCounts($0).kills }
-    }
-}
-
-/// Small files of the kernel's.
-enum FileText {
-    /// The first 64 KiB; empty if it cannot be read.
-    static func read(_ path: String) -> String {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return "" }
-        defer { close(descriptor) }
-        return withUnsafeTemporaryAllocation(byteCount: 65_536, alignment: 1) { buffer in
-            var count = 0
-            while count < buffer.count {
-                let more = Glibc.read(descriptor, buffer.baseAddress! + count, buffer.count - count)
-                if more <= 0 { break }
-                count += more
-            }
-            return String(decoding: buffer[..<count], as: UTF8.self)
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import Glibc
 import LightProc
 import Testing
@@ -245,7 +246,7 @@ func removeDirectory(_ path: String) {
 /// The texts of reports of deaths, as JSON, oldest first.
 func reports(in directory: String) -> [String] {
     ReportDirectory.names(in: directory).filter { $0.hasSuffix("-death.json") }.sorted()
-        .map { FileText.read("\(directory)/\($0)") }
+        .map { FileTree().text(at: "\(directory)/\($0)") ?? "" }
 }
 
 /// An executable that is another file.

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import Glibc
 import Testing
 
@@ -84,6 +85,6 @@ private enum ProcessSpace {
 
     /// The only one.
     static func child(of pid: pid_t) -> pid_t? {
-        FileText.read("/proc/\(pid)/task/\(pid)/children").split(separator: " ").first.flatMap { pid_t($0) }
+        FileTree().text(at: "/proc/\(pid)/task/\(pid)/children")?.split(separator: " ").first.flatMap { pid_t($0) }
     }
 }
