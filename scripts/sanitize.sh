@@ -22,9 +22,13 @@ filter=${2:-}
 # Signals are ours: what the tests expect of a trap that is not contained is the signal, not the sanitizer's report.
 signals=handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0:handle_abort=0
 # The first report ends the program: later ones may be consequences.
-export TSAN_OPTIONS=$signals:halt_on_error=1:suppressions=$PWD/scripts/tsan-suppressions.txt:${TSAN_OPTIONS:-}
+# Reports go to files, as what the program of an exit test prints is seen by nobody.
+reports=$PWD/$build/reports
+rm -rf "$reports"
+mkdir -p "$reports"
+export TSAN_OPTIONS=$signals:halt_on_error=1:suppressions=$PWD/scripts/tsan-suppressions.txt:log_path=$reports/report:${TSAN_OPTIONS:-}
 # A process that trapped leaks by design, and its stack is left without unwinding.
-export ASAN_OPTIONS=$signals:detect_leaks=0:detect_stack_use_after_return=0:use_sigaltstack=0:${ASAN_OPTIONS:-}
+export ASAN_OPTIONS=$signals:detect_leaks=0:detect_stack_use_after_return=0:use_sigaltstack=0:log_path=$reports/report:${ASAN_OPTIONS:-}
 # The runtime's own reports of crashes clone the program, which ThreadSanitizer does not survive.
 export SWIFT_BACKTRACE=enable=no
 
@@ -37,7 +41,7 @@ unfinished() { # LOG
     awk '/^◇ Test case / { next }
         /^◇ Test .* started\.$/ { sub(/^◇ Test /, ""); sub(/ started\.$/, ""); running[$0] = 1 }
         /^(✔|✘) Test .* (passed|failed) after / {
-            sub(/^(✔|✘) Test /, ""); sub(/ (passed|failed) after .*/, ""); sub(/ with [0-9]+ test cases$/, ""); delete running[$0]
+            sub(/^(✔|✘) Test /, ""); sub(/ (passed|failed) after .*/, ""); sub(/ with [0-9]+ test cases?$/, ""); delete running[$0]
         }
         END { for (name in running) if (name != "run") print "FAILED or not ended: " name }' "$1"
 }
@@ -50,6 +54,7 @@ run() {
         return
     fi
     cat "$log"
+    find "$reports" -type f -exec tail -n +1 {} +
     unfinished "$log"
     return 1
 }

@@ -74,7 +74,7 @@ public struct SupervisionService: Service, CustomStringConvertible {
         let supervisor = try start()
         let givenUpFor = await withTaskCancellationHandler {
             await withGracefulShutdownHandler {
-                await withCheckedContinuation { continuation in
+                await suspended { continuation in
                     supervisor.whenEnded { continuation.resume(returning: $0) }
                 }
             } onGracefulShutdown: {

@@ -353,7 +353,7 @@ public final class BastionSystem: Sendable {
     /// The executor goes on: it belongs to who made it.
     public func stop() async {
         while let last = roots.withLock({ $0.last }) {
-            await withUnsafeContinuation { continuation in
+            await suspended { continuation in
                 last.stop { continuation.resume() }
             }
             roots.withLock { $0.removeAll { $0 === last } }

@@ -65,7 +65,7 @@ enum Scene: String, CaseIterable, Codable, Sendable {
             // The hook's trap ends the hook: the process ends as it would have, and its other hooks run.
             let proc = LightProc.reactive(Doer(), on: pool)
             let before = Containment.contained
-            let reason = await withUnsafeContinuation { continuation in
+            let reason = await suspended { continuation in
                 proc.onExit { continuation.resume(returning: $0) }
                 proc.onExit { _ in misdeed.commit() }
                 proc.tell { $0.finish() }

@@ -111,7 +111,7 @@ final class AsyncGate: Sendable {
     }
 
     func wait() async {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             let isOpen = state.withLock { state in
                 if !state.isOpen { state.waiting.append(continuation) }
                 return state.isOpen

@@ -17,7 +17,7 @@ import Testing
         let pool = try WorkerPool(workers: 1)
         let start = pool.now
         let belongsToNobody = try await pool.spawn {
-            await withUnsafeContinuation { continuation in
+            await suspended { continuation in
                 pool.wake(after: .milliseconds(20)) {
                     continuation.resume(returning: LightProc.current == nil)
                 }
@@ -41,7 +41,7 @@ import Testing
         var (byWorker, byKeeper) = (0, 0)
         while byWorker < 20, byKeeper < 10_000 {
             let isOnWorker = try await pool.spawn {
-                await withUnsafeContinuation { continuation in
+                await suspended { continuation in
                     pool.wake(after: .milliseconds(2)) { continuation.resume(returning: crtSeat() != nil) }
                 }
             }.outcome().get()
@@ -114,7 +114,7 @@ import Testing
         let pool = try WorkerPool(workers: 1)
         let fired = Locked<[Int]>([])
         _ = await pool.spawn {
-            await withUnsafeContinuation { (done: UnsafeContinuation<Void, Never>) in
+            await suspended { (done: UnsafeContinuation<Void, Never>) in
                 let tokens = Locked<[TimerToken]>([])
                 tokens.withLock { list in
                     // The keeper may come before the others are set: then it waits.

@@ -12,7 +12,7 @@ import Testing
 /// How programs stop, each in an OS process of its own.
 @Suite struct FortStopTests {
     /// Never returns, and does not mind to be cancelled.
-    private static func linger() async { await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in } }
+    private static func linger() async { await suspended { (_: UnsafeContinuation<Void, Never>) in } }
 
     /// The lines that the log or the program wrote, wherever the log writes.
     private func words(_ result: ExitTest.Result?) -> [String] { outputLines(result) + errorLines(result) }

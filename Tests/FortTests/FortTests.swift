@@ -224,7 +224,7 @@ struct Failure: Error {}
         func run(in context: Context) async throws {
             await withTaskCancellationHandler {
                 signalProgram(SIGTERM)
-                await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+                await suspended { (_: UnsafeContinuation<Void, Never>) in }
             } onCancel: {
                 say("no")
                 signalProgram(SIGTERM)

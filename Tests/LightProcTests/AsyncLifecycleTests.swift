@@ -15,7 +15,7 @@ final class Latch: Sendable {
     private let state = Locked(State())
 
     func wait() async {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             let isOpen = state.withLock { state in
                 if !state.isOpen { state.waiting.append(continuation) }
                 return state.isOpen

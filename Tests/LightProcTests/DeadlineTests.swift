@@ -419,7 +419,7 @@ import Testing
 
     /// A task that outlives the stretch in which it was made has no part in its deadline any more.
     @Test func aDeadlineEndsWithItsStretch() async {
-        let seen = await withCheckedContinuation { continuation in
+        let seen = await suspended { continuation in
             run { proc in
                 let latch = Latch()
                 try await proc.withTimeout(.seconds(1)) {

@@ -23,7 +23,7 @@ struct Failure: Error, Equatable {}
 final class Trace: Sendable {
     private struct Content {
         var lines: [String] = []
-        var waiting: [(line: String, count: Int, continuation: CheckedContinuation<Void, Never>)] = []
+        var waiting: [(line: String, count: Int, continuation: UnsafeContinuation<Void, Never>)] = []
     }
     private let content = Locked(Content())
 
@@ -41,7 +41,7 @@ final class Trace: Sendable {
     }
 
     func wait(for line: String, times count: Int = 1) async {
-        await withCheckedContinuation { continuation in
+        await suspended { continuation in
             let isThere = content.withLock { content in
                 if content.lines.count(where: { $0 == line }) >= count { return true }
                 content.waiting.append((line, count, continuation))

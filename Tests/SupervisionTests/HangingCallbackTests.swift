@@ -426,7 +426,7 @@ import Testing
                 Children("owner", shutdownTime: .seconds(2)) { context in
                     try context.supervise("n", callbacks: callbacks) { StrategyTests.child("b", Trace()) }
                     await context.untilStopped()
-                    await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+                    await suspended { (continuation: UnsafeContinuation<Void, Never>) in
                         context.system.executor.wake(after: .milliseconds(1500)) { continuation.resume() }
                     }
                 }

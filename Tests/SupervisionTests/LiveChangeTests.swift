@@ -14,7 +14,7 @@ import Testing
         Children("stubborn", shutdownTime: shutdownTime) { context in
             trace("start")
             for await _ in context.messages(of: Int.self) {}
-            await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+            await suspended { (_: UnsafeContinuation<Void, Never>) in }
         }
     }
 

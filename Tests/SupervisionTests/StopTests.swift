@@ -39,7 +39,7 @@ import Testing
             }
             Children("stubborn", shutdownTime: .milliseconds(700)) { context in
                 context.onExit { sim.note("stubborn: \($0)") }
-                await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+                await suspended { (_: UnsafeContinuation<Void, Never>) in }
             }
         }
         sim.drain()
@@ -60,7 +60,7 @@ import Testing
                 await context.untilStopped()
                 // Not cancelled with the rest: it waits for the executor's time by itself.
                 let scheduler = context.system.executor
-                await withUnsafeContinuation { continuation in
+                await suspended { continuation in
                     scheduler.schedule(after: .seconds(1)) { continuation.resume() }
                 }
             }
@@ -86,7 +86,7 @@ import Testing
                     await withTaskGroup(of: Void.self) { group in
                         group.addTask {
                             // Cleans up, which takes a while, whether cancelled or not.
-                            await withUnsafeContinuation { continuation in
+                            await suspended { continuation in
                                 executor.schedule(after: .milliseconds(300)) { continuation.resume() }
                             }
                             note("cleaned up, cancelled: \(Task.isCancelled)")

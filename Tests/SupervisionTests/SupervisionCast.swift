@@ -121,7 +121,7 @@ struct Cast {
         return Children(name, shutdownTime: time) { context in
             trace("+\(name)")
             context.onExit { trace("-\(name) \(Cast.kind($0))") }
-            await withUnsafeContinuation { (_: UnsafeContinuation<Void, Never>) in }
+            await suspended { (_: UnsafeContinuation<Void, Never>) in }
         }
     }
 
@@ -131,7 +131,7 @@ struct Cast {
         return Children(name) { context in
             trace("?\(name)")
             context.onExit { trace("-\(name) \(Cast.kind($0))") }
-            await withUnsafeContinuation { continuation in sim.executor.schedule(after: time) { continuation.resume() }
+            await suspended { continuation in sim.executor.schedule(after: time) { continuation.resume() }
             }
             if context.isStopping { return }
             trace("+\(name)")

@@ -86,7 +86,7 @@ import Testing
                 census.begins(context, context.path)
                 if failures.take(name) { throw Failure() }
                 if let start {
-                    await withUnsafeContinuation { continuation in
+                    await suspended { continuation in
                         executor.schedule(after: start) { continuation.resume() }
                     }
                 }
@@ -100,7 +100,7 @@ import Testing
                     }
                 }
                 guard let stop else { return }
-                await withUnsafeContinuation { continuation in
+                await suspended { continuation in
                     executor.schedule(after: stop) { continuation.resume() }
                 }
             }

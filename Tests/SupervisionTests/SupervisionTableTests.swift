@@ -285,7 +285,7 @@ import Testing
                     context.onExit { trace("-\(name) \(Cast.kind($0))") }
                     await context.untilStopped()
                     let executor = context.system.executor
-                    await withUnsafeContinuation { continuation in
+                    await suspended { continuation in
                         executor.schedule(after: .milliseconds(500)) { continuation.resume() }
                     }
                     trace("\(name) has tidied up")
@@ -309,7 +309,7 @@ import Testing
             cast.child("a")
             Children("patient", shutdownTime: .infinity) { context in
                 context.onExit { trace("-patient \(Cast.kind($0))") }
-                await withUnsafeContinuation { continuation in held.withLock { $0 = continuation } }
+                await suspended { continuation in held.withLock { $0 = continuation } }
             }
         }
         cast.sim.drain()

@@ -14,7 +14,7 @@ import Testing
             context.onExit { trace("\(name): \($0)") }
             // Deaf to its stop.
             while true {
-                await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+                await suspended { (continuation: UnsafeContinuation<Void, Never>) in
                     context.system.executor.wake(after: .seconds(100_000)) { continuation.resume() }
                 }
             }

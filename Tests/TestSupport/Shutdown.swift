@@ -8,7 +8,7 @@ import LightProc
 extension WorkerPool {
     /// Shuts down, not on one of the few threads that all tests share: what it waits for may wait for another test.
     package func shutDownElsewhere(_ mode: ShutdownMode = .drain) async {
-        await withCheckedContinuation { continuation in
+        await suspended { continuation in
             PlainThread(name: "shutdown") {
                 self.shutdown(mode)
                 continuation.resume()

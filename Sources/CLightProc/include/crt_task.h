@@ -49,6 +49,10 @@ void *crt_currentTask(void);
 /// Whether a task was cancelled.
 bool crt_isCancelled(void *task);
 
+/// Says to ThreadSanitizer that what came before the calling task's continuation was resumed happened before what
+/// follows. Nothing without it.
+void crt_resumed(void);
+
 /// Has `visit` asked when the calling thread runs this job next, which it does at once. False: not a task; run it as
 /// it is.
 bool crt_intercept(void *job, crt_visit *visit);

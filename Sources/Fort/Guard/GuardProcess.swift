@@ -368,7 +368,7 @@ final class GuardProcess {
     }
 
     private func say(_ line: GuardMachine.Line) {
-        Fort.tell("\(Fort.programName): guard: \(line)")
+        Fort.tell("\(Fort.programName): guard: \(line.text(executable: executable))")
     }
 }
 
@@ -401,17 +401,25 @@ struct OutOfMemoryKills {
     }
 }
 
-extension GuardMachine.Line: CustomStringConvertible {
-    var description: String {
-        switch self {
+extension GuardMachine.Line {
+    /// What is said. What could not be started has no id: it is called by its file.
+    func text(executable: String) -> String {
+        func name(_ pid: Int32, _ cause: ChildEnd) -> String {
+            if case .notStarted = cause { executable } else { "(\(pid))" }
+        }
+        return switch self {
         case .restarting(let pid, let cause, let uptime, let delay):
-            "the program (\(pid)) \(cause) after \(uptime); starting it again\(delay > .zero ? " in \(delay)" : "")"
+            "the program \(name(pid, cause)) \(cause) after \(uptime); "
+                + "starting it again\(delay > .zero ? " in \(delay)" : "")"
         case .givingUp(let pid, let cause, let intensity):
-            "the program (\(pid)) \(cause); giving up after more than "
+            "the program \(name(pid, cause)) \(cause); giving up after more than "
                 + "\(intensity.maximum ?? 0) restarts within \(intensity.period)"
+        case .useless(.notStarted(let error)): "the program \(executable) \(ChildEnd.notStarted(error))"
         case .useless(let cause): "the program \(cause)"
         case .handingOver(let former, let next): "handing over from \(former) to \(next)"
         case .handedOver(let former, let next): "\(next) is ready, \(former) is to stop"
+        case .handoverFailed(.notStarted(let error)):
+            "the new program \(executable) \(ChildEnd.notStarted(error)): the old one goes on"
         case .handoverFailed(let cause): "the new program \(cause): the old one goes on"
         case .noHandover(let reason): "no handover: \(reason)"
         case .hung(let pid): "the program (\(pid)) gives no sign of life: killing it"

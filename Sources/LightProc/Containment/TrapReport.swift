@@ -49,7 +49,7 @@ public struct TrapReport: Sendable {
     @discardableResult
     public func symbolicated() async -> TrapReport {
         if !content.isComplete {
-            await withUnsafeContinuation { continuation in
+            await suspended { continuation in
                 ReportThread.shared.perform {
                     resolve(withFrames: true)
                     continuation.resume()

@@ -235,7 +235,7 @@ extension LightProc {
         while true {
             switch beginReceive() {
             case .taken(let node): return node
-            case .wait: return await withUnsafeContinuation { wait(0, $0) }
+            case .wait: return await suspended { wait(0, $0) }
             case .waitInChild(let number): return await receiveNodeInChild(number)
             case .yield: await Task.yield()
             }
@@ -264,7 +264,7 @@ extension LightProc {
     @usableFromInline
     nonisolated(nonsending) package func receiveNodeInChild(_ number: Int) async -> MessageNode? {
         let node = await withTaskCancellationHandler {
-            await withUnsafeContinuation { wait(number, $0) }
+            await suspended { wait(number, $0) }
         } onCancel: {
             let waiter = withSide { content -> ReceiveWaiter? in
                 if let waiter = content.waiters.remove(number) { return waiter }

@@ -87,7 +87,7 @@ package final class SleepGate: Sendable {
     package init() {}
 
     nonisolated(nonsending) package func wait() async {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             let isOpen = state.withLock { state in
                 if case .open = state { return true }
                 state = .waiting(continuation)

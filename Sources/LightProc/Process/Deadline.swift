@@ -180,7 +180,7 @@ private final class DeadlineGate: Sendable {
     private let state = Locked(State.closed)
 
     func wait() async -> Event {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             let event = state.withLock { state -> Event? in
                 if case .open(let event) = state { return event }
                 state = .waiting(continuation)

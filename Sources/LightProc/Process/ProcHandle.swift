@@ -27,7 +27,7 @@ public struct ProcHandle: Sendable {
     /// Inlined, as each async function that is called costs a switch of executors when it returns.
     @inlinable @inline(__always)
     nonisolated(nonsending) public func exit() async -> ExitReason {
-        await withUnsafeContinuation { proc.resumeWhenEnded($0) }
+        await suspended { proc.resumeWhenEnded($0) }
     }
 
     /// Asks the process to end; see ``LightProc/stop()``.

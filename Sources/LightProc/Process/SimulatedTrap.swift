@@ -35,7 +35,7 @@ extension LightProc {
         let report = SimulatedTrap(of: self).report
         let executor = withSide { $0.executor }
         while true {
-            await withUnsafeContinuation { (continuation: UnsafeContinuation<Void, Never>) in
+            await suspended { (continuation: UnsafeContinuation<Void, Never>) in
                 SimulatedTrap.lose(continuation)
                 trapped(report, in: executor, isOwnJob: false, task: crt_currentTask())
             }

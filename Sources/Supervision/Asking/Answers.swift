@@ -107,7 +107,7 @@ public struct Answers<Value: Sendable>: AsyncSequence, Sendable {
             let waiting = lastOpen.flatMap { AskWait($0) }
             defer { waiting?.end() }
             return await withTaskCancellationHandler {
-                await withUnsafeContinuation { wait($0) }
+                await suspended { wait($0) }
             } onCancel: {
                 giveUp()
             }

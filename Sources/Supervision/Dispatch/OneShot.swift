@@ -28,7 +28,7 @@ final class OneShot<Value: Sendable>: Sendable {
 
     /// Waits for it; once.
     func value() async -> Value {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             let known = state.withLock { state -> Value? in
                 if state.value == nil { state.waiter = { continuation.resume(returning: $0) } }
                 return state.value

@@ -137,7 +137,7 @@ extension SupervisorCell {
         struct Weak { weak var ticket: StartTicket? }
         let ticket = Locked(Weak())
         let error = await withTaskCancellationHandler {
-            await withUnsafeContinuation { (continuation: UnsafeContinuation<StartError?, Never>) in
+            await suspended { (continuation: UnsafeContinuation<StartError?, Never>) in
                 let fresh = StartTicket(records, isWhole: isWhole, within: time) { continuation.resume(returning: $0) }
                 ticket.withLock { $0.ticket = fresh }
                 begin(fresh)

@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import LightProc
+
 extension SupervisorRef {
     /// Adds groups to a supervisor that runs. They start after those that are there, and stop before them.
     ///
@@ -62,7 +64,7 @@ extension SupervisorRef {
     /// - Throws: `unknownGroup`.
     public func terminate(group name: String) async throws(SupervisionError) {
         let group = try supervisor.group(name)
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             supervisor.send(.group(group, .terminate(kills: false, done: OneCall { continuation.resume() })))
         }
     }
@@ -72,7 +74,7 @@ extension SupervisorRef {
     /// - Throws: `unknownGroup`.
     public func kill(group name: String) async throws(SupervisionError) {
         let group = try supervisor.group(name)
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             supervisor.send(.group(group, .terminate(kills: true, done: OneCall { continuation.resume() })))
         }
     }

@@ -135,7 +135,7 @@ extension LightProc {
         let (outcome, number) = queue.offerOrWait(message, holding: ticket, to: self) { place.settle($0) }
         if let outcome { return outcome }
         return await withTaskCancellationHandler {
-            await withUnsafeContinuation { place.wait($0) }
+            await suspended { place.wait($0) }
         } onCancel: {
             if queue.withdraw(number, of: self) { place.settle(.full) }
         }

@@ -114,7 +114,7 @@ final class Ask: MessageReceipt, WaitingAsk, @unchecked Sendable {
         let waiting = AskWait(self)
         defer { waiting?.end() }
         return await withTaskCancellationHandler {
-            await withUnsafeContinuation { continuation in
+            await suspended { continuation in
                 whenSettled { continuation.resume(returning: $0) }
             }
         } onCancel: {

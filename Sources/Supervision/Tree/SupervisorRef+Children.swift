@@ -34,7 +34,7 @@ extension SupervisorRef {
     ///   it had started: it is down then, and that does not count as a restart.
     public func restart(child name: String) async throws {
         typealias Problem = SupervisorCall.RestartProblem
-        let problem = await withUnsafeContinuation { (continuation: UnsafeContinuation<Problem?, Never>) in
+        let problem = await suspended { (continuation: UnsafeContinuation<Problem?, Never>) in
             let answer = OneAnswer<Problem?>(orElse: .ended(nil)) { continuation.resume(returning: $0) }
             supervisor.send(.call(.restart(name, answer)))
         }
@@ -57,7 +57,7 @@ extension SupervisorRef {
 
     /// The children, in the order in which they start; none when the supervisor has ended. O(children).
     public func whichChildren() async -> [ChildInfo] {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             let answer = OneAnswer<[ChildInfo]>(orElse: []) { continuation.resume(returning: $0) }
             supervisor.send(.call(.list { answer.give($0) }))
         }
@@ -65,7 +65,7 @@ extension SupervisorRef {
 
     /// How many children there are. O(children).
     public func countChildren() async -> ChildCounts {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             let answer = OneAnswer(orElse: ChildCounts()) { continuation.resume(returning: $0) }
             supervisor.send(.call(.count { answer.give($0) }))
         }
@@ -143,7 +143,7 @@ extension SupervisorRef {
         _ make: (@escaping @Sendable (SupervisionError?) -> Void) -> SupervisorCall
     ) async throws(SupervisionError) {
         let hasEnded = SupervisionError(.supervisorStopped, "supervisor \(supervisor.path) has ended, or is stopping")
-        let error = await withUnsafeContinuation { (continuation: UnsafeContinuation<SupervisionError?, Never>) in
+        let error = await suspended { (continuation: UnsafeContinuation<SupervisionError?, Never>) in
             let answer = OneAnswer<SupervisionError?>(orElse: hasEnded) { continuation.resume(returning: $0) }
             supervisor.send(.call(make { answer.give($0) }))
         }

@@ -63,7 +63,7 @@ public struct SupervisorRef: Sendable, Hashable, CustomStringConvertible {
 
     /// Stops all children in reverse order, and the supervisor; returns when they have ended.
     public func stop() async {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             supervisor.stop { continuation.resume() }
         }
     }
@@ -72,7 +72,7 @@ public struct SupervisorRef: Sendable, Hashable, CustomStringConvertible {
     ///
     /// Also while it stops. What a kill cannot interrupt is waited for: a message in the hands of a reactive child.
     public func kill() async {
-        await withUnsafeContinuation { continuation in
+        await suspended { continuation in
             supervisor.kill { continuation.resume() }
         }
     }

@@ -150,7 +150,7 @@ final class FixtureProcess: Sendable {
 
     /// What it has ended with: its code, or 128 and the signal.
     func exitCode() async -> Int32 {
-        await withCheckedContinuation { continuation in
+        await suspended { continuation in
             onThread { [self] in
                 var status: Int32 = 0
                 while waitpid(pid, &status, 0) < 0, errno == EINTR {}
@@ -213,14 +213,14 @@ final class FixtureProcess: Sendable {
 
 /// On a thread of its own.
 func ask(_ port: UInt16, _ question: String) async -> FixtureProcess.Answer {
-    await withCheckedContinuation { continuation in
+    await suspended { continuation in
         onThread { continuation.resume(returning: FixtureProcess.ask(port, question)) }
     }
 }
 
 /// Likewise, of a Unix socket.
 func ask(unixPath path: String, _ question: String) async -> FixtureProcess.Answer {
-    await withCheckedContinuation { continuation in
+    await suspended { continuation in
         onThread { continuation.resume(returning: FixtureProcess.ask(unixPath: path, question)) }
     }
 }
@@ -294,7 +294,7 @@ private final class LineBuffer: Sendable {
     private struct State {
         var lines: [String] = []
         var hasEnded = false
-        var waiting: CheckedContinuation<String?, Never>?
+        var waiting: UnsafeContinuation<String?, Never>?
     }
     private let state = Locked(State())
 
@@ -320,7 +320,7 @@ private final class LineBuffer: Sendable {
     }
 
     private func put(_ line: String?) {
-        let waiting = state.withLock { state -> CheckedContinuation<String?, Never>? in
+        let waiting = state.withLock { state -> UnsafeContinuation<String?, Never>? in
             if let waiting = state.waiting.take() {
                 if line == nil { state.hasEnded = true }
                 return waiting
@@ -332,7 +332,7 @@ private final class LineBuffer: Sendable {
     }
 
     func next() async -> String? {
-        await withCheckedContinuation { continuation in
+        await suspended { continuation in
             let known = state.withLock { state -> String?? in
                 if !state.lines.isEmpty { return .some(state.lines.removeFirst()) }
                 if state.hasEnded { return .some(nil) }

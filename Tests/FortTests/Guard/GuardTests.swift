@@ -214,7 +214,7 @@ import Testing
         unlink(link)
         kill(fixture.pid, SIGUSR2)
         var line = try await fixture.line(containing: "guard: the new program")
-        #expect(line.contains("cannot be started: No such file"), "\(line)")
+        #expect(line.contains("\(link) cannot be started: No such file or directory: the old one goes on"), "\(line)")
         #expect(symlink("/bin/false", link) == 0)
         kill(fixture.pid, SIGUSR2)
         line = try await fixture.line(containing: "guard: the new program")
@@ -370,7 +370,8 @@ import Testing
         let rest = await fixture.rest()
         #expect(rest.count == 1, "\(rest)")
         #expect(
-            rest.first?.hasSuffix("guard: the program cannot be started: No such file or directory") ?? false,
+            rest.first?.hasSuffix("guard: the program /nowhere/program cannot be started: No such file or directory")
+                ?? false,
             "\(rest)"
         )
     }

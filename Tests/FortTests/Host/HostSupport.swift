@@ -77,7 +77,7 @@ final class PretendedManager: Sendable {
 
     /// As `blockingReceive`, on a thread of its own.
     func next() async -> String {
-        await withCheckedContinuation { continuation in
+        await suspended { continuation in
             onThread { [self] in continuation.resume(returning: blockingReceive()) }
         }
     }
