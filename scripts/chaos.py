@@ -121,7 +121,7 @@ def resident(pid):
 # ------------------------------------------------------------------------------------------------------- the load
 
 over = threading.Event()
-outcomes, outcomes_lock = collections.Counter(), threading.Lock()
+outcomes, hellos, outcomes_lock = collections.Counter(), collections.Counter(), threading.Lock()
 closings = []                                  # (when it began, when it was closed, how)
 paths = ["/hello"] * 500 + ["/index?i=99", "/divide?by=0", "/unwrap", "/overflow", "/recurse", "/async-trap", "/throw"]
 
@@ -162,6 +162,8 @@ def client(number):
             else:
                 with outcomes_lock:
                     outcomes[status] += 1
+                    if path == "/hello":
+                        hellos[status] += 1
                 if not goes_on:
                     connection.close()
                     connection = None
@@ -214,6 +216,9 @@ def incident(what):
                 with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
                     while served == before and request(connection, "/recurse")[1]:
                         pass
+            except ConnectionRefusedError:
+                with outcomes_lock:
+                    outcomes["refused"] += 1
             except OSError:
                 pass
         await_served(before + 1)
@@ -291,17 +296,17 @@ for name in os.listdir("/proc"):
 
 
 def explanation(began, ended):
-    # The latest that may have done it.
-    for first, last, what in reversed(incidents):
-        # A connection that was idle may have been closed a moment before it is used again.
-        if began <= last + 1 and ended >= first - 0.1:
-            return what
-    return None
+    # The latest that may have done it. A connection that was idle may have been closed a moment before it is used again.
+    found = [what for first, last, what in incidents if began <= last + 1 and ended >= first - 0.1]
+    return next((what for what in reversed(found) if what != "SIGSTOP"), found[-1] if found else None)
 
 
 reasons = collections.Counter(explanation(began, ended) for began, ended, _ in closings)
 total = sum(outcomes.values())
-restarts = sum("starting it again" in line for _, line in log)
+# Each with what the program had died of.
+deaths = collections.Counter(re.search(r"guard: the program \S+ (.*) after \S+ seconds; starting it again", line).group(1)
+                             for _, line in log if "starting it again" in line)
+restarts = sum(deaths.values())
 handovers = sum("is ready" in line for _, line in log)
 print(f"chaos: {took:.0f} s, {total} requests ({total / took:.0f} a second) of {client_count} clients")
 for outcome, count in sorted(outcomes.items(), key=str):
@@ -324,8 +329,19 @@ if reasons[None]:
 drained = reasons["handover"] + reasons["exhausted"]
 if drained > 1 + (done["handover"] + done["exhausted"]) * client_count // 10:
     problems.append(f"{drained} connections were closed in a handover before their answer")
-if outcomes[200] < 100:
+# What is stopped for a while answers late, and closes nothing.
+if reasons["SIGSTOP"]:
+    problems.append(f"{reasons['SIGSTOP']} connections were closed while the program was only stopped for a while")
+if hellos[200] < 1000 * took / 60:
     problems.append("there was no load to speak of")
+if hellos[200] < 0.99 * sum(hellos.values()):
+    problems.append(f"requests that nothing is wrong with were answered otherwise: {dict(hellos)}")
+# It dies of nothing but what was done to it. Fewer restarts: another program was on its way already.
+for death, count in deaths.items():
+    number = re.search(r"was ended by signal (\d+) ", death)
+    kind = number and signal.Signals(int(number.group(1))).name
+    if kind not in ("SIGKILL", "SIGSEGV") or count > done[kind]:
+        problems.append(f"the program {death} {count} times, which was done {done[kind]} times")
 for kind in kinds:
     if done[kind] == 0:
         problems.append(f"{kind} did not come up")

@@ -21,7 +21,7 @@ struct Fixture: FortProgram {
             ?? .unlimited
     }
     static var executable: String? { getenv("FIXTURE_EXECUTABLE").map { String(cString: $0) } }
-    static var signalsReady: Bool { true }
+    static var signalsReady: Bool { getenv("FIXTURE_CARELESS") == nil }
     static var stopDeadline: Duration { .seconds(5) }
 
     init() {
@@ -35,8 +35,16 @@ struct Fixture: FortProgram {
 
     func run(in context: Context) async throws {
         if let code = getenv("FIXTURE_EXIT").flatMap({ Int32(String(cString: $0)) }) { exit(code) }
-        let listener: CInt
-        do throws(ListenerError) { listener = try makeListener() } catch { fail("\(error)", error.exitCode) }
+        // Another body, which has nothing to do but to be ready when it is told.
+        if context.name != "main-0" {
+            await second.wait()
+            context.ready()
+            say("ready too \(getpid())")
+            return await context.untilStopped()
+        }
+        let listener = try makeListener()
+        let events = Fort.events()
+        Task.detached { for await event in events where event == .replaced { say("replaced \(getpid())") } }
         let requests = try context.children(
             "request",
             of: CInt.self,
@@ -126,6 +134,17 @@ func answer(_ connection: CInt) async {
         isStopping.blockingWait()
         reply("waited \(getpid())")
     case "predecessor": reply(Fort.predecessor.map { "\($0.pid) \($0.summary)" } ?? "none")
+    case "second":
+        second.open()
+        reply("told")
+    case "deaf":
+        // Nobody reads what it says from now on.
+        var ends: [CInt] = [0, 0]
+        precondition(pipe(&ends) == 0, "pipe failed with errno \(errno)")
+        close(ends[0])
+        dup2(ends[1], STDERR_FILENO)
+        close(ends[1])
+        reply("deaf")
     case "main": reply(await MainActor.run { "main" })
     case "more":
         askForMore()
@@ -146,6 +165,8 @@ func answer(_ connection: CInt) async {
 }
 
 let isStopping = PollGate()
+/// Bodies beside the first may be ready.
+let second = SleepGate()
 let body = Locked<LightProc?>(nil)
 
 func makeListener() throws(ListenerError) -> CInt {

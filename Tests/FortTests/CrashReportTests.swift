@@ -184,18 +184,20 @@ import Testing
                     cause: cause,
                     restarts: 3,
                     limits: ReportLimits(count: 5, bytes: 6),
+                    parent: 8,
                     directory: directory
                 )
                 #expect(ReportOrder(order.encoded) == order)
                 #expect(Reporter.environment(for: order) == ["BASTION_INTERNAL_REPORT": order.encoded])
             }
         }
-        #expect(ReportOrder("3:139:signal:0:100:16777216:/var/crash")?.status == 139)
+        #expect(ReportOrder("3:139:signal:0:100:16777216:8:/var/crash")?.status == 139)
     }
 
     @Test(arguments: [
-        "", "3", "3:139:signal:0:100:16777216", "x:139:signal:0:100:1:/", "3:139:other:0:100:1:/", "-1:0:exit:0:1:1:/",
-        "3:139:signal:-1:100:1:/", "3:139:signal:0:-1:1:/", "3:139:signal:0:1:x:/",
+        "", "3", "3:139:signal:0:100:16777216:8", "x:139:signal:0:100:1:8:/", "3:139:other:0:100:1:8:/",
+        "-1:0:exit:0:1:1:8:/", "3:139:signal:-1:100:1:8:/", "3:139:signal:0:-1:1:8:/", "3:139:signal:0:1:x:8:/",
+        "3:139:signal:0:1:1:x:/", "3:139:signal:0:1:1:0:/",
     ])
     func whatIsNoOrderIsRefused(_ text: String) {
         #expect(ReportOrder(text) == nil)

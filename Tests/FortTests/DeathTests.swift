@@ -519,6 +519,7 @@ struct TestDirectory {
                 cause: .outOfMemory,
                 restarts: 3,
                 limits: ReportLimits(),
+                parent: getppid(),
                 directory: path
             )
             for (name, value) in Reporter.environment(for: order) { setenv(name, value, 1) }

@@ -191,7 +191,7 @@ import Testing
                 "Flawed.stopDeadline must be positive, got 0s; change it, or set BASTION_STOP_DEADLINE",
                 "Flawed.hangTime must be positive, got -5s; change it, or set BASTION_HANG_TIME",
                 "Flawed.leakBudget must be at least 1 byte, got 0; change it, or set BASTION_LEAK_BUDGET",
-                "Flawed.reportDirectory must not be empty; nil is for no reports; change it, or set BASTION_REPORT_DIRECTORY",
+                "Flawed.reportDirectory must not be empty; nil is for none; change it, or set BASTION_REPORT_DIRECTORY",
                 "Flawed.reportLimits.count must be at least 1, got 0; change it, or set BASTION_REPORT_COUNT",
                 "Flawed.reportLimits.bytes must be at least 1 byte, got 0; change it, or set BASTION_REPORT_BYTES",
                 "Flawed.workers must be at least 1, got 0; change it, or set BASTION_WORKERS",

@@ -49,9 +49,6 @@ struct UndyingServer: FortProgram {
             context.ready()
             await context.untilStopped()
             await server.shutDown()
-        } catch let error as ListenerError {
-            ConsoleLine.write("UndyingServer: \(error)")
-            exit(error.exitCode.rawValue)
         } catch let error as ServerFailure {
             error.exitProcess(program: "UndyingServer")
         }

@@ -45,8 +45,15 @@ bool fort_isMainThread(void);
 /// Runs what is put into the main queue, for ever. By the main thread. Returns at once where that cannot be had.
 void fort_serveMainQueue(void);
 
+/// Tells a child to stop, as another one has taken its place: SIGTERM, with a word that `fort_awaitSignal` knows.
+bool fort_retire(pid_t child);
+
 /// Waits for one of these signals, which the calling thread has blocked. `sender`: the process that has sent it, 0: the kernel.
-int fort_awaitSignal(const int *signals, int count, pid_t *sender);
+/// `isReplaced`: it comes of `fort_retire`, if `sender` is the guard.
+int fort_awaitSignal(const int *signals, int count, pid_t *sender, bool *isReplaced);
+
+/// Ignores SIGPIPE, if nobody has decided about it.
+void fort_ignoreBrokenPipes(void);
 
 /// Waits until the other end of a connected socket is closed.
 void fort_awaitHangup(int socket);

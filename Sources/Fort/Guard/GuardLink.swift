@@ -12,6 +12,8 @@ final class GuardLink: Sendable {
     let record: ProcessRecord
     /// Whether the guard starts nothing again.
     let isInit: Bool
+    /// Whether this program was started as another one has died.
+    let isAgain: Bool
     /// So often at least a service manager wants a sign of life, which the guard tells it; nil: it does not.
     let watchdogTime: Duration?
     /// The socket, for one request at a time.
@@ -48,6 +50,7 @@ final class GuardLink: Sendable {
         _ = fcntl(order.control, F_SETFD, FD_CLOEXEC)
         control = Locked(order.control)
         isInit = order.isInit
+        isAgain = order.predecessor != nil
         watchdogTime = order.watchdogTime
     }
 
@@ -68,6 +71,9 @@ final class GuardLink: Sendable {
 
     /// Tells the guard that the program has asked for all the sockets that it wants; before it is ready. Any thread.
     func tellSettled() { send(.settled) }
+
+    /// Tells the guard that the program ends as it lacks something, which another one would lack, too. Any thread.
+    func tellLack() { send(.lacksSomething) }
 
     /// Tells the guard that the program wants a socket no more. Any thread.
     func giveBack(_ name: String) { send(.giveBack(name: name)) }

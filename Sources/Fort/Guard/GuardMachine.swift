@@ -73,6 +73,8 @@ struct GuardMachine {
         var isSettled = false
         /// It was told to stop a second time, and ends at once.
         var isForced = false
+        /// It was never of use, and says that the next one would not be either.
+        var lacksSomething = false
         /// What it dies of, if it dies by the guard's hand.
         var verdict: ChildEnd?
     }
@@ -81,6 +83,8 @@ struct GuardMachine {
         /// Start the executable; then tell `started` or `notStarted`.
         case start(incarnation: Int)
         case send(Int32, to: Int32)
+        /// Tell it to stop, and that another one has taken its place: as SIGTERM.
+        case retire(Int32)
         /// It has died, or did not stop as it should: to be written up.
         case report(pid: Int32, ChildEnd)
         /// A handover is over: sockets that this one has not asked for are nobody's any more.
@@ -208,7 +212,13 @@ struct GuardMachine {
         children[former].isStopping = true
         children[former].limit = now + policy.stopTime
         let pid = children[former].pid
-        return [.say(.handedOver(from: pid, to: children[index].pid)), .send(SIGTERM, to: pid)]
+        return [.say(.handedOver(from: pid, to: children[index].pid)), .retire(pid)]
+    }
+
+    /// A child ends now, as it lacks something that another one would lack, too.
+    mutating func lacksSomething(_ pid: Int32) {
+        guard let index = children.firstIndex(where: { $0.pid == pid }) else { return }
+        children[index].lacksSomething = true
     }
 
     /// A child has begun to stop by itself.
@@ -245,7 +255,7 @@ struct GuardMachine {
                 return endOthers(at: now) + endIfAlone()
             }
             // It has said what is wrong.
-            if isUseless(cause) { return useless(cause, at: now) }
+            if isUseless(cause) || child.lacksSomething { return useless(cause, at: now) }
             var actions: [Action] = [.report(pid: pid, cause)]
             if let index = children.firstIndex(where: { $0.role == .successor }) {
                 // On its way already: it is what would be started now.
@@ -303,6 +313,8 @@ struct GuardMachine {
         var actions: [Action] = []
         for index in children.indices where children[index].role != .retiring {
             children[index].role = .retiring
+            // It was told before, or does so by itself: a second time would force it.
+            if children[index].isStopping { continue }
             children[index].isStopping = true
             children[index].limit = now + policy.stopTime
             actions.append(.send(SIGTERM, to: children[index].pid))
@@ -344,7 +356,11 @@ struct GuardMachine {
             return stop(signal, reachedAll: reachedAll, at: now)
         case SIGUSR2:
             return handOver(at: now)
-        case SIGHUP, SIGQUIT, SIGUSR1, SIGWINCH:
+        case SIGHUP:
+            if reachedAll { return [] }
+            // One that is about to take over may have read the old configuration already: it hears of it as soon as it listens.
+            return children.filter { $0.role != .retiring }.map { .send(SIGHUP, to: $0.pid) }
+        case SIGQUIT, SIGUSR1, SIGWINCH:
             guard !reachedAll, let current else { return [] }
             return [.send(signal, to: current.pid)]
         default:

@@ -14,6 +14,8 @@ enum GuardMessage: Equatable {
     case giveBack(name: String)
     /// It has asked for all the sockets that it wants.
     case settled
+    /// It lacks something, and ends: so would another one.
+    case lacksSomething
 
     /// No message is longer.
     static let byteLimit = 512
@@ -27,6 +29,7 @@ enum GuardMessage: Equatable {
                 + [UInt8(request.address.count)] + request.address + Array(request.name.utf8)
         case .giveBack(let name): [4] + Array(name.utf8)
         case .settled: [5]
+        case .lacksSomething: [6]
         }
     }
 
@@ -47,6 +50,7 @@ enum GuardMessage: Equatable {
             )
         case 4: self = .giveBack(name: String(decoding: bytes[1...], as: UTF8.self))
         case 5 where bytes.count == 1: self = .settled
+        case 6 where bytes.count == 1: self = .lacksSomething
         default: return nil
         }
     }

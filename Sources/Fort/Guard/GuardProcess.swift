@@ -34,8 +34,8 @@ final class GuardProcess {
     private var nextSignOfLife = Duration.zero
     /// When it is asked next for more time, while the program stops.
     private var nextExtension = Duration.zero
-    /// Processes that write reports.
-    private var reporters: [Int32] = []
+    /// Processes that write reports, and when they have had time enough.
+    private var reporters: [(pid: Int32, limit: Duration)] = []
     private var outOfMemoryKills = OutOfMemoryKills()
     private var restarts = 0
 
@@ -92,6 +92,7 @@ final class GuardProcess {
         if machine.isEnding, ServiceManager.socket != nil {
             time = min(time ?? .seconds(60), max(nextExtension - now, .zero))
         }
+        if let limit = reporters.map(\.limit).min() { time = min(time ?? .seconds(60), max(limit - now, .zero)) }
         if ServiceManager.watchdogTime != nil { time = min(time ?? .seconds(60), max(nextSignOfLife - now, .zero)) }
         // Rounded up: woken a moment too early it would turn round in circles.
         let milliseconds = time.map { CInt(clamping: $0.inNanoseconds / 1_000_000 + 1) } ?? -1
@@ -105,6 +106,8 @@ final class GuardProcess {
 
     /// So many reports are written at a time.
     private static let reporterLimit = 4
+    /// So long one may take: a directory may be somewhere that does not answer.
+    private static let reporterTime = Duration.seconds(30)
 
     private func readSignals() {
         var signal: CInt = 0
@@ -124,7 +127,7 @@ final class GuardProcess {
     }
 
     private func ended(_ pid: Int32, _ status: CInt) {
-        if let index = reporters.firstIndex(of: pid) {
+        if let index = reporters.firstIndex(where: { $0.pid == pid }) {
             reporters.remove(at: index)
             return
         }
@@ -203,6 +206,8 @@ final class GuardProcess {
             listeners.giveBack(name, by: link.pid)
         case .settled:
             machine.settled(link.pid)
+        case .lacksSomething:
+            machine.lacksSomething(link.pid)
         }
     }
 
@@ -224,6 +229,14 @@ final class GuardProcess {
         if machine.isEnding, ServiceManager.socket != nil, now >= nextExtension {
             nextExtension = now + ServiceManager.stopRhythm
             ServiceManager.extendStop()
+        }
+        for index in reporters.indices where reporters[index].limit <= now {
+            Fort.tell(
+                "\(Fort.programName): guard: the report that process \(reporters[index].pid) writes takes too long: killing it"
+            )
+            kill(reporters[index].pid, SIGKILL)
+            // Where the disk does not answer it takes longer to be gone.
+            reporters[index].limit = now + Self.reporterTime
         }
         if machine.policy.isInit { return }
         for index in links.indices {
@@ -248,6 +261,8 @@ final class GuardProcess {
             switch action {
             case .start(let incarnation): start(incarnation)
             case .send(let signal, let pid): kill(pid, signal)
+            // Signals that wait are limited.
+            case .retire(let pid): if !fort_retire(pid) { kill(pid, SIGTERM) }
             case .report: break
             case .closeSockets(let pid): listeners.closeAll(notOf: pid)
             case .exit(let code): end(code)
@@ -342,13 +357,14 @@ final class GuardProcess {
             cause: dead.cause,
             restarts: restarts,
             limits: options.reportLimits,
+            parent: getpid(),
             directory: directory
         )
         let pid = spawn(
             setting: Reporter.environment(for: order).map { (name: $0.key, value: $0.value) },
             keeping: [dead.record]
         )
-        if pid > 0 { reporters.append(pid) }
+        if pid > 0 { reporters.append((pid, MonotonicClock.now + Self.reporterTime)) }
     }
 
     private func end(_ code: Int32) -> Never {
@@ -361,9 +377,9 @@ final class GuardProcess {
             var (signal, isFromTerminal, status): (CInt, Bool, CInt) = (0, false, 0)
             while fort_nextSignal(signals, &signal, &isFromTerminal) {}
             // Ends: each collects one.
-            while case let pid = fort_collect(&status), pid != 0 { reporters.removeAll { $0 == pid } }
+            while case let pid = fort_collect(&status), pid != 0 { reporters.removeAll { $0.pid == pid } }
         }
-        for link in links { kill(link.pid, SIGKILL) }
+        for pid in links.map(\.pid) + reporters.map(\.pid) { kill(pid, SIGKILL) }
         exit(code)
     }
 

@@ -16,7 +16,8 @@ public enum FortEvent: Sendable, Hashable {
     case reloading
     /// The program is being stopped, by this signal; nil: for another reason.
     case stopping(signal: Int32?)
-    /// A new incarnation serves in place of this one, which is to finish what it has begun.
+    /// Another program has taken the place of this one, and serves: by a handover, or as the leak budget is exhausted. `stopping` comes next: this one
+    /// is to finish what it has begun.
     case replaced
 }
 

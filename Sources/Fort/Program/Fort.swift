@@ -34,6 +34,7 @@ public enum Fort {
         let link = Guard.enter(options)
         // Before any thread is made: they all inherit it, and only the signal thread takes these signals.
         OSSignals.block()
+        OSSignals.ignoreBrokenPipes()
         link?.watchGuard()
         let state = ProgramState(link: link, options)
         // Before code of the user's can make the shared system.

@@ -33,7 +33,6 @@ enum LeakWatch {
                 )
                 if let link = state.link, !link.isInit {
                     link.askForReplacement()
-                    Fort.tell(.replaced)
                 } else {
                     stop()
                 }

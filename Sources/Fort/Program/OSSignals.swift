@@ -24,15 +24,20 @@ enum OSSignals {
         pthread_sigmask(SIG_BLOCK, &set, nil)
     }
 
+    /// Lets a write to a pipe or a connection that nobody reads fail (`EPIPE`), where it would have ended the program: who reads its standard
+    /// error may have died. What somebody has decided about that signal stays as it is.
+    static func ignoreBrokenPipes() { fort_ignoreBrokenPipes() }
+
     /// Calls `action` with the number of each signal that arrives. On a thread of its own, which never ends.
     ///
-    /// `action` gets the process that has sent it, too; 0: the kernel, as for the terminal.
-    static func listen(_ action: @escaping @Sendable (_ signal: Int32, _ sender: pid_t) -> Void) {
+    /// `action` gets the process that has sent it, too; 0: the kernel, as for the terminal. `isReplaced`: if that is the guard, it says that another
+    /// program has taken the place of this one.
+    static func listen(_ action: @escaping @Sendable (_ signal: Int32, _ sender: pid_t, _ isReplaced: Bool) -> Void) {
         _ = PlainThread(name: "bastion-signals") {
             while true {
-                var sender: pid_t = 0
-                let signal = fort_awaitSignal(numbers, CInt(numbers.count), &sender)
-                action(signal, sender)
+                var (sender, isReplaced) = (pid_t(0), false)
+                let signal = fort_awaitSignal(numbers, CInt(numbers.count), &sender, &isReplaced)
+                action(signal, sender, isReplaced)
             }
         }
     }

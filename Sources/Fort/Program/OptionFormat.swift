@@ -58,7 +58,7 @@ extension OptionFormat where Value == String? {
         parse: { $0 == "none" ? .some(nil) : $0.isEmpty ? nil : .some($0) },
         print: { path in path.map { $0 == "none" ? "./none" : $0 } ?? "none" },
         flaw: { path in
-            path?.isEmpty == true ? "must not be empty; nil is for no reports" : nil
+            path?.isEmpty == true ? "must not be empty; nil is for none" : nil
         }
     )
 }

@@ -31,24 +31,32 @@ final class ProgramLife: Sendable {
 
     func start<Program: FortProgram>(_ program: Program) throws {
         let state = state
+        let readiness = Readiness(bodies: options.redundancy)
         var bodies = Children(
             "main",
             redundancy: options.redundancy,
             restart: .transient,
             backoff: options.backoff,
             shutdownTime: options.shutdownTime
-        ) { context in
-            try await program.run(in: context)
+        ) { [self] context in
+            do { try await program.run(in: context) } catch let error as ListenerError where isFirst(context) {
+                end(forWantOf: error)
+            }
         }
         if Program.signalsReady { bodies = bodies.signalsReady() }
-        let becomesReady: @Sendable () -> Void = {
-            // A body that says when it serves has asked for its sockets by then.
-            if Program.signalsReady, state.current == .starting { state.link?.tellSettled() }
+        let goesOn: @Sendable (Callbacks.Occasion, Bool) -> Void = { body, hasStarted in
+            guard readiness.completes(body, hasStarted: hasStarted), state.current == .starting else { return }
+            // Bodies that say when they serve have asked for their sockets by then.
+            if Program.signalsReady { state.link?.tellSettled() }
             state.enter(.ready)
         }
-        // The first incarnation may have ended before it was ready.
+        // The first incarnation of one may have ended before it was ready, and another one for good.
         bodies = bodies.callbacks(
-            Callbacks(afterStart: { _ in becomesReady() }, afterRestart: { _ in becomesReady() })
+            Callbacks(
+                afterStart: { goesOn($0, true) },
+                afterRestart: { goesOn($0, true) },
+                afterStop: { if case .normal? = $0.reason { goesOn($0, false) } }
+            )
         )
         // A supervisor of the program's own, at the top of the system, that nobody else answers for. Before a body can start one.
         system.onEscalation { [self] path, reason in
@@ -66,10 +74,11 @@ final class ProgramLife: Sendable {
             untilAllHaveEnded: [bodies],
             onGivingUp: { reason in state.leave("more restarts than the intensity allows; the last for: \(reason)") }
         )
-        OSSignals.listen { [self] signal, sender in
+        OSSignals.listen { [self] signal, sender, isReplaced in
             state.record?.note("signal: \(SignalName.name(signal))")
             switch signal {
             case SIGTERM, SIGINT:
+                if isReplaced, isGuard(sender) { Fort.tell(.replaced) }
                 FortEventHub.shared.isToStop(for: signal)
                 stop(for: signal, from: sender)
             case SIGHUP: reload(program)
@@ -84,14 +93,32 @@ final class ProgramLife: Sendable {
         trunk.grown(tree)
     }
 
+    // MARK: What is missing
+
+    /// Whether nobody has run this body before, in whichever program: what it lacks now the next one would lack, too.
+    private func isFirst(_ context: Context) -> Bool {
+        context.restarts == 0 && state.link?.record.pointer.pointee.incarnation ?? 1 <= 1
+    }
+
+    /// The program ends: it was called in a wrong way.
+    private func end(forWantOf error: ListenerError) {
+        guard begin(for: error.exitCode) else { return }
+        Fort.tell("\(Fort.programName): \(error)")
+        state.leave("\(error)")
+        state.link?.tellLack()
+        trunk.stop()
+    }
+
     // MARK: The stop
+
+    private func isGuard(_ sender: pid_t) -> Bool { state.link != nil && sender == getppid() }
 
     /// On the thread that takes signals: runs no code of the user's, which might keep it from taking the second one.
     ///
     /// A service manager may tell the guard and the program, and then the guard tells the program, too: that is one request. So those of the guard
     /// and those of others are counted apart.
     private func stop(for signal: Int32, from sender: pid_t) {
-        let isGuards = state.link != nil && sender == getppid()
+        let isGuards = isGuard(sender)
         let isSecond = isToldToStop.withLock { isTold in
             defer { if isGuards { isTold.byGuard = true } else { isTold.byOthers = true } }
             return isGuards ? isTold.byGuard : isTold.byOthers
@@ -188,6 +215,27 @@ final class ProgramLife: Sendable {
         process.proc.notifyWhenEnded { [self] _ in
             if isTold { state.reloaded() }
             if reloads.withLock({ $0.ended() }), !ending.hasBegun { callReload(program) }
+        }
+    }
+}
+
+/// Which bodies have started, or had no need to: when that is each, the program is ready.
+private final class Readiness: Sendable {
+    private struct State {
+        var names: Set<String> = []
+        var hasStarted = false
+    }
+    private let bodies: Int
+    private let state = Locked(State())
+
+    init(bodies: Int) { self.bodies = bodies }
+
+    /// A body has started, or is not started again. Whether there is none left to wait for.
+    func completes(_ body: Callbacks.Occasion, hasStarted: Bool) -> Bool {
+        state.withLock { state in
+            if hasStarted { state.hasStarted = true }
+            state.names.insert(body.name)
+            return state.hasStarted && state.names.count >= bodies
         }
     }
 }

@@ -18,18 +18,26 @@ final class CrashReporting: Sendable {
         self.writer = writer
     }
 
-    /// Ends the program with a line if reports cannot be written where they should: tries it.
-    static func checkOrExit(_ options: FortOptions) {
+    /// Ends the program with a line if reports cannot be written where they should: tries it. But what passes, as a disk that is full,
+    /// keeps no program from running, nor does anything keep one that takes the place of a dead one: then the line is all.
+    static func checkOrExit(_ options: FortOptions, isAgain: Bool = false) {
         guard let path = options.reportDirectory else { return }
-        do { try ReportDirectory(path: path, limits: options.reportLimits).check() } catch {
-            Fort.fail("cannot write crash reports: \(error)", .cannotCreate)
+        do throws(ReportDirectory.Failure) {
+            try ReportDirectory(path: path, limits: options.reportLimits).check()
+        } catch {
+            if isAgain || error.mayPass {
+                Fort.tell("\(Fort.programName): cannot write crash reports for now: \(error)")
+            } else {
+                Fort.fail("cannot write crash reports: \(error)", .cannotCreate)
+            }
         }
     }
 
     /// Begins the record, and has deaths written down from now on. Before the shared system is made: what that contains is no death.
     /// Ends the program with a line if reports cannot be written where they should.
     static func startOrExit(_ options: FortOptions, _ state: ProgramState) -> CrashReporting {
-        checkOrExit(options)
+        // Without a guard it was done before.
+        if let link = state.link { checkOrExit(options, isAgain: link.isAgain) }
         guard let record = state.record else { return CrashReporting(nil, nil) }
         // One of its own has begun already; the guard's has not, whatever the guard has put into it.
         if !record.hasBegun { record.begin() }

@@ -14,6 +14,8 @@ struct ReportDirectory: Sendable {
         let path: String
         let number: Int32
         var description: String { "\(path): \(String(cString: strerror(number)))" }
+        /// Whether it is no fault of the configuration.
+        var mayPass: Bool { [ENOSPC, EDQUOT, EIO].contains(number) }
     }
 
     /// Makes the directory if it is missing (not those above it), and makes and removes a file in it.

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CFort
 import Glibc
 
 /// What the executable does when the guard has started it to write the report of a death: no code of the user's runs in it.
@@ -17,6 +18,7 @@ enum Reporter {
         guard let order = ReportOrder(text) else {
             Fort.fail("\(ReportOrder.variable) is for the guard's use only, got \(text)", .usage)
         }
+        guard fort_dieWithParent(order.parent) else { _exit(ExitCode.forced(by: SIGKILL).rawValue) }
         guard let record = ProcessRecord.map(order.record), record.isValid || record.isUnbegun else {
             Fort.fail("descriptor \(order.record) is no record of a program", .software)
         }

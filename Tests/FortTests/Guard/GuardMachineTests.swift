@@ -174,7 +174,7 @@ import Testing
         #expect(machine.started(200, incarnation: 2, at: .zero) == [.say(.handingOver(from: 100, to: 200))])
         #expect(machine.signaled(SIGUSR2, at: .zero) == [.say(.noHandover("one is under way"))])
         #expect(
-            machine.ready(200, at: .seconds(1)) == [.say(.handedOver(from: 100, to: 200)), .send(SIGTERM, to: 100)]
+            machine.ready(200, at: .seconds(1)) == [.say(.handedOver(from: 100, to: 200)), .retire(100)]
         )
         #expect(machine.current?.pid == 200)
         #expect(machine.ended(100, .exit(0), at: .seconds(2)) == [.say(.retired(pid: 100, .exit(0)))])
@@ -202,7 +202,7 @@ import Testing
         let machine = Self.running()
         _ = machine.signaled(SIGUSR2, at: .zero)
         _ = machine.started(200, incarnation: 2, at: .zero)
-        #expect(machine.ready(200, at: .seconds(1)).last == .send(SIGTERM, to: 100))
+        #expect(machine.ready(200, at: .seconds(1)).last == .retire(100))
         // The old one has been told.
         #expect(machine.signaled(SIGTERM, at: .seconds(2)) == [.send(SIGTERM, to: 200)])
         #expect(machine.nextTime == .seconds(6))
@@ -218,6 +218,36 @@ import Testing
         #expect(machine.ready(200, at: .seconds(1)) == [])
         #expect(machine.ended(200, .signal(SIGTERM), at: .seconds(2)) == [])
         #expect(machine.ended(100, .exit(0), at: .seconds(2)) == [.exit(0)])
+    }
+
+    /// A second request would force it.
+    @Test func aSuccessorThatWasToldToStopIsNotToldAgainWhenTheProgramHasEnded() {
+        let machine = Self.running()
+        _ = machine.signaled(SIGUSR2, at: .zero)
+        _ = machine.started(200, incarnation: 2, at: .zero)
+        #expect(machine.signaled(SIGTERM, at: .seconds(1)) == [.send(SIGTERM, to: 100), .send(SIGTERM, to: 200)])
+        #expect(machine.ended(100, .exit(0), at: .seconds(2)) == [])
+        #expect(machine.nextTime == .seconds(6))
+        #expect(machine.ended(200, .exit(0), at: .seconds(3)) == [.exit(0)])
+    }
+
+    @Test func whoIsAboutToTakeOverHearsOfTheConfigurationToo() {
+        let machine = Self.running()
+        _ = machine.signaled(SIGUSR2, at: .zero)
+        _ = machine.started(200, incarnation: 2, at: .zero)
+        #expect(machine.signaled(SIGHUP, at: .zero) == [.send(SIGHUP, to: 100), .send(SIGHUP, to: 200)])
+        #expect(machine.signaled(SIGHUP, reachedAll: true, at: .zero) == [])
+        #expect(machine.signaled(SIGQUIT, at: .zero) == [.send(SIGQUIT, to: 100)])
+        _ = machine.ready(200, at: .zero)
+        #expect(machine.signaled(SIGHUP, at: .zero) == [.send(SIGHUP, to: 200)])
+    }
+
+    /// It was ready, as it does not say when it is.
+    @Test func whoLacksSomethingIsNotStartedAgain() {
+        let machine = Self.running()
+        machine.lacksSomething(100)
+        machine.stopping(100, at: .zero)
+        #expect(machine.ended(100, .exit(69), at: .seconds(1)) == [.exit(69)])
     }
 
     @Test func whoWasReplacedAndDiesIsWrittenUp() {
@@ -344,7 +374,7 @@ import Testing
         #expect(machine.nextTime == .seconds(1))
         #expect(machine.timePassed(.seconds(1)) == [.start(incarnation: 3)])
         _ = machine.started(300, incarnation: 3, at: .seconds(1))
-        #expect(machine.ready(300, at: .seconds(2)).last == .send(SIGTERM, to: 100))
+        #expect(machine.ready(300, at: .seconds(2)).last == .retire(100))
         // The next one may want the same, at once.
         #expect(machine.replacementWanted(by: 300, at: .seconds(2)) == [.start(incarnation: 4)])
     }
@@ -382,6 +412,9 @@ import Testing
         var pids: [Int32] = []
         var lastPid: Int32 = 1
         var exitCode: Int32?
+        /// How often each was told to stop, and the guard.
+        var requests: [Int32: Int] = [:]
+        var stops = 0
         func perform(_ actions: [Action]) {
             for action in actions {
                 switch action {
@@ -393,7 +426,12 @@ import Testing
                         pids.append(lastPid)
                         perform(machine.started(lastPid, incarnation: incarnation, at: now))
                     }
-                case .send(_, let pid): #expect(pids.contains(pid), "seed \(seed)")
+                case .send(let signal, let pid):
+                    #expect(pids.contains(pid), "seed \(seed)")
+                    if signal == SIGTERM { requests[pid, default: 0] += 1 }
+                case .retire(let pid):
+                    #expect(pids.contains(pid), "seed \(seed)")
+                    requests[pid, default: 0] += 1
                 case .exit(let code):
                     #expect(exitCode == nil, "seed \(seed)")
                     exitCode = code
@@ -420,8 +458,13 @@ import Testing
             case 6: if let pid = pids.randomElement(using: &random) { perform(machine.hung(pid, at: now)) }
             case 7:
                 if let pid = pids.randomElement(using: &random) { perform(machine.replacementWanted(by: pid, at: now)) }
-            default: if random.below(20) == 0 { perform(machine.signaled(SIGTERM, at: now)) }
+            default:
+                guard random.below(20) == 0 else { break }
+                stops += 1
+                perform(machine.signaled(SIGTERM, at: now))
             }
+            // A second request forces: only who asks twice does that.
+            #expect(stops > 1 || requests.values.allSatisfy { $0 == 1 }, "seed \(seed)")
             #expect(Set(machine.children.map(\.pid)) == Set(pids), "seed \(seed)")
             #expect(machine.children.count { $0.role == .current } <= 1, "seed \(seed)")
             #expect(machine.children.count { $0.role == .successor } <= 1, "seed \(seed)")
@@ -455,6 +498,7 @@ private final class Subject {
     func replacementWanted(by pid: Int32, at now: Duration) -> Actions { machine.replacementWanted(by: pid, at: now) }
     func stopping(_ pid: Int32, at now: Duration) { machine.stopping(pid, at: now) }
     func settled(_ pid: Int32) { machine.settled(pid) }
+    func lacksSomething(_ pid: Int32) { machine.lacksSomething(pid) }
     func hung(_ pid: Int32, at now: Duration) -> Actions { machine.hung(pid, at: now) }
     func signaled(_ signal: Int32, reachedAll: Bool = false, at now: Duration) -> Actions {
         machine.signaled(signal, reachedAll: reachedAll, at: now)

@@ -125,11 +125,12 @@ import Testing
     @Test func theGuardSurvivesAllButTheOneSignalAndThenTheProgramDiesWithIt() async throws {
         let fixture = try FixtureProcess()
         let (port, program) = try await fixture.serving()
-        for signal in [SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGBUS, SIGTRAP, SIGPIPE, SIGALRM] {
-            kill(fixture.pid, signal)
-        }
+        // All of them but those that stop it, or that it passes on. 32 and 33 are the C library's own.
+        let others = [SIGKILL, SIGSTOP, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH]
+        for signal in Int32(1)...64 where !others.contains(signal) { #expect(kill(fixture.pid, signal) == 0) }
         // The guard has read them before it passes this on.
         kill(fixture.pid, SIGHUP)
+        _ = try await fixture.line(containing: "read anew")
         #expect(await ask(port, "pid") == .line("\(program)"))
         kill(fixture.pid, SIGKILL)
         #expect(await fixture.exitCode() == 137)
@@ -362,10 +363,87 @@ import Testing
         #expect(answer.hasSuffix(" was not ready in time and was killed"), "\(answer)")
     }
 
+    // MARK: What goes wrong later
+
+    @Test func aReportDirectoryThatIsGoneKeepsNoProgramFromRunning() async throws {
+        let directory = try temporaryDirectory()
+        let fixture = try FixtureProcess(["BASTION_REPORT_DIRECTORY": directory])
+        let program = try await fixture.serving().pid
+        removeDirectory(directory)
+        // So that nobody makes it.
+        close(open(directory, O_CREAT | O_EXCL | O_CLOEXEC, 0o600))
+        defer { unlink(directory) }
+        kill(program, SIGKILL)
+        try await fixture.lines(containing: "cannot write crash reports for now: \(directory)", "serving ")
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
+    /// The pipe that the program writes what it says to has no reader any more.
+    @Test func whoseWordsNobodyReadsContainsTrapsAllTheSame() async throws {
+        let fixture = try FixtureProcess()
+        let (port, program) = try await fixture.serving()
+        #expect(await ask(port, "deaf") == .line("deaf"))
+        for _ in 0..<5 { #expect(await ask(port, "trap") == .closed) }
+        #expect(await ask(port, "pid") == .line("\(program)"))
+    }
+
+    /// A process that writes a report, and never gets there.
+    @Test func whoWritesAReportForEverDoesNotOutliveTheGuard() async throws {
+        let directory = try temporaryDirectory()
+        defer { removeDirectory(directory) }
+        let script = "\(directory)/program"
+        let text = """
+            #!/bin/sh
+            [ -z "$BASTION_INTERNAL_REPORT" ] && exec "\(FixtureProcess.path)"
+            echo writing
+            exec sleep 1000
+
+            """
+        let file = open(script, O_WRONLY | O_CREAT | O_CLOEXEC, 0o700)
+        try #require(text.withCString { write(file, $0, strlen($0)) } == text.utf8.count)
+        close(file)
+        let fixture = try FixtureProcess(["FIXTURE_EXECUTABLE": script, "BASTION_REPORT_DIRECTORY": directory])
+        kill(try await fixture.serving().pid, SIGKILL)
+        try await fixture.lines(containing: "writing", "serving ")
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+        // It held the output, too: this returns when it is dead.
+        _ = await fixture.rest()
+    }
+
+    // MARK: Several bodies
+
+    @Test func aProgramIsReadyWhenEachOfItsBodiesIs() async throws {
+        let fixture = try FixtureProcess(["BASTION_REDUNDANCY": "2"])
+        let (port, program) = try await fixture.serving()
+        kill(fixture.pid, SIGUSR2)
+        _ = try await fixture.line(containing: "no handover: the program is not ready itself")
+        #expect(await ask(port, "second") == .line("told"))
+        _ = try await fixture.line(containing: "ready too \(program)")
+        kill(fixture.pid, SIGUSR2)
+        _ = try await fixture.line(containing: "handing over from \(program)")
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+    }
+
+    @Test func whoIsReplacedIsToldSo() async throws {
+        let fixture = try FixtureProcess()
+        let program = try await fixture.serving().pid
+        kill(fixture.pid, SIGUSR2)
+        let next = try await fixture.serving().pid
+        try await fixture.lines(containing: "replaced \(program)", "stopped \(program)")
+        kill(fixture.pid, SIGTERM)
+        #expect(await fixture.exitCode() == 0)
+        #expect(await !fixture.rest().contains("replaced \(next)"))
+    }
+
     // MARK: Wrong use
 
-    @Test func aMissingExecutableIsOneLineAndAnExitCode() async throws {
-        let fixture = try FixtureProcess(["FIXTURE_EXECUTABLE": "/nowhere/program"])
+    @Test(arguments: ["FIXTURE_EXECUTABLE", "BASTION_EXECUTABLE"]) func aMissingExecutableIsOneLineAndAnExitCode(
+        _ variable: String
+    ) async throws {
+        let fixture = try FixtureProcess([variable: "/nowhere/program"])
         #expect(await fixture.exitCode() == 72)
         let rest = await fixture.rest()
         #expect(rest.count == 1, "\(rest)")
@@ -392,10 +470,15 @@ import Testing
         #expect(rest.first?.contains("BASTION_BACKOFF=soon cannot be used") ?? false, "\(rest)")
     }
 
-    @Test func aPortThatIsTakenIsOneLineAndAnExitCode() async throws {
+    /// The body throws what it got, and that is all; `careless`: without saying when it is ready, so that it has been by then.
+    @Test(arguments: ["guarded", "careless", "unguarded"]) func aPortThatIsTakenIsOneLineAndAnExitCode(
+        _ kind: String
+    ) async throws {
         let other = try FixtureProcess()
         let port = try await other.serving().port
-        let fixture = try FixtureProcess(["FIXTURE_PORT": "\(port)"])
+        var variables = ["FIXTURE_PORT": "\(port)"]
+        if kind != "guarded" { variables["FIXTURE_\(kind.uppercased())"] = "1" }
+        let fixture = try FixtureProcess(variables)
         #expect(await fixture.exitCode() == 69)
         let rest = await fixture.rest()
         #expect(rest.count == 1, "\(rest)")

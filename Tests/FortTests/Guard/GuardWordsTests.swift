@@ -34,7 +34,8 @@ import Testing
     }
 
     @Test(arguments: [
-        GuardMessage.stage(1), .replacement, .settled, .giveBack(name: "127.0.0.1:0"), .giveBack(name: ""),
+        GuardMessage.stage(1), .replacement, .settled, .lacksSomething, .giveBack(name: "127.0.0.1:0"),
+        .giveBack(name: ""),
         .listen(ListenRequest(name: "127.0.0.1:0", address: [2, 0, 0, 0, 127, 0, 0, 1], backlog: 4096)),
         .listen(ListenRequest(name: "", address: [], backlog: 65_535)),
     ])
