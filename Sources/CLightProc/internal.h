@@ -8,10 +8,12 @@
 // How often waits are repeated. Everything takes many times longer in a program that a sanitizer watches.
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define CRT_SANITIZED 1
 #define CRT_PATIENCE 20
 #endif
 #endif
 #ifndef CRT_PATIENCE
+#define CRT_SANITIZED 0
 #define CRT_PATIENCE 1
 #endif
 

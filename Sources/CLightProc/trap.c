@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
@@ -221,6 +222,16 @@ size_t crt_alternateStackSize(void) {
     return (frame < 16384 ? 16384 : (frame + 4095) & ~(size_t)4095) + 48 * 1024;
 }
 
+// When a thread ends, the C library calls the destructors of its thread-specific data (the keys of pthreads): code of
+// others, over what may be half changed, or who does not allow the end in the middle of something, as Dispatch below
+// `sync`. After a trap none of that is to run: what the thread has there leaks. A sanitizer keeps its own record of the
+// thread behind such a key.
+static void forgetSpecifics(void) {
+#if !CRT_SANITIZED
+    for (pthread_key_t key = 0; key < PTHREAD_KEYS_MAX; key++) pthread_setspecific(key, NULL);   // EINVAL if there is none
+#endif
+}
+
 bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context) {
     stack_t alternate = {.ss_sp = self->alternateStack, .ss_size = self->alternateStackSize, .ss_flags = 0};
     sigaltstack(&alternate, NULL);
@@ -235,6 +246,7 @@ bool crt_runThread(crt_thread *self, void (*body)(void *context), void *context)
     swift_task_getCurrent();                       // its thread-local exists from now on, which may take an allocation
     bool returned = sigsetjmp(self->base, 0) == 0;
     if (returned) body(context);
+    else forgetSpecifics();
     // Locals are not relied upon behind the jump: the thread-local says who we are.
     crt_thread *me = crt_currentThread;
     crt_currentThread = NULL;

@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Dispatch
 import Glibc
 import Runtime
 import Synchronization
@@ -20,6 +21,7 @@ enum Place: String, CaseIterable, Sendable {
     case handler, asyncBody, childTask, asyncLet, actorMethod, afterSuspension
     case deinitializer, messageDeinit, stateDeinit
     case mutex, hashInto, equals, sortCallback, besideMetadata
+    case dispatchSync
     case blocking, exitHook, atTheSameTime
 
     /// Traps that one play of it makes.
@@ -103,6 +105,9 @@ enum Place: String, CaseIterable, Sendable {
             // ordering: relaxed: a number that nobody had before.
             let depth = Self.depth.wrappingAdd(1, ordering: .relaxed).newValue
             return await reactive(system) { nest(depth, Box<Place>.self) { misdeed.commit() } }
+        case .dispatchSync:
+            // Dispatch ends the program if a thread ends in the middle of this.
+            return await reactive(system) { DispatchQueue(label: "fault-matrix").sync { _ = misdeed.commit() } }
         case .blocking: return await ended(executor.spawnBlocking { misdeed.commit() })
         case .exitHook: return await exitHook(misdeed, in: system)
         case .atTheSameTime: return await atTheSameTime(misdeed, in: system)
