@@ -19,3 +19,6 @@
 
 // Ignored by programs that have no handler for it, and rarely used: Go's runtime chose it for the same purpose.
 enum { crt_sampleSignal = SIGURG };
+
+// The witness table by which a `ProcTaskExecutor` is recognised, or 0 before it is known. Async-signal-safe.
+uintptr_t crt_executorWitness(void);

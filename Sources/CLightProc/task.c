@@ -1,5 +1,7 @@
 // Beyond the runtime's API: see crt_task.h. Nothing here allocates, and nothing but `crt_strand` is called by the reaper.
 #include "crt_task.h"
+#include "CLightProc.h"
+#include "internal.h"
 
 // The runtime's own accessors: the current task, the executor it prefers, and how a task is marked as suspended.
 extern void *swift_task_getCurrent(void) __attribute__((swiftcall));
@@ -42,6 +44,7 @@ typedef struct task {
 } task;
 
 _Static_assert(offsetof(task, flags) == 32, "swift.task");
+_Static_assert(offsetof(task, identity) == 9 * sizeof(uint32_t), "crt_taskNumber");
 _Static_assert(offsetof(task, reserved) == 48, "swift.task");
 _Static_assert(offsetof(task, resume) == 56, "swift.task");
 _Static_assert(offsetof(task, resumeContext) == 64, "swift.task");
@@ -51,7 +54,7 @@ static crt_childHooks children;                 // likewise, and read by tasks o
 
 // ordering: relaxed: who runs in the name of a process came after the write; to others it does not matter whether they see
 // it, as no executor of ours is preferred by their task.
-static uintptr_t ourWitness(void) { return atomic_load_explicit(&witness, memory_order_relaxed); }
+uintptr_t crt_executorWitness(void) { return atomic_load_explicit(&witness, memory_order_relaxed); }
 
 void crt_setTaskHooks(uintptr_t executorWitness, crt_childHooks hooks) {
     children = hooks;
@@ -106,11 +109,11 @@ bool crt_isFirstJob(const void *job) {
 // The executor that the current task prefers, if it is one of ours.
 static void *currentExecutor(void) {
     TaskExecutorRef executor = swift_task_getPreferredTaskExecutor();
-    return executor.witness == ourWitness() ? (void *)executor.identity : NULL;
+    return executor.witness == crt_executorWitness() ? (void *)executor.identity : NULL;
 }
 
 void *crt_currentTaskExecutor(void) {
-    return ourWitness() && swift_task_getCurrent() ? currentExecutor() : NULL;
+    return crt_executorWitness() && swift_task_getCurrent() ? currentExecutor() : NULL;
 }
 
 // ---------------------------------------------------------------------------------------------------- visits

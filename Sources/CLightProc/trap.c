@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -165,14 +166,22 @@ static void handleTrap(int signal, siginfo_t *info, void *context) {
         // ordering: acquire: publishes the text to us.
         trap->message = atomic_exchange_explicit(swift_getFatalErrorMessageBuffer(), NULL, memory_order_acquire);
     trap->task = swift_task_getCurrent();          // reads a thread-local that `crt_runThread` has used before
+    // Mostly it is the one whose job this thread runs: then there is no need to ask. Loads of the thread's own record and
+    // of the task, which is alive, as it is current.
+    bool isAsked = trap->task && !(trap->task == self->job && crt_taskNumber(trap->task) == self->jobNumber);
+    if (trap->task && !isAsked) {
+        trap->taskExecutor = (uintptr_t)self->jobExecutor;
+        trap->taskExecutorWitness = crt_executorWitness();   // a load
+    }
     // ordering: release: pairs with the acquire loads of who decides; publishes the fields above.
-    atomic_store_explicit(&trap->stage, trap->task ? 1 : 2, memory_order_release);
+    atomic_store_explicit(&trap->stage, isAsked ? 1 : 2, memory_order_release);
     // ordering: relaxed: this word is written by who decides only after it was given the record, below.
     atomic_store_explicit(&self->verdict, crt_verdictPending, memory_order_relaxed);
     callForVerdict(self);                          // stores and system calls, see there
-    if (trap->task) {
-        // Called after others know of the trap, for it may wait for a lock of the task; should it never return, their
-        // wait for stage 2 times out and the trap is escalated.
+    if (isAsked) {
+        // Called after others know of the trap, for it may wait for a lock of the task: who cancels the task holds that
+        // while handlers run, and those may wait for what this thread holds. Then their wait for stage 2 times out, and
+        // they end the program.
         TaskExecutorRef executor = swift_task_getPreferredTaskExecutor();
         trap->taskExecutor = executor.identity;    // plain stores to the record
         trap->taskExecutorWitness = executor.witness;
@@ -340,6 +349,25 @@ bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds) {
         crt_futexWait(&thread->trap.stage, 1, 1000000);
     }
     return atomic_load_explicit(&thread->trap.stage, memory_order_acquire) == 2;
+}
+
+void crt_endProgram(crt_thread *thread) {
+    int signal = thread->trap.signal;
+    putBack(thread->trap.message);
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, signal);
+    pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+    // First whoever would have got it without us: it may have more to tell. If that returns, or ignores it, the kernel.
+    const struct sigaction *former = &previousActions[signal];
+    const struct sigaction none = {.sa_handler = SIG_DFL};
+    if ((former->sa_flags & SA_SIGINFO) || (former->sa_handler != SIG_DFL && former->sa_handler != SIG_IGN)) {
+        sigaction(signal, former, NULL);
+        syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal);
+    }
+    sigaction(signal, &none, NULL);
+    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal);
+    abort();                                       // not reached: these signals end a program
 }
 
 bool crt_deliverVerdict(crt_thread *thread, uint32_t verdict) {

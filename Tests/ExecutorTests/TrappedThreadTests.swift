@@ -67,6 +67,93 @@ import Testing
             #expect(Containment.contained == 1)
         }
     }
+
+    // MARK: Whose task it was
+
+    /// What ends a program whose array index is out of range.
+    private static var trapSignal: Int32 {
+        #if arch(x86_64)
+        SIGILL
+        #else
+        SIGTRAP
+        #endif
+    }
+
+    /// Who cancels a task holds the lock of its status while handlers run. Nobody is to wait for that to learn whose task it was.
+    @Test func aTrapWhileSomebodyCancelsTheTaskIsContained() async {
+        await #expect(processExitsWith: .success) {
+            let pool = try WorkerPool(workers: 2)
+            let started = AsyncGate()
+            let (isCancelling, release) = (BlockingGate(), BlockingGate())
+            let culprit = pool.spawn {
+                await withTaskCancellationHandler {
+                    started.open()
+                    isCancelling.blockingWait()
+                    _ = Misdeed.index.commit()
+                } onCancel: {
+                    isCancelling.open()
+                    release.blockingWait()
+                }
+            }
+            await started.wait()
+            culprit.cancel()
+            // Ends: by the trap, or with the program.
+            while Containment.contained == 0 { await Task.yield() }
+            release.open()
+            _ = await culprit.handle.exit()
+            #expect(try await pool.spawn { 7 }.outcome().get() == 7)
+            await pool.shutDownElsewhere()
+        }
+    }
+
+    private actor Clerk {
+        /// Keeps the actor until the gate opens.
+        func hold(_ inside: AsyncGate, until release: BlockingGate) {
+            inside.open()
+            release.blockingWait()
+        }
+
+        private var attempts = 0
+
+        /// Traps when somebody cancels the task, who waits for ever then.
+        func commitWhenCancelled(_ started: AsyncGate) async {
+            let (isCancelling, never) = (BlockingGate(), BlockingGate())
+            await withTaskCancellationHandler {
+                // The actor's state: this is in its turn, too.
+                attempts += 1
+                started.open()
+                isCancelling.blockingWait()
+                _ = Misdeed.index.commit()
+            } onCancel: {
+                isCancelling.open()
+                never.blockingWait()
+            }
+        }
+    }
+
+    /// In an actor's turn the lock is needed: if it does not come, the program ends, by the hand of who decides.
+    @Test func aTrapInAnActorWhileSomebodyCancelsTheTaskForEverEndsTheProgram() async {
+        let result = await #expect(
+            processExitsWith: .signal(Self.trapSignal),
+            observing: [\.standardErrorContent]
+        ) {
+            let pool = try WorkerPool(workers: 2)
+            let clerk = Clerk()
+            let (inside, started, release) = (AsyncGate(), AsyncGate(), BlockingGate())
+            let holder = pool.spawn { await clerk.hold(inside, until: release) }
+            await inside.wait()
+            // Its job is run by who gives the actor the next turn.
+            let culprit = await callThatWaits(on: pool) { await clerk.commitWhenCancelled(started) }
+            release.open()
+            try await holder.outcome().get()
+            await started.wait()
+            culprit.cancel()
+            // Ends: with the program.
+            while true { await Task.yield() }
+        }
+        let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        #expect(said.contains("not contained: the Swift runtime did not say within a second whose task it was"))
+    }
 }
 
 extension Trait where Self == ConditionTrait {

@@ -110,6 +110,9 @@ typedef struct crt_thread {
     void *process;                              // what is running now, opaque here; NULL: nothing, or a job of no process
     uint32_t criticalDepth;                     // > 0: a lock of the runtime is held; traps are not contained
     uint32_t hasEnded;                          // set once the thread left crt_runThread; read after a join
+    const void *job;                            // the job of a process that is running, or NULL: see `crt_beginJob`
+    void *jobExecutor;
+    uint32_t jobNumber;
     uintptr_t guardLow, stackLow, stackHigh;    // [guardLow, stackLow) is the guard, [stackLow, stackHigh) the stack
     void *alternateStack;
     size_t alternateStackSize;
@@ -158,6 +161,22 @@ static inline void *crt_currentProcess(void) {
     return self ? self->process : NULL;
 }
 
+/// The number of the task that a job is of. It stands in every job, at the same place in all versions of the runtime.
+static inline uint32_t crt_taskNumber(const void *job) { return ((const uint32_t *)job)[9]; }
+
+/// Remembers a job of a process, and its executor, before a thread runs it. By the thread.
+///
+/// If the current task is that job's when the thread traps, it is known whose it is without asking the runtime, which takes the
+/// lock of the task's status. The address alone does not tell: the task may have ended elsewhere, another have its memory,
+/// and the thread be giving an actor's turn to that.
+static inline void crt_beginJob(crt_thread *self, const void *job, void *executor) {
+    self->jobExecutor = executor;
+    self->jobNumber = crt_taskNumber(job);
+    self->job = job;
+}
+/// The job has returned.
+static inline void crt_endJob(crt_thread *self) { self->job = NULL; }
+
 /// Marks a stretch in which a lock of the runtime is held. Nests.
 static inline void crt_enterCritical(void) {
     crt_thread *self = crt_currentThread;
@@ -193,6 +212,8 @@ void crt_wakeReaper(void);
 
 /// Waits until the handler has told everything. False when it did not within the time.
 bool crt_awaitTrapDetails(crt_thread *thread, uint32_t milliseconds);
+/// Ends the program by the trap of a thread whose handler does not come to it: that waits for a lock. By who decides.
+_Noreturn void crt_endProgram(crt_thread *thread);
 
 /// Sleeps until the calling thread, whose record it is, is called; returns what for.
 uint32_t crt_awaitCall(crt_thread *self);

@@ -93,9 +93,10 @@ final class TrapReaper: Sendable {
     /// Any thread; does not allocate before it is known that the parked thread holds no lock of the allocator.
     func examine(_ record: UnsafeMutablePointer<crt_thread>, by heir: WorkerThread? = nil) -> ContainedTrap? {
         switch TrapContainment.shared.verdict(on: record) {
-        case .escalate(let why):
+        case .escalate(let why, let byDecider):
             crt_trapReported()
             complain(why)
+            if byDecider { crt_endProgram(record) }
             heir?.waitAgain(for: record)
             crt_deliverVerdict(record, UInt32(crt_verdictEscalate))
             return nil

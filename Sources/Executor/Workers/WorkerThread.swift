@@ -236,8 +236,10 @@ final class WorkerThread: @unchecked Sendable {
             running = .job(executor)
             executor._withUnsafeGuaranteedRef {
                 record.pointee.process = Unmanaged.passUnretained($0.proc).toOpaque()
+                crt_beginJob(record, job.address, executor.toOpaque())
                 $0.run(job)
             }
+            crt_endJob(record)
             record.pointee.process = nil
             running = nil
             executor.release()

@@ -19,8 +19,9 @@ package final class TrapContainment: Sendable {
 
     package enum Verdict {
         case contain(Culprit, Evidence)
-        /// Not ours to contain, and why.
-        case escalate(StaticString)
+        /// Not ours to contain, and why. By who decides, if the thread itself cannot: it waits for a lock in its handler,
+        /// perhaps of somebody who waits for what it holds.
+        case escalate(StaticString, byDecider: Bool)
     }
 
     /// What a report is made of, later, when the worker has been replaced.
@@ -52,16 +53,22 @@ package final class TrapContainment: Sendable {
     package func verdict(on thread: UnsafeMutablePointer<crt_thread>) -> Verdict {
         // The walk first: it needs the registers only, and meanwhile the thread finds out whose task it was.
         let evidence = classifier.withLock { $0.examine(thread) }
-        if case .notContained(let why) = evidence.finding { return .escalate(why) }
-        guard crt_awaitTrapDetails(thread, 1000) else {
-            return .escalate("the Swift runtime did not say within a second whose task it was")
+        let hasTold = crt_awaitTrapDetails(thread, 1000)
+        if case .notContained(let why) = evidence.finding { return .escalate(why, byDecider: !hasTold) }
+        guard hasTold else {
+            return .escalate("the Swift runtime did not say within a second whose task it was", byDecider: true)
         }
-        guard let culprit = culprit(of: thread) else { return .escalate("the current task belongs to no process") }
+        guard let culprit = culprit(of: thread) else {
+            return .escalate("the current task belongs to no process", byDecider: false)
+        }
         if culprit.executor == nil, culprit.proc.isCancellingTask {
-            return .escalate("a cancellation handler was running: the lock of the task's status is held")
+            return .escalate(
+                "a cancellation handler was running: the lock of the task's status is held",
+                byDecider: false
+            )
         }
         if ContainmentLedger.shared.policy(of: culprit.proc.domain) == .crash {
-            return .escalate("the policy of the process is to crash")
+            return .escalate("the policy of the process is to crash", byDecider: false)
         }
         let signal = thread.pointee.trap.signal
         return .contain(

@@ -113,13 +113,14 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
     /// Runs a job in the name of the process that its task belongs to, unless that has ended.
     private func run(_ job: UnownedJob) {
         var visit = crt_visit()
-        visit.mayEnter = { visit, executor, _ in
-            guard let visit, let executor else { return true }
+        visit.mayEnter = { visit, executor, task in
+            guard let visit, let executor, let task else { return true }
             // safety: the current task holds the executor that it prefers.
             return Unmanaged<ProcTaskExecutor>.fromOpaque(executor)._withUnsafeGuaranteedRef { guest in
                 guard guest.proc.transition({ $0.admit(guest.incarnation) }) == .admitted else { return false }
                 visit.pointee.guest = Unmanaged.passRetained(guest).toOpaque()
                 if let thread = crt_self() {
+                    crt_beginJob(thread, task, executor)
                     thread.pointee.guest = visit.pointee.guest
                     thread.pointee.process = Unmanaged.passUnretained(guest.proc).toOpaque()
                 }
@@ -132,6 +133,7 @@ public final class ProcSerialExecutor: SerialExecutor, Sendable {
         }
         guard let guest = visit.guest else { return }
         if let thread = crt_self() {
+            crt_endJob(thread)
             thread.pointee.guest = nil
             thread.pointee.process = Unmanaged.passUnretained(proc).toOpaque()
         }

@@ -149,7 +149,7 @@ private final class TrialExecutor: TaskExecutor, @unchecked Sendable {
 
 extension UnownedJob {
     /// Where the job lies.
-    var address: UnsafeMutableRawPointer {
+    package var address: UnsafeMutableRawPointer {
         // safety: an unowned job is the pointer to it.
         unsafeBitCast(self, to: UnsafeMutableRawPointer.self)
     }
