@@ -154,6 +154,80 @@ import Testing
         let said = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
         #expect(said.contains("not contained: the Swift runtime did not say within a second whose task it was"))
     }
+
+    // MARK: Who is being woken
+
+    enum Receiver: CaseIterable, Codable, Sendable {
+        case reactive, async
+
+        fileprivate func make(on pool: WorkerPool) -> LightProc {
+            switch self {
+            case .reactive: return LightProc.reactive(Doer(), on: pool)
+            case .async:
+                let proc = LightProc.async(on: pool) { proc in
+                    while let node = await proc.receiveNode() {
+                        try node.open(as: Doer.Deed.self).message.act(proc)
+                    }
+                }
+                proc.declareMessages(of: Doer.Deed.self)
+                proc.restart()
+                return proc
+            }
+        }
+    }
+
+    /// Tells one after the other, each from a deeper place in the stack, until that is used up.
+    @inline(never)
+    private static func tellEach(of receivers: [LightProc], _ depth: Int) -> Int {
+        if opaque(depth) < 0 { return 0 }
+        receivers[depth % receivers.count].tell { _ in }
+        return tellEach(of: receivers, depth + 1) + 1
+    }
+
+    /// Calls `body` from a place in the stack that is some steps deeper.
+    @inline(never)
+    private static func deeper(_ steps: Int, _ body: () -> Int) -> Int {
+        if opaque(steps) == 0 { return body() }
+        return deeper(steps - 1, body) + 1
+    }
+
+    /// A process that uses its stack up in the middle of a send does not end between the promise that the receiver will be run and
+    /// its place in the queue: nobody else would run it any more. Nor does it take a worker with it that it is about to wake.
+    @Test(.disabled(if: Sanitizer.isAny, "its frames are larger than what is reserved"), arguments: Receiver.allCases)
+    func aStackThatIsUsedUpInTheMiddleOfASendLosesNobody(receiver: Receiver) async {
+        await #expect(processExitsWith: .success) { [receiver] in
+            let pool = try WorkerPool(workers: 2)
+            let receivers = (0..<4_000).map { _ in receiver.make(on: pool) }
+            let rounds = 40
+            for round in 0..<rounds {
+                let culprit = LightProc.reactive(Doer(), on: pool)
+                culprit.tell { _ in _ = Self.deeper(round) { Self.tellEach(of: receivers, 0) } }
+                #expect(await exit(of: culprit).trapReport?.kind == .stackOverflow)
+                let everybody = AsyncGate()
+                let arrival = Arrival(count: receivers.count, everybody)
+                for receiver in receivers { receiver.tell { _ in arrival.arrive() } }
+                await everybody.wait()
+            }
+            #expect(Containment.contained == rounds)
+            await pool.shutDownElsewhere()
+        }
+    }
+
+    /// Opens a gate when as many have arrived.
+    private final class Arrival: Sendable {
+        private let missing: Atomic<Int>
+        private let everybody: AsyncGate
+
+        init(count: Int, _ everybody: AsyncGate) {
+            missing = Atomic(count)
+            self.everybody = everybody
+        }
+
+        func arrive() {
+            // ordering: sequentiallyConsistent: tests are not in a hurry.
+            if missing.subtract(1, ordering: .sequentiallyConsistent).newValue == 0 { everybody.open() }
+        }
+    }
 }
 
 extension Trait where Self == ConditionTrait {

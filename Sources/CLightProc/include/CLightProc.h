@@ -187,6 +187,39 @@ static inline void crt_leaveCritical(void) {
     if (self) self->criticalDepth--;
 }
 
+// Looks at the stack so many pages of 4 KiB below: if it does not reach that far, it is used up here and now. One load.
+//
+// For the moment before somebody else is promised something (that he will be run, or woken) that takes some calls to keep: a
+// stack that is used up on the way is contained, and whoever was promised it would wait for ever. Who keeps a promise by
+// way of another looks further than that one does. In debug builds a send takes 3.5 KiB, a job's way into its queue 2.5.
+#if defined(__x86_64__)
+#define CRT_TOUCH_STACK(pages) __asm__ volatile("testb $0, -4096*" #pages "(%%rsp)" ::: "cc", "memory")
+#elif defined(__aarch64__)
+#define CRT_TOUCH_STACK(pages) \
+    __asm__ volatile("sub x16, sp, #" #pages ", lsl #12\n\tldrb wzr, [x16]" ::: "x16", "memory")
+#endif
+
+/// Before a message is made, by a worker.
+static inline void crt_touchStack(void) { CRT_TOUCH_STACK(2); }
+
+/// Before something is queued. Any thread: those that are not ours have stacks of any size.
+static inline void crt_probeStack(void) {
+    crt_thread *self = crt_currentThread;
+    if (self && self->stackHigh) CRT_TOUCH_STACK(1);
+}
+
+/// Before a message is made. Any thread, as above.
+static inline void crt_probeStackForMessage(void) {
+    crt_thread *self = crt_currentThread;
+    if (self && self->stackHigh) CRT_TOUCH_STACK(2);
+}
+
+/// Before what is kept by sending a message. Any thread, as above.
+static inline void crt_probeStackForMore(void) {
+    crt_thread *self = crt_currentThread;
+    if (self && self->stackHigh) CRT_TOUCH_STACK(3);
+}
+
 /// Installs the handler for the signals that traps raise, once per process.
 /// Returns 0, or the errno of the first signal that failed.
 int crt_installTrapHandlers(void);

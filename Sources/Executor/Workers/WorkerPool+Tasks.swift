@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
 import LightProc
 
 /// Tasks that belong to no process may run on the workers, too.
@@ -13,10 +14,16 @@ extension WorkerPool: TaskExecutor {
     /// program. Any thread; never blocks.
     public func enqueue(_ job: consuming ExecutorJob) { enqueue(plain: UnownedJob(job)) }
 
-    func enqueue(plain job: UnownedJob) { queues.add(job: RunItem(plain: job), ProcTag(rawValue: 0)) }
+    func enqueue(plain job: UnownedJob) {
+        crt_probeStack()
+        queues.add(job: RunItem(plain: job), ProcTag(rawValue: 0))
+    }
 
     /// Queues a job of the program's global executor.
-    func enqueue(global job: UnownedJob) { queues.add(job: RunItem(global: job), ProcTag(rawValue: 0)) }
+    func enqueue(global job: UnownedJob) {
+        crt_probeStack()
+        queues.add(job: RunItem(global: job), ProcTag(rawValue: 0))
+    }
 
     var taskExecutor: UnownedTaskExecutor { asUnownedTaskExecutor() }
 }

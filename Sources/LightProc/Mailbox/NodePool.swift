@@ -13,6 +13,9 @@ public import Glibc
 /// it. So a stream from one worker to another allocates nothing in the long run either.
 @frozen @usableFromInline
 enum NodePool {
+    // What is sent wakes somebody: the stack is looked at here, as every message begins here, and the receiver is told that he
+    // will be run when the node gets into his mailbox.
+
     /// Bytes of a pooled node, header included.
     @inlinable @inline(__always)
     static var nodeSize: Int { 64 }
@@ -24,6 +27,7 @@ enum NodePool {
     @inlinable @inline(__always)
     static func allocate(_ size: Int) -> UnsafeMutableRawPointer {
         if size <= nodeSize, let pool = crt_nodes(), let node = pool.pointee.free {
+            crt_touchStack()
             pool.pointee.free = node.load(as: UnsafeMutableRawPointer?.self)
             // A send is a reduction too: a producer that only its own inbox held back would fill the memory.
             pool.pointee.meter &+= taken
@@ -34,6 +38,7 @@ enum NodePool {
 
     @inline(never) @usableFromInline
     static func allocateSlowly(_ size: Int) -> UnsafeMutableRawPointer {
+        crt_probeStackForMessage()
         if let pool = crt_nodes() {
             pool.pointee.meter &-= 1
             if size <= nodeSize, let batch = takeBatch(pool) {

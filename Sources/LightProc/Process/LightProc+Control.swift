@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import CLightProc
+
 /// Which of the two queues of a mailbox a message waits in.
 public enum MessageLane: Sendable, Hashable {
     /// The lane of all messages that are not urgent: first in, first out.
@@ -45,6 +47,10 @@ struct ControlLane {
 }
 
 extension LightProc {
+    /// Uses the stack up here and now if little is left of it: before somebody is promised what a message, or the resumption of
+    /// his task, is to keep.
+    package static func reserveStack() { crt_probeStackForMore() }
+
     /// Adds a message to a lane of the mailbox.
     ///
     /// In the control lane: first in, first out per sending thread; taken before every message that waits in the user

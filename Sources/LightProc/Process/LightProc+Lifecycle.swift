@@ -25,6 +25,7 @@ extension LightProc {
 
     /// Tells the process to do something besides its messages. Any thread.
     func order(_ order: Orders) {
+        crt_probeStack()
         let mustSchedule = isReactive ? orders.give(order, claiming: mailbox) : orders.give(order)
         if mustSchedule { enqueue() }
     }

@@ -59,6 +59,8 @@ public final class ProcTaskExecutor: TaskExecutor, @unchecked Sendable {
     /// Not so the turn of a default actor, which comes here too when this process is the next in the actor's queue: others
     /// may wait behind it, and nobody else would give the actor a turn.
     public func enqueue(_ job: consuming ExecutorJob) {
+        // Before it is counted, and before a worker is woken for it.
+        crt_probeStack()
         let job = UnownedJob(job)
         let incarnation = self.incarnation
         let isChild = hasMain && crt_isCountable(job.address)

@@ -128,6 +128,8 @@ final class MessageQueue: CompanionPart {
         lane: MessageLane = .user,
         to proc: LightProc
     ) -> SendOutcome {
+        // The token comes after the message.
+        LightProc.reserveStack()
         let entry = entry(message, receipt, lane, of: proc)
         let (offer, tokens) = content.withLock { content -> (State.Offer, Int) in
             switch lane {
@@ -185,6 +187,7 @@ final class MessageQueue: CompanionPart {
         to proc: LightProc,
         _ done: @escaping @Sendable (SendOutcome) -> Void
     ) -> (outcome: SendOutcome?, number: Int) {
+        LightProc.reserveStack()
         let entry = entry(message, receipt, holding: ticket, of: proc)
         let (offer, tokens, number) = content.withLock { content -> (State.Offer, Int, Int) in
             let (offer, tokens) = add(entry, &content)
@@ -199,6 +202,7 @@ final class MessageQueue: CompanionPart {
 
     /// Adds a notice behind the messages that wait. Any thread.
     func offer(_ notice: Notice, to proc: LightProc) {
+        LightProc.reserveStack()
         let tokens = content.withLock { content in
             content.state.offer(notice)
             return content.state.tokensToRing()

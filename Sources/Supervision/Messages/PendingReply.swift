@@ -177,6 +177,8 @@ final class Ask: MessageReceipt, WaitingAsk, @unchecked Sendable {
     /// - Returns: Whether this call did.
     @discardableResult
     func settle(_ result: Outcome) -> Bool {
+        // Who waits is told after it is settled.
+        LightProc.reserveStack()
         let settled = state.withLock { state -> State? in
             guard state.result == nil else { return nil }
             let before = state
