@@ -71,31 +71,42 @@ import Testing
         #expect(said.contains("a cancellation handler was running"))
     }
 
+    enum Canceller: CaseIterable, Codable, Sendable {
+        case task, group, timeout
+    }
+
     /// Also where the process cancels by itself, on a worker that runs one of its jobs.
-    @Test(arguments: [false, true])
-    func aTrapInACancellationHandlerIsNotContainedWhoeverCancels(byGroup: Bool) async {
-        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [byGroup] in
+    @Test(arguments: Canceller.allCases)
+    func aTrapInACancellationHandlerIsNotContainedWhoeverCancels(canceller: Canceller) async {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { [canceller] in
             let pool = try WorkerPool(workers: 2)
             let started = AsyncGate()
             let handle = pool.spawn {
                 @Sendable func suspend() async {
+                    let hasBegun = Locked(false)
                     await withTaskCancellationHandler {
+                        hasBegun.withLock { $0 = true }
                         started.open()
-                        await AsyncGate().wait()
+                        if !Task.isCancelled { await AsyncGate().wait() }
                     } onCancel: {
-                        Misdeed.index.commit()
+                        // Called under no lock if the task was cancelled before.
+                        if hasBegun.withLock({ $0 }) { Misdeed.index.commit() }
                     }
                 }
-                if byGroup {
+                switch canceller {
+                case .task:
+                    let task = Task { await suspend() }
+                    await started.wait()
+                    task.cancel()
+                case .group:
                     await withTaskGroup(of: Void.self) { group in
                         group.addTask { await suspend() }
                         await started.wait()
                         group.cancelAll()
                     }
-                } else {
-                    let task = Task { await suspend() }
-                    await started.wait()
-                    task.cancel()
+                case .timeout:
+                    // Again, where the time was up before the body had begun.
+                    while true { try? await LightProc.current?.withTimeout(.milliseconds(10)) { await suspend() } }
                 }
             }
             _ = await handle.handle.exit()
