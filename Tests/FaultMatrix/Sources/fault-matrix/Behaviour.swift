@@ -14,7 +14,7 @@ enum Behaviour: String, CaseIterable, Sendable {
     /// `TaskHooks.knowsOwners`: a job in an actor of ours runs in the name of its process.
     case ownersAreKnown
     case poisonedActor, sharedActorBlame, sharedDictionaryBlame
-    case batchSurvives, handleDropped
+    case batchSurvives, handleDropped, metadataElsewhere
     case containAndReport, groupContainsWhereSystemCrashes
     case reportOfReactive, reportOfAsync
     case descriptorOfReactive, descriptorOfAsync, descriptorOfChildTask
@@ -35,6 +35,7 @@ enum Behaviour: String, CaseIterable, Sendable {
             await sharedActor(executor, vault, &check) { await vault.remember(BadKey()) }
         case .batchSurvives: await batchSurvives(system, &check)
         case .handleDropped: await handleDropped(executor, &check)
+        case .metadataElsewhere: await metadataElsewhere(executor, &check)
         case .containAndReport: await containAndReport(executor, &check)
         case .groupContainsWhereSystemCrashes: await groupContains(executor, &check)
         case .reportOfReactive: await reportOfReactive(system, &check)
@@ -226,6 +227,29 @@ enum Behaviour: String, CaseIterable, Sendable {
         check.that(list.all == [id], "ended for \(list.all), not for the trap of \(id)")
     }
 
+    /// One process has type after type made that was not there before, while others trap: neither is in the other's way.
+    private func metadataElsewhere(_ executor: any ProcExecutor, _ check: inout Check) async {
+        let enough = Kept<Int>()
+        let maker = executor.spawn {
+            var count = 0
+            // Ends: when the others have trapped, or with the watchdog.
+            while enough.all.isEmpty {
+                count += 1
+                pack(count, Behaviour.self)
+                await Task.yield()
+            }
+            return count
+        }
+        for _ in 0..<300 {
+            let culprit = executor.spawn { Misdeed.index.commit() }
+            let reason = await culprit.handle.exit()
+            check.that(reason.trapReport?.process == culprit.id, "ended as \(reason)")
+        }
+        enough.add(1)
+        guard let count = await check.value(of: maker) else { return }
+        check.that(count > 1, "only \(count) types were made")
+    }
+
     // MARK: Policies
 
     private func containAndReport(_ executor: any ProcExecutor, _ check: inout Check) async {
@@ -381,6 +405,19 @@ final class Kept<Value: Sendable>: Sendable {
     private let values = Mutex<[Value]>([])
     var all: [Value] { values.withLock { $0 } }
     func add(_ value: Value) { values.withLock { $0.append(value) } }
+}
+
+private final class Crate<Content>: Sendable {
+    @inline(never) init() {}
+}
+
+/// Makes the metadata of a type of its own for each number: a digit is a box or a crate around the others.
+@inline(never)
+private func pack<Content>(_ number: Int, _: Content.Type) {
+    _ = opaque(Crate<Content>())
+    if number == 0 { return }
+    if number & 1 == 1 { pack(number >> 1, Box<Content>.self) } else { pack(number >> 1, Crate<Content>.self) }
+    _ = opaque(number)
 }
 
 /// Opened once; tasks wait for it, and threads.
