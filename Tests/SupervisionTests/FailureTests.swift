@@ -115,6 +115,78 @@ import Testing
         #expect(given.withLock { $0.count } == 1 && given.withLock { $0[0].contains("Hard") })
     }
 
+    // MARK: Starts
+
+    /// The second and the third fail.
+    fileprivate final class Starts: Sendable {
+        private let number = Locked(0)
+        var count: Int { number.withLock { $0 } }
+
+        func next() throws {
+            number.withLock { $0 += 1 }
+            if 2...3 ~= count { throw Soft() }
+        }
+    }
+
+    private struct Database: Reactive {
+        init(_ starts: Starts) throws { try starts.next() }
+
+        mutating func receive(_ message: consuming Order, in context: borrowing ReactiveContext<Self>) throws {
+            throw Hard()
+        }
+    }
+
+    struct FailedStart: Sendable, CustomStringConvertible {
+        let decision: FailureDecision
+        let strategy: RestartStrategy
+        let isReactive: Bool
+        var description: String { "\(decision), \(strategy), \(isReactive ? "reactive" : "async")" }
+
+        static let all = FailureDecision.allCases.flatMap { decision in
+            RestartStrategy.allCases.flatMap { strategy in
+                [true, false].map { FailedStart(decision: decision, strategy: strategy, isReactive: $0) }
+            }
+        }
+
+        fileprivate func children(_ starts: Starts) -> Children {
+            if isReactive { return Children("db", try Database(starts)) }
+            return Children("db") { context in
+                try starts.next()
+                context.ready()
+                for await _ in context.messages(of: Order.self) { throw Hard() }
+            }.signalsReady()
+        }
+    }
+
+    /// Also when it is the start of a restart that fails, which is tried again where nothing is decided.
+    @Test(arguments: FailedStart.all, [true, false])
+    func whatIsDecidedHoldsForTheStartOfARestartToo(_ row: FailedStart, asksClosure: Bool) throws {
+        let sim = Simulation()
+        let starts = Starts()
+        let policy =
+            asksClosure
+            ? FailurePolicy { $0.error is Soft ? row.decision : nil } : FailurePolicy().on(Soft.self, row.decision)
+        let shop = Supervisor("shop", strategy: row.strategy, intensity: .unlimited) {
+            StrategyTests.child("a", Trace())
+            row.children(starts).onFailure(policy)
+            StrategyTests.child("b", Trace())
+        }
+        let tree = try sim.system.supervise(shop, onGivingUp: { _ in })
+        sim.drain()
+        let proc = try #require(tree.supervisor.roster.child("db-0")?.proc)
+        try sim.system.lookup("/shop/db-0", of: Order.self).tell(.hard)
+        sim.advance(by: .seconds(10))
+        switch row.decision {
+        case .restart, .resume: #expect(starts.count == 4 && !proc.isClosed && proc.restarts == 3)
+        case .stop, .escalate: #expect(starts.count == 2 && proc.isClosed)
+        }
+        #expect((tree.supervisor.outcome != nil) == (row.decision == .escalate))
+        if row.decision != .escalate {
+            for name in ["a-0", "b-0"] { #expect(tree.supervisor.roster.child(name)?.proc.isClosed == false) }
+        }
+        #expect(sim.stops(tree))
+    }
+
     @Test func whoFailsAgainAndAgainOnOneTypeIsToldHowOften() throws {
         let sim = Simulation()
         let asked = Locked<[String]>([])

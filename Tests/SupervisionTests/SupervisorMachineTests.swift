@@ -58,6 +58,81 @@ import Testing
         #expect(machine.childEnded(2, .killed, at: .zero) == [.start(2)])
     }
 
+    // MARK: Decisions
+
+    /// A start that failed, the first or that of a restart, and what was decided about it.
+    struct FailedStart: Sendable, CustomStringConvertible {
+        let strategy: RestartStrategy
+        let isFirst: Bool
+        let decision: Machine.Decision?
+        var description: String {
+            "\(strategy), \(isFirst ? "first" : "again"), \(decision.map { "\($0)" } ?? "nothing")"
+        }
+
+        static let all = RestartStrategy.allCases.flatMap { strategy in
+            [true, false].flatMap { isFirst in
+                [nil, .restart, .stop, .escalate].map {
+                    FailedStart(strategy: strategy, isFirst: isFirst, decision: $0)
+                }
+            }
+        }
+
+        /// The second of three starts, and the third does not run where others wait for it.
+        var machine: Machine {
+            var machine = Machine(strategy: strategy, intensity: .unlimited)
+            let settings = Machine.Settings(restart: .permanent, backoff: .none, reportsStart: true)
+            _ = machine.add((1...3).map { ($0, settings) }, at: .zero)
+            _ = machine.childStarted(1, at: .zero)
+            if isFirst { return machine }
+            for id: UInt64 in 2...3 { _ = machine.childStarted(id, at: .zero) }
+            _ = machine.childEnded(2, .killed, at: .zero)
+            if strategy == .oneForOne || strategy == .dynamic { return machine }
+            _ = machine.childEnded(3, .shutdown, at: .zero)
+            if strategy == .restForOne { return machine }
+            _ = machine.childEnded(1, .shutdown, at: .zero)
+            _ = machine.childStarted(1, at: .zero)
+            return machine
+        }
+
+        var expected: [Machine.Action] {
+            // It goes on by itself, or there is no order.
+            let isAlone = strategy == .dynamic || strategy == .oneForOne && !isFirst
+            switch decision {
+            case nil, .restart:
+                switch strategy {
+                case .oneForOne, .dynamic: return [.start(2)] + (isAlone ? [] : [.start(3)])
+                case .restForOne: return [.start(2)]
+                case .oneForAll: return [.stop(1)]
+                }
+            case .stop: return [strategy == .dynamic ? .forget(2) : .lay(2)] + (isAlone ? [] : [.start(3)])
+            case .escalate:
+                if strategy == .dynamic { return [.forget(2), .stop(3), .stop(1)] }
+                return [.forget(2)] + (isAlone ? [.stop(3)] : [.forget(3), .stop(1)])
+            }
+        }
+    }
+
+    @Test(arguments: FailedStart.all)
+    func whatWasDecidedHoldsForAStartThatFailedToo(_ row: FailedStart) {
+        var machine = row.machine
+        let actions = machine.childEnded(2, .error(Failure()), hadStarted: false, decision: row.decision, at: .zero)
+        #expect(actions == row.expected)
+        #expect((machine.outcome == .escalated(2)) == (row.decision == .escalate))
+    }
+
+    /// Whoever asked for it is told of it.
+    @Test(arguments: [nil, .restart, .stop, .escalate] as [Machine.Decision?])
+    func aStartThatWasAskedForIsDownWhateverWasDecided(_ decision: Machine.Decision?) throws {
+        var machine = Machine(intensity: .init(0, within: .seconds(1)))
+        let settings = Machine.Settings(restart: .transient, backoff: .none, reportsStart: true)
+        _ = machine.add(1, settings, at: .zero)
+        _ = machine.childStarted(1, at: .zero)
+        #expect(machine.childEnded(1, .normal, at: .zero) == [.lay(1)])
+        #expect(try machine.restart(1, at: .zero) == [.start(1)])
+        let actions = machine.childEnded(1, .error(Failure()), hadStarted: false, decision: decision, at: .zero)
+        #expect(actions == [.lay(1)] && machine.isRunning)
+    }
+
     // MARK: Intensity
 
     @Test func restartsOlderThanThePeriodAreForgotten() {

@@ -33,6 +33,8 @@ struct SupervisorReference {
     var outcome: SupervisorMachine.Outcome?
     /// Whether a start of a child succeeds: the n-th.
     let succeeds: (ID, Int) -> Bool
+    /// What was decided about it if it does not; nil: nothing.
+    let decides: (ID, Int) -> SupervisorMachine.Decision?
 
     private func index(_ id: ID) -> Int? { children.firstIndex { $0.id == id } }
 
@@ -48,13 +50,21 @@ struct SupervisorReference {
         }
     }
 
-    mutating func ends(_ id: ID, isFailure: Bool) {
+    mutating func ends(_ id: ID, isFailure: Bool, decision: SupervisorMachine.Decision? = nil) {
         guard let index = index(id) else { return }
         children[index].isUp = false
         let child = children[index]
-        let wants = child.settings.restart == .permanent || child.settings.restart == .transient && isFailure
-        let isExhausted = child.settings.restartLimit.map { child.restarts >= $0 } ?? false
-        if wants, !isExhausted { return restart(id) }
+        switch decision {
+        case .escalate:
+            children.remove(at: index)
+            return finish(.escalated(id))
+        case .restart: return restart(id)
+        case .stop: break
+        case nil:
+            let wants = child.settings.restart == .permanent || child.settings.restart == .transient && isFailure
+            let isExhausted = child.settings.restartLimit.map { child.restarts >= $0 } ?? false
+            if wants, !isExhausted { return restart(id) }
+        }
         if child.settings.restart == .temporary || strategy == .dynamic { children.remove(at: index) }
         guard child.settings.isSignificant else { return }
         switch auto {
@@ -124,9 +134,11 @@ struct SupervisorReference {
             if start(id) { continue }
             guard let child = index(id).map({ children[$0] }) else { return }
             let counted = restarts.count
-            // The first start, if nobody waits for it: an end like others.
-            if child.starts == 1 || child.settings.restartLimit.map({ child.restarts >= $0 }) ?? false {
-                ends(id, isFailure: true)
+            let decision = decides(id, child.starts)
+            // The first start, if nobody waits for it, and what was decided about: an end like others.
+            let isExhausted = child.settings.restartLimit.map { child.restarts >= $0 } ?? false
+            if decision != nil || child.starts == 1 || isExhausted {
+                ends(id, isFailure: true, decision: decision)
             } else {
                 restart(id)
             }
@@ -180,6 +192,7 @@ struct SupervisorComparison {
     private let failsOneIn: Int
     private let seed: UInt64
     private let changesRules: Bool
+    private let decidesOneIn: Int
     private var starts: [ID: Int] = [:]
 
     init(seed: UInt64, strategy: RestartStrategy) {
@@ -192,6 +205,9 @@ struct SupervisorComparison {
         self.seed = seed
         self.failsOneIn = failsOneIn
         changesRules = random.oneIn(4)
+        // OTP decides by the restart type only.
+        let decidesOneIn = random.oneIn(2) ? 0 : 1 + random.below(6)
+        self.decidesOneIn = decidesOneIn
         self.random = random
         world = SupervisorWorld(
             SupervisorMachine(strategy: strategy, intensity: intensity, autoShutdown: auto)
@@ -201,13 +217,24 @@ struct SupervisorComparison {
             maximum: intensity.maximum,
             period: intensity.period,
             auto: auto,
-            succeeds: { Self.succeeds($0, $1, seed, failsOneIn) }
+            succeeds: { Self.succeeds($0, $1, seed, failsOneIn) },
+            decides: { Self.decision($0, $1, seed, decidesOneIn) }
         )
     }
 
     private static func succeeds(_ id: ID, _ start: Int, _ seed: UInt64, _ failsOneIn: Int) -> Bool {
         var draw = SplitMix64(seed: seed &* 31 &+ id &* 1009 &+ UInt64(start))
         return !draw.oneIn(failsOneIn)
+    }
+
+    private static func decision(_ id: ID, _ start: Int, _ seed: UInt64, _ oneIn: Int) -> SupervisorMachine.Decision? {
+        var draw = SplitMix64(seed: seed &* 37 &+ id &* 1013 &+ UInt64(start))
+        return oneIn == 0 ? nil : some(decision: &draw, oneIn)
+    }
+
+    private static func some(decision draw: inout SplitMix64, _ oneIn: Int) -> SupervisorMachine.Decision? {
+        guard draw.oneIn(oneIn) else { return nil }
+        return draw.oneIn(8) ? .escalate : draw.oneIn(2) ? .stop : .restart
     }
 
     mutating func run(events: Int) -> [String] {
@@ -230,9 +257,10 @@ struct SupervisorComparison {
         case 0..<9:
             guard let id = world.alive.keys.sorted().randomElement(using: &random) else { return add() }
             let reason: ExitReason = random.oneIn(4) ? .normal : random.oneIn(6) ? .shutdown : .error(Fault())
-            story.append("\(id) ends \(reason.isFailure)")
-            reference.ends(id, isFailure: reason.isFailure)
-            world.ends(id, reason)
+            let decision = decidesOneIn == 0 ? nil : Self.some(decision: &random, decidesOneIn)
+            story.append("\(id) ends \(reason.isFailure) \(decision.map { "\($0)" } ?? "")")
+            reference.ends(id, isFailure: reason.isFailure, decision: decision)
+            world.ends(id, reason, decision: decision)
         case 9..<12: return world.known.count < 8 ? add() : ()
         case 12..<14:
             let ids = some()
@@ -330,7 +358,8 @@ struct SupervisorComparison {
                 if Self.succeeds(id, start, seed, failsOneIn) {
                     world.begins(id)
                 } else {
-                    world.ends(id, .error(Fault()))
+                    let decision = Self.decision(id, start, seed, decidesOneIn)
+                    world.ends(id, .error(Fault()), decision: decision)
                 }
             } else {
                 world.happen(event)

@@ -18,7 +18,7 @@ public enum FailureDecision: Sendable, Hashable, CaseIterable {
 }
 
 /// What is done about failures of a child, by what they were. A value: rules are tried in the order in which they were added; where none
-/// fits the restart type decides.
+/// fits the restart type decides. Starts that fail are failures, too, unless somebody waits for them, who is told instead.
 ///
 /// ```swift
 /// Children("orders", Orders()).onFailure(

@@ -71,7 +71,8 @@ extension SupervisorMachine {
 
     // MARK: Ends
 
-    /// A child has ended before it had started: the first time that is an end like others, later it is tried again.
+    /// A child has ended before it had started: the first time that is an end like others, as it is when something was decided about it; later
+    /// it is tried again.
     mutating func startFailed(
         _ index: Int,
         _ reason: ExitReason,
@@ -83,11 +84,11 @@ extension SupervisorMachine {
             children[index].isManual = false
             return dismiss(index, .down) + goOn(afterEndOf: child.id, at: now)
         }
-        if child.starts == 1 || child.isExhausted { return ended(index, reason, decision, at: now) }
+        if decision != nil || child.starts == 1 || child.isExhausted { return ended(index, reason, decision, at: now) }
         return restart(index, at: now)
     }
 
-    /// A child that had started has ended by itself.
+    /// A child has ended by itself.
     mutating func ended(_ index: Int, _ reason: ExitReason, _ decision: Decision?, at now: Duration) -> [Action] {
         let child = children[index]
         switch decision {
