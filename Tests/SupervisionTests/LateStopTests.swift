@@ -105,6 +105,96 @@ import Testing
         #expect(machine.stopIsLate(1, at: .zero) == [] && machine.stopping == [3])
     }
 
+    /// The first of three that start one after the other, each within a second.
+    private static func starting(_ strategy: RestartStrategy) -> Machine {
+        var machine = Machine(strategy: strategy, intensity: .unlimited)
+        let settings = Machine.Settings(
+            restart: .permanent,
+            backoff: .none,
+            reportsStart: true,
+            startDeadline: .seconds(1)
+        )
+        #expect(machine.add((1...3).map { ($0, settings) }, at: .zero) == start(1))
+        return machine
+    }
+
+    private static func start(_ id: UInt64, generation: UInt32 = 1) -> [Machine.Action] {
+        [.start(id), .limitStart(id, generation: generation, .seconds(1))]
+    }
+
+    @Test(arguments: [true, false])
+    func aStartThatHangsHoldsUpNobody(isStuck: Bool) {
+        var machine = Self.starting(.oneForOne)
+        #expect(machine.startIsStuck(1, at: .zero) == [] && machine.stopIsLate(1, at: .zero) == [], "it has time")
+        #expect(!machine.hasFailedToStart(1))
+        #expect(machine.startTimedOut(1, generation: 1) == [.kill(1)] && machine.hasFailedToStart(1))
+        func look() -> [Machine.Action] {
+            isStuck ? machine.startIsStuck(1, at: .zero) : machine.stopIsLate(1, at: .zero)
+        }
+        #expect(look() == Self.start(2))
+        #expect(look() == [], "it is known")
+        #expect(machine.stopIsLate(1, at: .zero) == [])
+        #expect(machine.childStarted(2, at: .zero) == Self.start(3))
+        // It has ended all the same, and has a time of its own the next time.
+        let end = machine.childEnded(1, .error(Failure()), hadStarted: false, at: .zero)
+        #expect(end == Self.start(1, generation: 2) && !machine.hasFailedToStart(1))
+        #expect(machine.stopIsLate(1, at: .zero) == [])
+        #expect(machine.childStarted(3, at: .zero) == [] && machine.childStarted(1, at: .zero) == [])
+        #expect(machine.sequences.isEmpty && machine.turns.isEmpty)
+        #expect(machine.stop(at: .zero) == [.stop(3)])
+    }
+
+    @Test(arguments: [RestartStrategy.oneForAll, .restForOne])
+    func thoseThatShareItsFateWaitForAStartThatHangs(_ strategy: RestartStrategy) {
+        var machine = Self.starting(strategy)
+        #expect(machine.startTimedOut(1, generation: 1) == [.kill(1)])
+        #expect(machine.startIsStuck(1, at: .zero) == [] && machine.stopIsLate(1, at: .zero) == [])
+        let end = machine.childEnded(1, .error(Failure()), hadStarted: false, at: .zero)
+        #expect(end == Self.start(1, generation: 2))
+        #expect(machine.childStarted(1, at: .zero) == Self.start(2))
+    }
+
+    /// Its process has ended by itself, and something below it has not.
+    @Test func aStartThatFailedAndHangsHoldsUpNobody() {
+        var machine = Self.starting(.oneForOne)
+        #expect(machine.stopIsLate(1, hasEnded: true, at: .zero) == Self.start(2))
+        #expect(machine.startTimedOut(1, generation: 1) == [.kill(1)], "that changes nothing")
+        #expect(machine.childEnded(1, .killed, hadStarted: false, at: .zero) == Self.start(1, generation: 2))
+        #expect(machine.childStarted(1, at: .zero) == [] && machine.isUp(1))
+        #expect(machine.stopIsLate(1, hasEnded: true, at: .zero) == [], "it had started")
+    }
+
+    /// It was told to end long ago.
+    @Test func aStartThatHangsHoldsUpNoStop() {
+        var machine = Self.starting(.oneForOne)
+        #expect(machine.startTimedOut(1, generation: 1) == [.kill(1)])
+        #expect(machine.stopIsLate(1, at: .zero) == Self.start(2))
+        #expect(machine.childStarted(2, at: .zero) == Self.start(3))
+        #expect(machine.remove([1], at: .zero) == [.stop(1)])
+        #expect(machine.stop(at: .zero) == [.stop(3)])
+        #expect(machine.childEnded(3, .shutdown, at: .zero) == [.forget(3), .stop(2)])
+        #expect(machine.childEnded(2, .shutdown, at: .zero) == [.forget(2), .linger])
+        #expect(machine.childEnded(1, .shutdown, hadStarted: false, at: .zero) == [.forget(1), .finish(.stopped)])
+        // Likewise if it is told to stop with the others only.
+        machine = Self.starting(.oneForOne)
+        _ = machine.startTimedOut(1, generation: 1)
+        #expect(machine.stopIsLate(1, at: .zero) == Self.start(2))
+        #expect(machine.stop(at: .zero) == [.forget(3), .stop(2)])
+        #expect(machine.childEnded(2, .shutdown, at: .zero) == [.forget(2), .stop(1), .linger])
+        #expect(machine.childEnded(1, .shutdown, hadStarted: false, at: .zero) == [.forget(1), .finish(.stopped)])
+    }
+
+    /// Before the time for its start was up.
+    @Test(arguments: [RestartStrategy.oneForOne, .oneForAll, .restForOne])
+    func oneThatIsTerminatedAndHangsInItsStartHoldsUpNobody(_ strategy: RestartStrategy) {
+        var machine = Self.starting(strategy)
+        #expect(machine.terminate([1], at: .zero) == [.stop(1)])
+        #expect(machine.startTimedOut(1, generation: 1) == [])
+        #expect(machine.stopIsLate(1, at: .zero) == Self.start(2))
+        #expect(machine.childEnded(1, .shutdown, hadStarted: false, at: .zero) == [.lay(1)])
+        #expect(machine.childStarted(2, at: .zero) == Self.start(3))
+    }
+
     // MARK: Trees
 
     /// A reactive child whose handler does not return, for whoever looks from outside.
@@ -191,6 +281,44 @@ import Testing
         #expect(sim.trace.lines == [])
         held.stop(tree)
         #expect(sim.trace.lines == ["20000: elder", "1000000: end"])
+    }
+
+    /// The start of a child, or a supervisor, has timed out, and it, or what is below it, does not end.
+    @Test(arguments: [true, false]) func aStartThatHangsHoldsUpNeitherStartsNorStops(isNested: Bool) throws {
+        let held = Held()
+        let sim = held.sim
+        let tree = try sim.system.supervise("shop") {
+            held.elder()
+            // Nobody waits for the start of what is below it.
+            Children("owner", shutdownTime: .infinity) { context in
+                try context.supervise("p") {
+                    if isNested {
+                        Supervisor("s") {
+                            Self.stuck()
+                            Children("never") { context in await context.untilStopped() }.signalsReady()
+                        }
+                        .startsWithin(.seconds(2))
+                    } else {
+                        // It has no turn at all.
+                        Self.stuck().startsWithin(.seconds(2))
+                    }
+                    Children("b") { context in
+                        sim.note("b starts")
+                        await context.untilStopped()
+                    }
+                }
+                await context.untilStopped()
+            }
+        }
+        // It has started, and then does not end.
+        if isNested { sim.drain() }
+        held.holds.set()
+        sim.advance(by: .seconds(20))
+        #expect(sim.trace.lines == ["8000: b starts"])
+        sim.trace.clear()
+        held.stop(tree)
+        // It was told to end long ago, and all above has learnt of it.
+        #expect(sim.trace.lines == ["20000: elder", "\(isNested ? 1_002_000 : 1_000_000): end"])
     }
 
     /// With a thread that is stuck indeed.

@@ -125,10 +125,16 @@ struct SupervisorChaos {
     }
 
     private mutating func isLate() {
-        let told = world.alive.filter { $0.value == .told && !world.late.contains($0.key) }.keys.sorted()
-        guard let id = told.randomElement(using: &random) else { return }
-        story.append("\(id) is late")
-        world.isLate(id)
+        let hasEnded = random.oneIn(8)
+        let candidates = world.alive.keys.filter { id in
+            if world.late.contains(id) { return false }
+            if world.alive[id] == .told || world.machine.hasFailedToStart(id) { return true }
+            return hasEnded && world.machine.isStarting(id) && world.ticketOf[id] == nil
+        }
+        guard let id = candidates.sorted().randomElement(using: &random) else { return }
+        let isStuck = world.machine.hasFailedToStart(id) && random.oneIn(2)
+        story.append("\(id) is \(isStuck ? "stuck" : "late")\(hasEnded ? ", and has ended" : "")")
+        if isStuck { world.isStuck(id) } else { world.isLate(id, hasEnded: hasEnded) }
     }
 
     private mutating func add() {
@@ -167,7 +173,10 @@ struct SupervisorChaos {
         let gone = world.forgotten.sorted().randomElement(using: &random) ?? 999
         let id = world.known.sorted().randomElement(using: &random) ?? gone
         switch random.below(7) {
-        case 6: if world.alive[id] != .told { isIdle(world.machine.stopIsLate(id, at: world.now)) }
+        case 6:
+            if world.alive[id] != .told, !world.machine.hasFailedToStart(id) {
+                isIdle(world.machine.stopIsLate(id, at: world.now) + world.machine.startIsStuck(id, at: world.now))
+            }
         case 0: world.perform(world.machine.childEnded(gone, .killed, at: world.now))
         case 1: world.perform(world.machine.childStarted(gone, at: world.now))
         case 2:

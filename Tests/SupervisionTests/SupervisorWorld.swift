@@ -104,7 +104,6 @@ struct SupervisorWorld {
                 if life == nil || life == .told { problem("\(id) is stopped: \(life.map { "\($0)" } ?? "down")") }
                 checkOrder(ofStop: id)
                 alive[id] = .told
-                late.remove(id)
                 manual.remove(id)
                 due.removeAll { $0 == .begins(id) || $0 == .ends(id) }
                 due.append(.ends(id))
@@ -256,10 +255,20 @@ struct SupervisorWorld {
         perform(machine.childEnded(id, reason, hadStarted: hadStarted, decision: decision, at: now))
     }
 
-    mutating func isLate(_ id: ID) {
+    ///
+    /// - Parameter hasEnded: It has itself, and something below it has not.
+    mutating func isLate(_ id: ID, hasEnded: Bool = false) {
         late.insert(id)
-        perform(machine.stopIsLate(id, at: now))
+        if hasEnded, alive[id] == .starting {
+            // It is not going to start any more.
+            due.removeAll { $0 == .begins(id) || $0 == .ends(id) }
+            due.append(.ends(id))
+        }
+        perform(machine.stopIsLate(id, hasEnded: hasEnded, at: now))
     }
+
+    /// The time for its start was up, and it cannot end now.
+    mutating func isStuck(_ id: ID) { perform(machine.startIsStuck(id, at: now)) }
 
     mutating func undo(_ number: Int, failed: ID?) {
         guard let ids = tickets.removeValue(forKey: number) else { return }

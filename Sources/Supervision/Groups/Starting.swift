@@ -234,14 +234,16 @@ extension SupervisorCell {
         return undo(ticket, failed: id, ticket.error(.failed, body.children[id], reason: reason), &body)
     }
 
-    /// The time of a child to start is up, and it cannot end now. Nothing if nobody waits for it.
+    /// The start of a child has failed, and it cannot end now: what somebody waits for is undone, otherwise the next comes.
     func startIsStuck(
         _ child: ChildRecord,
-        _ error: StartError,
+        _ reason: ExitReason?,
         _ body: inout SupervisorBody
     ) -> [SupervisorMachine.Action] {
-        guard body.machine.isRunning, let ticket = body.undertakings.starts[child.id] else { return [] }
-        return undo(ticket, failed: nil, ticket.error(.failed, child, reason: .error(error)), &body)
+        guard body.machine.isRunning, let ticket = body.undertakings.starts[child.id] else {
+            return body.machine.startIsStuck(child.id, at: system.executor.now)
+        }
+        return undo(ticket, failed: nil, ticket.error(.failed, child, reason: reason), &body)
     }
 
     func abandon(

@@ -53,7 +53,9 @@ struct ChildList: Sendable {
         var failuresInARow: UInt32 = 0
         /// How often it was restarted since it was added.
         var restarts: UInt32 = 0
-        /// It was told to stop, and has not ended although its time is up.
+        /// The time for its start is up, and it was told to end for that; or it has, and something below it has not.
+        var hasFailedToStart = false
+        /// It was told to stop, or has failed to start, and has not ended although the time for that is up.
         var isLate = false
         /// It has started once since it was added.
         var hasStarted = false

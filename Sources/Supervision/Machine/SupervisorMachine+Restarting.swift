@@ -15,6 +15,8 @@ extension SupervisorMachine {
             return []
         }
         children[index].starts &+= 1
+        children[index].hasFailedToStart = false
+        children[index].isLate = false
         children.set(.starting, at: index)
         guard isAwaited(children[index]) else {
             hasStarted(index, at: now)
@@ -39,6 +41,7 @@ extension SupervisorMachine {
         children[index].hasStarted = true
         children.set(.up(since: now), at: index)
         children[index].isManual = false
+        children[index].isLate = false
     }
 
     /// Starts those whose turn it is.
@@ -67,6 +70,16 @@ extension SupervisorMachine {
     mutating func goOn(afterStartOf id: ChildID, at now: Duration) -> [Action] {
         guard let number = turns.removeValue(forKey: id) else { return [] }
         return advance(sequence: number, at: now)
+    }
+
+    /// A start has failed, and the child cannot end now: the next in its sequence comes, as if it had. Those that share its fate wait for its
+    /// end: they would be started again with it.
+    mutating func startIsStuck(_ id: ChildID, at now: Duration) -> [Action] {
+        guard hasFailedToStart(id) else { return [] }
+        switch strategy {
+        case .oneForOne, .dynamic: return goOn(afterStartOf: id, at: now)
+        case .oneForAll, .restForOne: return []
+        }
     }
 
     // MARK: Ends

@@ -52,15 +52,23 @@ extension SupervisorMachine {
         return advance(chain: number, at: now)
     }
 
-    /// A child that was told to stop has not ended although its time is up, as nothing interrupts what it does: the next are stopped, and all is
-    /// over when it has ended all the same. Who is swept away waits for it: nothing could be started again before.
-    mutating func stopIsLate(_ id: ChildID, at now: Duration) -> [Action] {
-        // It has ended meanwhile, or was told to stop by itself.
-        guard let index = children.index(of: id), children[index].state == .stopping, !children[index].isLate else {
-            return []
+    /// A child that was told to stop, or has failed to start, has not ended although its time is up, as nothing interrupts what it does: the next
+    /// are stopped, or started, and all is over when it has ended all the same. Who is swept away waits for it: nothing could be started again
+    /// before.
+    ///
+    /// - Parameter hasEnded: Its process has, and something below it has not.
+    mutating func stopIsLate(_ id: ChildID, hasEnded: Bool = false, at now: Duration) -> [Action] {
+        guard let index = children.index(of: id), !children[index].isLate else { return [] }
+        if hasEnded, children[index].state == .starting { children[index].hasFailedToStart = true }
+        if hasFailedToStart(id) {
+            children[index].isLate = true
+            return startIsStuck(id, at: now)
         }
+        // It has ended meanwhile, or was told to stop by itself.
+        guard children[index].state == .stopping else { return [] }
         children[index].isLate = true
-        var actions: [Action] = []
+        // It may have been in the middle of a start.
+        var actions = children[index].fate == .queued ? [] : goOn(afterStartOf: id, at: now)
         for number in chainsOf[id] ?? [] where chains[number].map({ $0.purpose != .sweep }) == true {
             chains[number]?.pending -= 1
             chains[number]?.late.insert(id)
@@ -85,8 +93,8 @@ extension SupervisorMachine {
             case .starting, .up:
                 // It ended before its turn, and somebody has started it again: others may be in charge of it by now.
                 guard let fate = child.fate, fate != .queued || chains[number]?.purpose == .sweep else { continue }
+                // Late already if its start has failed, and it hangs.
                 children.set(.stopping, at: index)
-                children[index].isLate = false
                 actions.append(.stop(id))
             case .stopping, .retiring:
                 break

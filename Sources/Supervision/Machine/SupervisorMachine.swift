@@ -229,6 +229,12 @@ struct SupervisorMachine: Sendable {
         }
     }
 
+    /// Whether its start has failed, as far as is known, and it has not ended with all below.
+    func hasFailedToStart(_ id: ChildID) -> Bool {
+        guard let index = children.index(of: id) else { return false }
+        return children[index].state == .starting && children[index].hasFailedToStart
+    }
+
     func isUp(_ id: ChildID) -> Bool {
         guard let index = children.index(of: id) else { return false }
         if case .up = children[index].state { return true }
@@ -364,6 +370,7 @@ struct SupervisorMachine: Sendable {
         guard phase == .running, let index = children.index(of: id), children[index].state == .starting,
             children[index].starts == generation
         else { return [] }
+        children[index].hasFailedToStart = true
         return [.kill(id)]
     }
 

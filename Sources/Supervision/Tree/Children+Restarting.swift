@@ -14,6 +14,9 @@ extension Children {
 
     /// Limits how long a start may take: until a reactive member was made, an async one's body begins or has called
     /// ``Context/ready()``, as the group says (``signalsReady()``). Who takes longer is ended, and has failed to start.
+    ///
+    /// One that nothing can end, as its thread does not come back, is started again, or not, when it has ended all the same. Under ``RestartStrategy/oneForOne``
+    /// those behind it start as soon as that is clear; where they share its fate they wait.
     public func startsWithin(_ time: Duration) -> Children {
         var children = self
         children.features.startDeadline = time

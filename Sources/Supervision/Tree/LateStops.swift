@@ -40,6 +40,18 @@ extension SupervisorCell {
         return actions
     }
 
+    /// A child that is being stopped, or has failed to start, has not ended in time. Who waits for its start does not wait for that.
+    func stopIsLate(_ id: SupervisorMachine.ChildID, _ body: inout SupervisorBody) -> [SupervisorMachine.Action] {
+        guard let child = body.children[id] else { return [] }
+        let hasEnded = child.proc.isOver(child.proc.incarnation)
+        var actions: [SupervisorMachine.Action] = []
+        if body.machine.hasFailedToStart(id) || hasEnded && body.machine.isStarting(id) {
+            let reason = hasEnded ? child.proc.lastExit : .error(StartError(timeoutOf: child))
+            actions = startIsStuck(child, reason, &body)
+        }
+        return actions + body.machine.stopIsLate(id, hasEnded: hasEnded, at: system.executor.now)
+    }
+
     /// Nobody is being stopped any more: nobody is looked for.
     func lookForNobody(_ body: inout SupervisorBody) {
         guard let look = body.undertakings.lateLook, body.machine.children.stopping == 0 else { return }

@@ -289,11 +289,15 @@ final class SupervisorCell: Sendable {
                 stop(child, &body)
             case .kill(let id):
                 guard let child = body.children[id] else { continue }
-                let error = StartError(timeoutOf: child)
+                let reason = ExitReason.error(StartError(timeoutOf: child))
                 let isStuck = child.isStuck
-                child.proc.end(child.proc.incarnation, for: .error(error))
+                child.proc.end(child.proc.incarnation, for: reason)
+                // It may come to what nothing interrupts a moment later.
+                if let time = child.shutdownTime.time {
+                    setTimer(of: id, after: time + Self.grace, &body) { [weak self] in self?.send(.startIsLate(id)) }
+                }
                 // It cannot end now: who waits for its start does not wait for that.
-                if isStuck { perform(startIsStuck(child, error, &body), &body) }
+                if isStuck { perform(startIsStuck(child, reason, &body), &body) }
             case .retire(let id):
                 body.undertakings.cancelTimer(of: id)
                 guard let child = body.children[id] else { continue }
@@ -337,6 +341,8 @@ enum SupervisorEvent: Sendable {
     case decided(SupervisorMachine.ChildID, ExitReason, SupervisorMachine.Decision?)
     case elapsed(SupervisorMachine.ChildID, generation: UInt32)
     case startTimedOut(SupervisorMachine.ChildID, generation: UInt32)
+    /// A child whose time to start was up has not ended since.
+    case startIsLate(SupervisorMachine.ChildID)
     /// A child that is being stopped has not ended in time, or is a supervisor to whose children that has happened.
     case stopIsLate(SupervisorMachine.ChildID)
     /// Whether there is such a child.
@@ -409,8 +415,11 @@ struct SupervisorBody: ReactiveBody {
             actions = ended(child, reason, decision, shell)
         case .startTimedOut(let id, let generation):
             actions = machine.startTimedOut(id, generation: generation)
+        case .startIsLate(let id):
+            // Told to stop meanwhile: that has a time of its own.
+            actions = machine.hasFailedToStart(id) ? shell.stopIsLate(id, &self) : []
         case .stopIsLate(let id):
-            actions = machine.stopIsLate(id, at: now)
+            actions = shell.stopIsLate(id, &self)
         case .lookForLate:
             actions = shell.lookForLate(&self)
         case .call(let call):
