@@ -101,6 +101,74 @@ import Testing
         #expect(sim.stops(tree))
     }
 
+    // MARK: Callbacks
+
+    private static func leasing(_ trace: Trace, _ callbacks: Callbacks) -> Children {
+        StrategyTests.child("a", trace, restart: .transient).callbacks(callbacks)
+    }
+
+    /// How a child ends for good.
+    enum LastEnd: CaseIterable, Sendable {
+        case finish, terminate, stop, finishAfterRestart
+
+        func happen(_ tree: SupervisorRef, in sim: Simulation) throws {
+            switch self {
+            case .finish: try StrategyTests.tell("a-0", .finish, in: sim)
+            case .terminate: #expect(sim.completes { try await tree.terminate(child: "a") })
+            case .stop: #expect(sim.stops(tree))
+            case .finishAfterRestart:
+                for command in [StrategyTests.Command.fail, .finish] { try StrategyTests.tell("a-0", command, in: sim) }
+            }
+        }
+    }
+
+    /// What a process was made with is called when that process is over, and not what its group has by then.
+    @Test(arguments: LastEnd.allCases, [true, false])
+    func aProcessKeepsTheFarewellThatItWasMadeWith(_ end: LastEnd, hadFarewell: Bool) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let releases = Callbacks(afterStop: { _ in trace("released") })
+        let tree = try sim.system.supervise("shop", intensity: .unlimited) {
+            Self.leasing(trace, hadFarewell ? releases : Callbacks())
+            StrategyTests.child("b", Trace())
+        }
+        sim.drain()
+        let changed = Self.leasing(trace, hadFarewell ? Callbacks() : releases)
+        // Again changes nothing.
+        for _ in 0..<2 { #expect(sim.completes { try await tree.change(changed) }) }
+        try end.happen(tree, in: sim)
+        #expect(trace.lines.last == (hadFarewell ? "released" : "end a"))
+        #expect(trace.lines.count { $0 == "released" } == (hadFarewell ? 1 : 0))
+        if end == .stop { return }
+        // The process in its place is made of what the group is made of now.
+        trace.clear()
+        #expect(sim.completes { try await tree.restart(child: "a") })
+        try LastEnd.finishAfterRestart.happen(tree, in: sim)
+        let lines = ["start a", "fail a", "start a", "end a"]
+        #expect(trace.lines == lines + (hadFarewell ? [] : ["released"]))
+        #expect(sim.stops(tree))
+    }
+
+    /// A child that is down when its group is changed has none: that of the next process is the new one.
+    @Test(arguments: [true, false])
+    func aChildThatIsDownHasTheFarewellOfTheNextProcess(hadFarewell: Bool) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let releases = Callbacks(afterStop: { _ in trace("released") })
+        let tree = try sim.system.supervise("shop", intensity: .unlimited) {
+            Self.leasing(trace, hadFarewell ? releases : Callbacks())
+        }
+        sim.drain()
+        try LastEnd.terminate.happen(tree, in: sim)
+        let changed = Self.leasing(trace, hadFarewell ? Callbacks() : releases)
+        #expect(sim.completes { try await tree.change(changed) })
+        trace.clear()
+        #expect(sim.completes { try await tree.restart(child: "a") })
+        try LastEnd.finish.happen(tree, in: sim)
+        #expect(trace.lines == ["start a", "end a"] + (hadFarewell ? [] : ["released"]))
+        #expect(sim.stops(tree))
+    }
+
     // MARK: Nested supervisors as children
 
     /// A tree in which `/shop/p/s` gives up at the first failure of its child, and what a change of it is tried on.

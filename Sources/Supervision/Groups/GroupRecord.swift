@@ -131,27 +131,25 @@ final class GroupRecord: Sendable {
 
     /// Members are made of this from now on; what it is found by stays.
     ///
-    /// - Returns: What the supervisor goes by from now on.
     /// - Throws: `wrongMessageType`, as references to the group have that type.
-    func change(to new: Children) throws(SupervisionError) -> SupervisorMachine.Settings {
+    func change(to new: Children) throws(SupervisionError) {
         if new.messageType != messageType {
             throw SupervisionError(
                 .wrongMessageType,
                 "group \(name) takes \(messageType ?? Any.self), and cannot be changed to take \(new.messageType ?? Any.self)"
             )
         }
-        let (settings, old) = state.withLock { state in
+        let old = state.withLock { state in
             let old = (state.spec, state.make)
             var new = old.0.map { new.inThePlace(of: $0) } ?? new
             new.features.reportsStarts = old.0?.features.reportsStarts ?? true
             state.spec = new
             state.make = nil
             state.traits = MemberTraits(new)
-            return (state.traits.settings, old)
+            return old
         }
         // The user's: not under the lock.
         withExtendedLifetime(old) {}
-        return settings
     }
 
     /// The number of the only member; nil if there are several, or none.

@@ -305,6 +305,8 @@ extension SupervisorCell {
         child.group.withdraw(child.proc, number: child.number)
         let key = ObjectIdentifier(child.group)
         body.undertakings.monitors[key]?.remove(child.id)
+        // Its process is closed: what comes in its place is made as the group is by now.
+        body.machine.change(child.id, child.presentSettings)
         isOver(child, &body)
         // Of a group that changes its size by itself, and of those that were leaving, nobody comes back.
         if child.features.resizer != nil || body.undertakings.sizes[key]?.leaving[child.id] != nil {

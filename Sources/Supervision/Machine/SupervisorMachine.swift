@@ -44,6 +44,20 @@ struct SupervisorMachine: Sendable {
             self.restartLimit = restartLimit
             self.hasFarewell = hasFarewell
         }
+
+        /// These, but for what a process does that was made with others, whatever was changed since.
+        func ofProcess(madeWith others: Settings) -> Settings {
+            if reportsStart == others.reportsStart, hasFarewell == others.hasFarewell { return self }
+            return Settings(
+                restart: restart,
+                backoff: backoff,
+                isSignificant: isSignificant,
+                reportsStart: others.reportsStart,
+                startDeadline: startDeadline,
+                restartLimit: restartLimit,
+                hasFarewell: others.hasFarewell
+            )
+        }
     }
 
     enum Action: Equatable, Sendable {

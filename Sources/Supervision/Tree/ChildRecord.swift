@@ -60,6 +60,13 @@ final class ChildRecord: ProcObserver {
     }
 
     var settings: SupervisorMachine.Settings { traits.settings }
+    /// What its supervisor is to go by at present, as the group may have been changed. By its supervisor.
+    var presentSettings: SupervisorMachine.Settings {
+        let present = group.traits.settings
+        // The next process is made of what the group is made of.
+        return proc.isClosed ? present : present.ofProcess(madeWith: settings)
+    }
+
     /// Changes with the group's.
     var shutdownTime: ShutdownTime { isOwn ? traits.shutdownTime : group.traits.shutdownTime }
     var features: GroupFeatures { traits.features }

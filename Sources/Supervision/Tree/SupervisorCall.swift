@@ -250,10 +250,11 @@ extension SupervisorCell {
             try spec.validatePinning(in: system)
             let group = try group(spec.name)
             try rules.withLock { $0 }.validate([spec], of: name)
-            let settings = try group.change(to: spec)
+            try group.change(to: spec)
             for id in group.ids {
-                body.machine.change(id, settings)
-                body.children[id]?.proc.changeShutdownTime(to: spec.shutdownTime.limit)
+                guard let child = body.children[id] else { continue }
+                body.machine.change(id, child.presentSettings)
+                child.proc.changeShutdownTime(to: spec.shutdownTime.limit)
             }
             changed(.child(spec))
             return nil
