@@ -361,6 +361,33 @@ import Testing
         #expect(sim.stops(tree))
     }
 
+    /// Nobody waited for their starts before.
+    @Test(arguments: [RestartStrategy.oneForAll, .restForOne], [true, false])
+    func thoseThatCameToADynamicSupervisorStartInOrderAfterwards(
+        _ strategy: RestartStrategy,
+        isChanged: Bool
+    ) throws {
+        for seed in RandomTest.seeds(#function, count: 10) {
+            let sim = Simulation(seed: seed)
+            let trace = sim.trace
+            let tree = try sim.system.supervise("shop", strategy: .dynamic, intensity: .unlimited) {
+                for name in ["a", "b"] { Children(name, Echo(name, trace)) }
+            }
+            try tree.children { for name in ["c", "d"] { Children(name, Echo(name, trace)) } }
+            sim.drain()
+            let changed = Children("b", Echo("b", trace), restart: .transient)
+            if isChanged { #expect(sim.completes { try await tree.change(changed) }) }
+            #expect(sim.completes { try await tree.change(strategy: strategy) })
+            for _ in 0..<3 {
+                trace.clear()
+                try sim.system.lookup("/shop/a-0", of: Echo.Message.self).tell(.fail)
+                sim.drain()
+                #expect(trace.lines == ["a", "b", "c", "d"].map { "start \($0)" }, "SEED=\(seed)")
+            }
+            #expect(sim.stops(tree))
+        }
+    }
+
     @Test(arguments: [true, false])
     func whoEndsAfterTheChangeIsGoneToo(hasFarewell: Bool) throws {
         typealias Machine = SupervisorMachine

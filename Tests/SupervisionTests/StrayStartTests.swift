@@ -85,7 +85,7 @@ import Testing
                     afterRestart: { trace("after \($0.restarts)") }
                 )
             )
-            watch = try #require(spec.features.startWatch)
+            watch = spec.features.startWatch
             tree = try sim.system.supervise("shop", intensity: .unlimited) { spec }
             sim.drain()
             record = try #require(tree.supervisor.roster.child("m-0"))

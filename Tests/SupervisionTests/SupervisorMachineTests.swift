@@ -52,6 +52,20 @@ import Testing
         #expect(another.isStarting(1))
     }
 
+    /// Of a child that came while the supervisor was dynamic.
+    @Test(arguments: [RestartStrategy.oneForAll, .restForOne])
+    func aStartThatNobodyWaitedForIsWaitedForWhenTheStrategyChanges(_ strategy: RestartStrategy) {
+        var machine = Machine(strategy: .dynamic, intensity: .unlimited)
+        let settings = Machine.Settings(restart: .permanent, backoff: .none, reportsStart: true, startsUnseen: true)
+        #expect(machine.add([(1, settings), (2, settings)], at: .zero) == [.start(1), .start(2)])
+        #expect(machine.isUp(1) && machine.isUp(2))
+        #expect(machine.change(strategy: strategy) == [])
+        #expect(machine.childEnded(1, .killed, at: .zero) == [.stop(2)])
+        #expect(machine.childEnded(2, .shutdown, at: .zero) == [.start(1)])
+        #expect(machine.childStarted(1, at: .zero) == [.start(2)])
+        #expect(machine.childStarted(2, at: .zero) == [])
+    }
+
     @Test func onlyTheEndedChildIsRestarted() {
         var machine = Self.machine(3)
         #expect(machine.childEnded(2, .killed, at: .zero) == [.start(2)])

@@ -290,7 +290,7 @@ struct SupervisorComparison {
                     return
                 }
                 let old = reference.children[index].settings
-                let new = settings(reportsStart: old.reportsStart)
+                let new = settings(startsUnseen: old.startsUnseen)
                 story.append("change \(id)")
                 reference.children[index].settings = new
                 world.machine.change(id, new)
@@ -325,7 +325,7 @@ struct SupervisorComparison {
         let count = isOrdered ? 1 + random.below(3) : 1
         let new = (0..<count).map { _ in
             lastID += 1
-            return (id: lastID, settings: settings(reportsStart: reference.strategy != .dynamic || isWaitedFor))
+            return (id: lastID, settings: settings(startsUnseen: !isWaitedFor && random.oneIn(2)))
         }
         story.append("add \(new.map(\.id)) \(isWaitedFor)")
         reference.add(new, isWaitedFor: isWaitedFor)
@@ -333,13 +333,14 @@ struct SupervisorComparison {
         settle()
     }
 
-    private mutating func settings(reportsStart: Bool) -> SupervisorMachine.Settings {
+    private mutating func settings(startsUnseen: Bool) -> SupervisorMachine.Settings {
         let restart = RestartType.allCases[random.below(3)]
         return SupervisorMachine.Settings(
             restart: restart,
             backoff: random.oneIn(6) ? .constant(.milliseconds(1)) : .none,
             isSignificant: restart != .permanent && random.oneIn(2),
-            reportsStart: reportsStart,
+            reportsStart: true,
+            startsUnseen: startsUnseen,
             restartLimit: random.oneIn(8) ? random.below(3) : nil,
             hasFarewell: random.oneIn(5)
         )

@@ -21,14 +21,15 @@ struct GroupFeatures: Sendable {
     var restartLimit: Int?
     /// What is done about failures; nil: what the restart type says.
     var failurePolicy: FailurePolicy?
-    /// The supervisor is told of every start: somebody waits for it.
-    var reportsStarts = false
+    /// Somebody waits for the first start of a member, also under a dynamic supervisor.
+    var isStartAwaited = false
 
-    /// What the starts of a member do besides starting it; nil for nothing.
-    var startWatch: StartWatch? {
-        guard reportsStarts || signalsReady || startDeadline != nil || callbacks?.hasStartCallbacks == true
-        else { return nil }
-        return StartWatch(callbacks: callbacks, signalsReady: signalsReady)
+    /// What the starts of a member do besides starting it. Also where nobody waits for them: the strategy may be changed.
+    var startWatch: StartWatch { StartWatch(callbacks: callbacks, signalsReady: signalsReady) }
+
+    /// Under a dynamic supervisor nothing depends on when its first start is over.
+    var startsUnseen: Bool {
+        !isStartAwaited && !signalsReady && startDeadline == nil && callbacks?.hasStartCallbacks != true
     }
 
     func validate(group: String, redundancy: Int) throws(SupervisionError) {

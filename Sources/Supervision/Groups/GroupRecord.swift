@@ -142,7 +142,7 @@ final class GroupRecord: Sendable {
         let old = state.withLock { state in
             let old = (state.spec, state.make)
             var new = old.0.map { new.inThePlace(of: $0) } ?? new
-            new.features.reportsStarts = old.0?.features.reportsStarts ?? true
+            new.features.isStartAwaited = old.0?.features.isStartAwaited ?? true
             state.spec = new
             state.make = nil
             state.traits = MemberTraits(new)

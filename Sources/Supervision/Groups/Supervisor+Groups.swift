@@ -90,14 +90,14 @@ extension SupervisorCell {
         try rules.validate(specs, of: name)
         if outcome != nil { throw hasEnded }
         let enlistments = try enlist(specs)
-        // Of children that come and go nobody waits for the start, unless it was asked for.
         for warning in rules.warnings(specs, path: path) {
             system.tell(.warning) { ("\(warning)", ["supervisor": "\(warning.path)"]) }
         }
-        let reportsStarts = mustStart || callbacks?.afterStart != nil || rules.strategy != .dynamic
+        // Of children that come and go nobody waits for the start, unless it was asked for.
+        let isStartAwaited = mustStart || callbacks?.afterStart != nil || rules.strategy != .dynamic
         let made = zip(specs, enlistments).map { spec, enlistment in
             var spec = spec
-            spec.features.reportsStarts = reportsStarts
+            spec.features.isStartAwaited = isStartAwaited
             // Members are taken out without losing messages only where a queue can be closed.
             if spec.features.resizer != nil, spec.mailbox == nil { spec.mailbox = .unbounded }
             let group = GroupRecord(spec, enlistment)
@@ -127,7 +127,7 @@ extension SupervisorCell {
             return nil
         }
         var spec = spec.pinned(byDefault: cores)
-        spec.features.reportsStarts = true
+        spec.features.isStartAwaited = true
         try spec.validate()
         try spec.validatePinning(in: system)
         try rules.withLock { $0 }.validate([spec], of: name)
@@ -236,8 +236,6 @@ extension SupervisorCell {
             body.undertakings.wholeStart = nil
             done(ticket, &body)
         }
-        // Those that were asked for meanwhile and do not say themselves that they have started.
-        for id in body.undertakings.comebacks.keys where body.machine.isUp(id) { send(.started(id, nil)) }
         return actions
     }
 

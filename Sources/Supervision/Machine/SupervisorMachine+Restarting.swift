@@ -32,8 +32,10 @@ extension SupervisorMachine {
         guard child.settings.reportsStart else { return false }
         switch strategy {
         case .oneForAll, .restForOne: return true
-        case .oneForOne, .dynamic:
-            return !child.hasStarted || child.isManual || child.settings.startDeadline != nil
+        case .oneForOne: return !child.hasStarted || child.isManual || child.settings.startDeadline != nil
+        case .dynamic:
+            let isFirst = !child.hasStarted && !child.settings.startsUnseen
+            return isFirst || child.isManual || child.settings.startDeadline != nil
         }
     }
 

@@ -20,6 +20,8 @@ struct SupervisorMachine: Sendable {
         let isSignificant: Bool
         /// `childStarted` is told when it has started, if it is starting then; otherwise it has as soon as it is told to.
         let reportsStart: Bool
+        /// Under a dynamic supervisor its first start, too, counts as over at once: nobody waits for it.
+        let startsUnseen: Bool
         /// How long a start may take; nil: as long as it likes.
         let startDeadline: Duration?
         /// How many times it is restarted at most; nil: as its supervisor's intensity allows.
@@ -32,6 +34,7 @@ struct SupervisorMachine: Sendable {
             backoff: Backoff,
             isSignificant: Bool = false,
             reportsStart: Bool = false,
+            startsUnseen: Bool = false,
             startDeadline: Duration? = nil,
             restartLimit: Int? = nil,
             hasFarewell: Bool = false
@@ -40,23 +43,10 @@ struct SupervisorMachine: Sendable {
             self.backoff = backoff
             self.isSignificant = isSignificant
             self.reportsStart = reportsStart
+            self.startsUnseen = startsUnseen
             self.startDeadline = startDeadline
             self.restartLimit = restartLimit
             self.hasFarewell = hasFarewell
-        }
-
-        /// These, but for what a process does that was made with others, whatever was changed since.
-        func ofProcess(madeWith others: Settings) -> Settings {
-            if reportsStart == others.reportsStart, hasFarewell == others.hasFarewell { return self }
-            return Settings(
-                restart: restart,
-                backoff: backoff,
-                isSignificant: isSignificant,
-                reportsStart: others.reportsStart,
-                startDeadline: startDeadline,
-                restartLimit: restartLimit,
-                hasFarewell: others.hasFarewell
-            )
         }
     }
 

@@ -143,7 +143,7 @@ final class ChildRecord: ProcObserver {
 
     /// An incarnation has started; its supervisor is told if that waits for it. In its name.
     func started(_ incarnation: UInt32) {
-        guard settings.reportsStart, updateStart({ $0.start(incarnation) }) else { return }
+        guard updateStart({ $0.start(incarnation) }) else { return }
         supervisor.send(.started(id, Incarnation(proc: proc.id, number: incarnation)))
     }
 
@@ -153,7 +153,7 @@ final class ChildRecord: ProcObserver {
     }
 
     /// Whether the present or last incarnation has started, of one that runs as seen at this moment.
-    var hadStarted: Bool { !settings.reportsStart || start.hasStarted(proc.incarnation) }
+    var hadStarted: Bool { start.hasStarted(proc.incarnation) }
 
     /// An incarnation says that it is ready. True if that is asked of it, and the first time.
     func isReady(_ incarnation: UInt32) -> Bool {

@@ -38,10 +38,26 @@ extension SupervisorMachine.Settings {
             restart: spec.restart,
             backoff: spec.backoff,
             isSignificant: spec.features.isSignificant,
-            reportsStart: spec.features.startWatch != nil,
+            reportsStart: true,
+            startsUnseen: spec.features.startsUnseen,
             startDeadline: spec.features.startDeadline,
             restartLimit: spec.features.restartLimit,
             hasFarewell: spec.features.callbacks?.afterStop != nil
+        )
+    }
+
+    /// These, but for what a process does that was made with others, whatever was changed since.
+    func ofProcess(madeWith others: SupervisorMachine.Settings) -> SupervisorMachine.Settings {
+        if reportsStart == others.reportsStart, hasFarewell == others.hasFarewell { return self }
+        return SupervisorMachine.Settings(
+            restart: restart,
+            backoff: backoff,
+            isSignificant: isSignificant,
+            reportsStart: others.reportsStart,
+            startsUnseen: startsUnseen,
+            startDeadline: startDeadline,
+            restartLimit: restartLimit,
+            hasFarewell: others.hasFarewell
         )
     }
 }

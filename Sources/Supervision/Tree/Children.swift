@@ -141,10 +141,8 @@ public struct Children: Sendable {
                 // First: what comes before the body may take longer than the incarnation lives.
                 let context = Context(proc: proc, system: system)
                 try hooks?.starting(proc)
-                if let watch {
-                    watch.begins(proc, context.incarnation)
-                    guard watch.made(proc, context.incarnation, isAsync: true) else { throw CancellationError() }
-                }
+                watch.begins(proc, context.incarnation)
+                guard watch.made(proc, context.incarnation, isAsync: true) else { throw CancellationError() }
                 do {
                     try await run(context, spec)
                 } catch let error as DecidedError {
@@ -246,7 +244,7 @@ public struct Children: Sendable {
     func watched<Body: Reactive>(
         _ behavior: @escaping @Sendable () throws -> Body
     ) -> @Sendable () throws -> Body {
-        guard let watch = features.startWatch else { return behavior }
+        let watch = features.startWatch
         return { try watch.make(behavior) }
     }
 

@@ -105,7 +105,7 @@ extension Children {
         ) { system, _ in LightProc.reactiveMaker(on: system.executor, make: NestBody.start) }
         self.nest = nest
         // It has started when what is below has, and says so.
-        features.reportsStarts = true
+        features.isStartAwaited = true
     }
 }
 

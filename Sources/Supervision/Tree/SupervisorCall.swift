@@ -122,8 +122,6 @@ extension SupervisorCell {
             do throws(SupervisorMachine.RefusalError) {
                 let actions = try body.machine.restart(record.id, at: now)
                 body.undertakings.comebacks[record.id] = answer
-                // It does not say so itself.
-                if body.machine.isUp(record.id) { send(.started(record.id, nil)) }
                 return actions
             } catch {
                 answer.give(.refused(refusal(error, name)))

@@ -266,12 +266,7 @@ final class SupervisorCell: Sendable {
                 } else if child.proc.restarts > 0 || child.proc.lastExit != nil {
                     system.countRestart()
                 }
-                if child.settings.reportsStart {
-                    child.expectStart(awaited: body.machine.isStarting(id) || system.eventHub.hasListeners)
-                } else if body.machine.isStarting(id) {
-                    // It was made to report nothing, and its settings have changed since.
-                    send(.started(id, nil))
-                }
+                child.expectStart(awaited: body.machine.isStarting(id) || system.eventHub.hasListeners)
                 child.isToLive()
                 // First: what the child does next is told after it.
                 tell(.started, of: child)
@@ -332,8 +327,8 @@ enum SupervisorEvent: Sendable {
     case allStarted
     /// Start children one after the other, each when the one before has started.
     case start(StartTicket)
-    /// An incarnation of a child has started; nil: the present one, as the supervisor says itself.
-    case started(SupervisorMachine.ChildID, Incarnation?)
+    /// An incarnation of a child has started.
+    case started(SupervisorMachine.ChildID, Incarnation)
     /// The time for a start is up, nobody waits for it any more, or one of its children is over.
     case abandon(StartTicket, StartError.Code)
     case ended(SupervisorMachine.ChildID, ExitReason)
@@ -392,7 +387,7 @@ struct SupervisorBody: ReactiveBody {
             actions = shell.start(ticket, &self)
         case .started(let id, let incarnation):
             // One that was given up may say so when its end is dealt with, and the next one is started already.
-            if let incarnation, !machine.lives(id) || children[id]?.isLast(incarnation) != true { return }
+            guard machine.lives(id), children[id]?.isLast(incarnation) == true else { return }
             actions = shell.started(id, &self)
         case .abandon(let ticket, let code):
             actions = shell.abandon(ticket, code, &self)
