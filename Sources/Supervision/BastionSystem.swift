@@ -39,6 +39,8 @@ public final class BastionSystem: Sendable {
     let dispatchers = Interned<DispatcherName, DispatcherCell>()
     private let counters = Locked(Counters())
     let roots = Locked<[SupervisorCell]>([])
+    /// Those that were there, and have given up.
+    let fallen = FallenTrees()
     private let boundary = Locked<(@Sendable (String, ExitReason) -> Void)?>(nil)
     /// Where processes are found by their id, and what those live under that nobody supervises.
     let directory = ProcDirectory()
@@ -294,8 +296,12 @@ public final class BastionSystem: Sendable {
             system: self,
             rules: rules,
             callbacks: callbacks,
-            // The user's code, so in a process of its own: a trap in it must not be the supervisor's.
-            onGivingUp: { reason in LightProc.runOnce(on: executor) { onGivingUp(reason) } }
+            onGivingUp: { [weak self] reason in
+                // First: who hears of it may start it again, which takes this back.
+                self?.fallen.add("/\(name)")
+                // The user's code, so in a process of its own: a trap in it must not be the supervisor's.
+                LightProc.runOnce(on: executor) { onGivingUp(reason) }
+            }
         )
     }
 
@@ -324,6 +330,7 @@ public final class BastionSystem: Sendable {
 
     /// A supervisor is at the top of the system until it has finished.
     func enroot(_ supervisor: SupervisorCell) {
+        fallen.remove(supervisor.path)
         roots.withLock { $0.append(supervisor) }
         supervisor.whenFinished { [weak self, unowned supervisor] in
             self?.roots.withLock { $0.removeAll { $0 === supervisor } }
@@ -358,6 +365,7 @@ public final class BastionSystem: Sendable {
             }
             roots.withLock { $0.removeAll { $0 === last } }
         }
+        fallen.removeAll()
     }
 }
 

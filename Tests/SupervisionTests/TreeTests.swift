@@ -154,6 +154,110 @@ import Testing
         #expect(sim.stops(tree))
     }
 
+    private func health(_ sim: Simulation) throws -> [SupervisorHealth] {
+        let seen = Locked<[SupervisorHealth]?>(nil)
+        let system = sim.system
+        let isDone = sim.completes {
+            let health = await system.health()
+            seen.withLock { $0 = health }
+        }
+        #expect(isDone)
+        return try #require(seen.withLock { $0 })
+    }
+
+    @Test func aNestedSupervisorThatGaveUpForGoodIsNotHealthy() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Supervisor("s", intensity: .init(0, within: .seconds(1)), restart: .transient) {
+                StrategyTests.child("a", trace)
+            }
+            Supervisor("t", restart: .transient) { StrategyTests.child("b", trace) }
+        }
+        sim.drain()
+        #expect(try health(sim).map(\.status) == [.healthy])
+        // One that was told to end is as it should be.
+        #expect(sim.completes { try await tree.terminate(child: "t") })
+        #expect(try health(sim).map(\.status) == [.healthy])
+        try StrategyTests.tell("s/a-0", .fail, in: sim)
+        let shop = try #require(try health(sim).first)
+        #expect(shop.status == .degraded && shop.children.map(\.status) == [.degraded, .healthy])
+        #expect(shop.children.map(\.info.gaveUp) == [true, false])
+        #expect(
+            shop.description == "/shop degraded\n  /shop/s down (gave up, last: shutdown)\n  /shop/t down"
+        )
+        #expect(sim.completes { try await tree.restart(child: "s") })
+        #expect(try health(sim).map(\.status) == [.healthy])
+        #expect(sim.stops(tree))
+    }
+
+    @Test(arguments: [false, true])
+    func aChildThatHasFailedForGoodIsNotHealthy(byPolicy: Bool) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", intensity: .unlimited) {
+            let child = StrategyTests.child("a", trace, restart: .transient)
+            if byPolicy { child.onFailure { _ in .stop } } else { child.restartedAtMost(1) }
+            StrategyTests.child("b", trace, restart: .transient)
+        }
+        sim.drain()
+        try StrategyTests.tell("b-0", .finish, in: sim)
+        if !byPolicy { try StrategyTests.tell("a-0", .fail, in: sim) }
+        #expect(try health(sim).map(\.status) == [.healthy])
+        try StrategyTests.tell("a-0", .fail, in: sim)
+        let shop = try #require(try health(sim).first)
+        #expect(shop.children.map(\.info.state) == [.down, .down])
+        #expect(shop.status == .degraded && shop.children.map(\.status) == [.degraded, .healthy])
+        #expect(shop.description.contains("last: error: failure 0)"), "\(shop)")
+        #expect(sim.completes { try await tree.restart(child: "a") })
+        #expect(try health(sim).map(\.status) == [.healthy])
+        #expect(sim.stops(tree))
+    }
+
+    @Test func aTreeThatGaveUpIsDownUntilItIsStartedAgain() throws {
+        let sim = Simulation()
+        let (trace, system) = (sim.trace, sim.system)
+        func start(_ onGivingUp: @escaping @Sendable (ExitReason) -> Void = { _ in }) throws {
+            let intensity = RestartIntensity(0, within: .seconds(1))
+            try system.supervise("shop", intensity: intensity, onGivingUp: onGivingUp) {
+                StrategyTests.child("a", trace)
+            }
+            sim.drain()
+        }
+        try start()
+        let other = try system.supervise("other") { StrategyTests.child("b", trace) }
+        sim.drain()
+        try StrategyTests.tell("a-0", .fail, in: sim)
+        #expect(system.trees.count == 1)
+        #expect(try health(sim).map { "\($0)" } == ["/other healthy\n  /other/b-0 running", "/shop down"])
+        try start()
+        #expect(try health(sim).map(\.status) == [.healthy, .healthy])
+        try StrategyTests.tell("a-0", .fail, in: sim)
+        #expect(try health(sim).map(\.status) == [.healthy, .down], "once, not twice")
+        // One that was stopped has not failed.
+        #expect(sim.stops(other))
+        #expect(try health(sim).map(\.path) == ["/shop"])
+        #expect(sim.completes { await system.stop() })
+        #expect(try health(sim).isEmpty)
+        // Who starts it as soon as it hears of the end is not overtaken by it.
+        try start { _ in
+            _ = try? system.supervise("shop") { StrategyTests.child("a", trace) }
+        }
+        try StrategyTests.tell("a-0", .fail, in: sim)
+        #expect(try health(sim).map(\.status) == [.healthy])
+        #expect(sim.completes { await system.stop() })
+    }
+
+    @Test func ofTreesThatGaveUpTheLastAreKnown() {
+        let fallen = FallenTrees()
+        for number in 0...FallenTrees.limit { fallen.add("/\(number)") }
+        #expect(fallen.paths.count == FallenTrees.limit && fallen.paths.first == "/1")
+        fallen.add("/1")
+        #expect(fallen.paths.count == FallenTrees.limit && fallen.paths.last == "/1")
+        fallen.remove("/1")
+        #expect(fallen.paths.count == FallenTrees.limit - 1)
+    }
+
     @Test func childrenOfADynamicSupervisorComeAndGo() throws {
         let sim = Simulation()
         let trace = sim.trace

@@ -80,6 +80,11 @@ public struct ChildInfo: Sendable {
     public let restarts: Int
     /// How its last incarnation ended; nil in the first.
     public let lastExit: ExitReason?
+    /// Whether its last incarnation was a supervisor that gave up: as in OTP it ended with `shutdown`.
+    public let gaveUp: Bool
+
+    /// Its last incarnation did not end as it should have.
+    var hasFailed: Bool { gaveUp || lastExit?.isFailure == true }
 }
 
 /// How many children a supervisor has at one moment; as OTP's `count_children`.
@@ -207,7 +212,8 @@ extension SupervisorCell {
             restart: child.settings.restart,
             isSignificant: child.settings.isSignificant,
             restarts: Int(child.restarts),
-            lastExit: record.proc.lastExit
+            lastExit: record.proc.lastExit,
+            gaveUp: record.nest?.current.outcome?.isFailure ?? false
         )
     }
 

@@ -2,6 +2,8 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import LightProc
+
 /// How a supervisor and all below it are, at one moment: what a `/healthz` answers.
 public struct SupervisorHealth: Sendable, CustomStringConvertible {
     /// From best to worst.
@@ -10,7 +12,7 @@ public struct SupervisorHealth: Sendable, CustomStringConvertible {
         case healthy
         /// Some have not started yet, and nothing has failed.
         case starting
-        /// Some are being restarted, or are being stopped, or should run and do not.
+        /// Some are being restarted, or are being stopped, or should run and do not: also those that have failed for good, or given up.
         case degraded
         /// The supervisor has ended.
         case down
@@ -35,8 +37,8 @@ public struct SupervisorHealth: Sendable, CustomStringConvertible {
                 case .running: .healthy
                 case .starting, .waitingForOthers: info.restarts == 0 ? .starting : .degraded
                 case .restarting, .stopping: .degraded
-                // Others have done what they were there for.
-                case .down: info.restart == .permanent ? .degraded : .healthy
+                // Others have done what they were there for, or were terminated.
+                case .down: info.restart == .permanent || info.hasFailed ? .degraded : .healthy
                 }
             // A nested supervisor that has ended is what its own state says.
             if info.state == .down { return own }
@@ -64,11 +66,19 @@ public struct SupervisorHealth: Sendable, CustomStringConvertible {
         ["\(indent)\(path) \(status.rawValue)"]
             + children.flatMap { child -> [String] in
                 let info = child.info
-                let last = info.lastExit.map { ", last: \($0)" } ?? ""
-                let restarts = info.restarts == 0 ? "" : " (\(info.restarts) restarts\(last))"
-                let own = info.kind == .supervisor ? [] : ["\(indent)  \(info.path) \(info.state)\(restarts)"]
+                // One that runs has a line of its own below.
+                let isBelow = info.kind == .supervisor && !child.below.isEmpty
+                let own = isBelow ? [] : ["\(indent)  \(info.path) \(info.state)\(Self.notes(info))"]
                 return own + child.below.flatMap { $0.lines(indent: indent + "  ") }
             }
+    }
+
+    private static func notes(_ info: ChildInfo) -> String {
+        var notes: [String] = []
+        if info.restarts > 0 { notes.append("\(info.restarts) restarts") }
+        if info.gaveUp { notes.append("gave up") }
+        if let last = info.lastExit, info.hasFailed || !notes.isEmpty { notes.append("last: \(last)") }
+        return notes.isEmpty ? "" : " (\(notes.joined(separator: ", ")))"
     }
 
     /// The same as JSON: `path`, `status`, and `children` with `path`, `state`, `restarts` and `below`.
@@ -99,12 +109,39 @@ extension SupervisorRef {
 }
 
 extension BastionSystem {
-    /// How the supervisors at the top are, with all below, in the order in which they were started.
+    /// How the supervisors at the top are, with all below, in the order in which they were started; then those that have given up, which
+    /// are down, until one of that name is started again or the system is stopped. Of these the last 256 are known.
     public func health() async -> [SupervisorHealth] {
         var result: [SupervisorHealth] = []
         for tree in trees where !tree.isOfSpawned { result.append(await tree.health()) }
+        // One that gave up while it was asked is there already.
+        for path in fallen.paths where !result.contains(where: { $0.hasEnded && $0.path == path }) {
+            result.append(SupervisorHealth(path: path, hasEnded: true, children: []))
+        }
         return result
     }
+}
+
+/// Where supervisors at the top stood that have given up: of each path once, the last ones only.
+final class FallenTrees: Sendable {
+    static let limit = 256
+    private let known = Locked<[String]>([])
+
+    /// In the order in which they gave up.
+    var paths: [String] { known.withLock { $0 } }
+
+    func add(_ path: String) {
+        known.withLock { known in
+            known.removeAll { $0 == path }
+            known.append(path)
+            known.removeFirst(max(0, known.count - Self.limit))
+        }
+    }
+
+    /// Another one stands there.
+    func remove(_ path: String) { known.withLock { $0.removeAll { $0 == path } } }
+
+    func removeAll() { known.withLock { $0 = [] } }
 }
 
 extension SupervisorCell {
