@@ -136,6 +136,118 @@ import Testing
         #expect(sim.stops(tree))
     }
 
+    private static func children(of tree: SupervisorRef, in sim: Simulation) throws -> [ChildInfo] {
+        let seen = Locked<[ChildInfo]?>(nil)
+        let isDone = sim.completes {
+            let children = await tree.whichChildren()
+            seen.withLock { $0 = children }
+        }
+        #expect(isDone)
+        return try #require(seen.withLock { $0 })
+    }
+
+    /// Whoever has the reference: who looked it up, or a child of it.
+    @Test(arguments: [false, true], [false, true])
+    func aNestedSupervisorThatIsEndedByItsReferenceStaysDown(kills: Bool, isOfChild: Bool) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let own = Locked<SupervisorRef?>(nil)
+        // Not one restart is tolerated.
+        let tree = try sim.system.supervise("shop", strategy: .oneForAll, intensity: .init(0, within: .seconds(5))) {
+            Self.child("a", trace)
+            Supervisor("s") {
+                Children("b", shutdownTime: .infinity) { context in
+                    own.withLock { $0 = context.supervisor }
+                    trace("start b")
+                    context.onExit { trace("b: \($0)") }
+                    await context.untilStopped()
+                }
+                Self.child("c", trace)
+            }
+        }
+        sim.drain()
+        trace.clear()
+        let nested = try tree.supervisor("s")
+        let ref = try #require(isOfChild ? own.withLock { $0 } : nested)
+        #expect(sim.completes { if kills { await ref.kill() } else { await ref.stop() } })
+        if kills {
+            #expect(Set(trace.lines) == ["b: killed", "fail c"])
+        } else {
+            #expect(trace.lines == ["end c", "b: shutdown"])
+        }
+        sim.advance(by: .seconds(10))
+        let info = try Self.children(of: tree, in: sim)
+        #expect(info.map(\.state) == [.running, .down] && info.map(\.restarts) == [0, 0])
+        #expect(tree.supervisor.outcome == nil && sim.system.restarts == 0)
+        // Of one that is down nothing is to be done.
+        #expect(sim.completes { await nested.stop() })
+        #expect(sim.completes { await ref.kill() })
+        trace.clear()
+        #expect(sim.completes { try await tree.restart(child: "s") })
+        #expect(trace.lines == ["start b", "start c"])
+        // The same reference, or one of an incarnation that is over.
+        #expect(sim.completes { await ref.stop() })
+        #expect(try Self.children(of: tree, in: sim).map(\.state) == [.running, isOfChild ? .running : .down])
+        #expect(sim.stops(tree))
+    }
+
+    @Test func aNestedSupervisorIsStoppedByItsReferenceWhileTheOneAboveStops() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            Supervisor("s") { TreeTests.stubborn("a", trace, shutdownTime: .seconds(2)) }
+            TreeTests.stubborn("b", trace, shutdownTime: .seconds(10))
+        }
+        sim.drain()
+        let nested = try tree.supervisor("s")
+        tree.stop {}
+        sim.drain()
+        let stopping = sim.executor.spawn { await nested.stop() }
+        sim.advance(by: .seconds(1))
+        if case .finished = stopping.knownOutcome { Issue.record("it returns when all have ended, not before") }
+        sim.advance(by: .seconds(1))
+        #expect(trace.lines == ["a: killed"])
+        guard case .finished = stopping.knownOutcome else {
+            Issue.record("it has not returned: \(stopping.knownOutcome)")
+            return
+        }
+        sim.advance(by: .seconds(8))
+        #expect(trace.lines == ["a: killed", "b: killed"] && tree.supervisor.outcome == .stopped)
+        #expect(sim.completes { await nested.stop() })
+        #expect(sim.completes { await nested.kill() })
+    }
+
+    @Test func aReferenceToANestedSupervisorMayOutliveTheOneAbove() throws {
+        let sim = Simulation()
+        var tree: SupervisorRef? = try sim.system.supervise("shop") { Supervisor("s") {} }
+        sim.drain()
+        let nested = try #require(try tree?.supervisor("s"))
+        #expect(sim.completes { await sim.system.stop() })
+        tree = nil
+        #expect(sim.completes { await nested.stop() })
+        #expect(sim.completes { await nested.kill() })
+    }
+
+    @Test func aNestedSupervisorThatIsStoppedIsGoneWhereNobodyIsDown() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop", strategy: .dynamic) {
+            Supervisor("s") { Self.child("a", trace) }
+        }
+        sim.drain()
+        let nested = try tree.supervisor("s")
+        #expect(sim.completes { await nested.stop() })
+        #expect(try Self.children(of: tree, in: sim).isEmpty && trace.lines == ["start a", "end a"])
+        // Another one has its name now.
+        try tree.children { Supervisor("s") { Self.child("b", trace) } }
+        sim.drain()
+        #expect(sim.completes { await nested.stop() })
+        #expect(sim.completes { await nested.kill() })
+        #expect(try Self.children(of: tree, in: sim).map(\.state) == [.running])
+        #expect(trace.lines == ["start a", "end a", "start b"])
+        #expect(sim.stops(tree))
+    }
+
     @Test(arguments: [AutoShutdown.anySignificant, .allSignificant])
     func significantChildrenEndTheirSupervisor(_ auto: AutoShutdown) throws {
         let sim = Simulation()

@@ -56,7 +56,8 @@ final class Nest: Sendable {
     /// With what the next incarnation begins: what it was made of, with all changes since.
     private let spec: Locked<NestSpec>
     private let cell: Locked<SupervisorCell>
-    private unowned let parent: SupervisorCell
+    /// Nil once it has ended, and nobody refers to it.
+    private weak let parent: SupervisorCell?
 
     init(_ spec: NestSpec, name: String, under parent: SupervisorCell) {
         self.spec = Locked(spec)
@@ -76,7 +77,7 @@ final class Nest: Sendable {
         }
         // The user's is in it: not under the lock.
         withExtendedLifetime(before) {}
-        parent.changed(.nested(name, now))
+        parent?.changed(.nested(name, now))
     }
 
     /// The supervisor of the present incarnation; of one that has not begun, an empty one.
@@ -86,7 +87,7 @@ final class Nest: Sendable {
     func begin(_ proc: LightProc, _ record: ChildRecord) throws {
         let incarnation = proc.incarnation
         let spec = spec.withLock { $0 }
-        let fresh = Self.cell(spec, name, under: parent, cores: proc.cores) { [weak proc] reason in
+        let fresh = Self.cell(spec, name, under: record.supervisor, cores: proc.cores) { [weak proc] reason in
             proc?.end(incarnation, for: reason)
         }
         fresh.onChange { [weak self] change in self?.remember(change) }
@@ -103,6 +104,17 @@ final class Nest: Sendable {
             if let error { proc?.end(incarnation, for: .error(error)) } else { record?.started(incarnation) }
         }
         fresh.begin(ticket)
+    }
+
+    /// Stops or kills it as a child of the one above, so that it stays down; where that one ends anyway, or has it no more, it ends by
+    /// itself. `done` is called once all below have ended.
+    func end(kills: Bool, then done: @escaping @Sendable () -> Void) {
+        let answer = OneAnswer(orElse: false) { [self] isDone in
+            if isDone { return done() }
+            if kills { current.kill(then: done) } else { current.stop(then: done) }
+        }
+        guard let parent else { return answer.give(false) }
+        parent.send(.call(.endNest(self, kills: kills) { answer.give($0) }))
     }
 
     private static func cell(

@@ -8,6 +8,8 @@ public import LightProc
 enum SupervisorCall: Sendable {
     /// Stop a child and leave it specified; kill it, if so.
     case terminate(String, kills: Bool, @Sendable (SupervisionError?) -> Void)
+    /// The same with a supervisor below it, whoever has its name by now; false if there is nothing to be done about it.
+    case endNest(Nest, kills: Bool, @Sendable (Bool) -> Void)
     /// Start a child that is down.
     case restart(String, OneAnswer<RestartProblem?>)
     /// Forget a child that is down.
@@ -110,11 +112,15 @@ extension SupervisorCell {
                 done(body.machine.isRunning ? unknown(name) : isStopping)
                 return []
             }
-            let left = records.map(\.id).filter { !body.machine.isDown($0) }
-            whenGone(left, &body) { done(nil) }
-            let actions = body.machine.terminate(left, at: now)
-            if kills { for record in records { kill(record) } }
-            return actions
+            return terminate(records, kills: kills, &body) { done(nil) }
+        case .endNest(let nest, let kills, let done):
+            guard body.machine.isRunning, let id = roster.id(of: nest.name), let record = body.children[id],
+                record.nest === nest
+            else {
+                done(false)
+                return []
+            }
+            return terminate([record], kills: kills, &body) { done(true) }
         case .restart(let name, let answer):
             if body.machine.isRunning, body.machine.strategy == .dynamic {
                 answer.give(.refused(isDynamic(name)))
@@ -175,6 +181,19 @@ extension SupervisorCell {
             done(body.machine.isRunning ? self.change(name, change, &body) : isStopping)
             return []
         }
+    }
+
+    private func terminate(
+        _ records: [ChildRecord],
+        kills: Bool,
+        _ body: inout SupervisorBody,
+        then done: @escaping @Sendable () -> Void
+    ) -> [SupervisorMachine.Action] {
+        let left = records.map(\.id).filter { !body.machine.isDown($0) }
+        whenGone(left, &body, done)
+        let actions = body.machine.terminate(left, at: system.executor.now)
+        if kills { for record in records { kill(record) } }
+        return actions
     }
 
     /// The child of a name, or the only member of a group of that name, unless members of another group are called so.

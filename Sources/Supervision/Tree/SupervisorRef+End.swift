@@ -11,5 +11,5 @@ extension SupervisorRef {
     }
 
     /// Kills all below at the same time, without waiting.
-    package func kill(then done: @escaping @Sendable () -> Void) { supervisor.kill(then: done) }
+    package func kill(then done: @escaping @Sendable () -> Void) { end(kills: true, then: done) }
 }

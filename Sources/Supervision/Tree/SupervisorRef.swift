@@ -26,6 +26,21 @@ public struct SupervisorRef: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
+    /// The nested supervisor that it is, or is the present incarnation of; nil if nothing above would start it again.
+    private var nest: Nest? {
+        switch target {
+        case .nest(let nest): return nest
+        case .cell(let cell):
+            guard let nest = cell.owner?.record?.nest, nest.current === cell else { return nil }
+            return nest
+        }
+    }
+
+    func end(kills: Bool, then done: @escaping @Sendable () -> Void) {
+        if let nest { return nest.end(kills: kills, then: done) }
+        if kills { supervisor.kill(then: done) } else { supervisor.stop(then: done) }
+    }
+
     private var identity: ObjectIdentifier {
         switch target {
         case .cell(let cell): ObjectIdentifier(cell)
@@ -62,18 +77,23 @@ public struct SupervisorRef: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// Stops all children in reverse order, and the supervisor; returns when they have ended.
+    ///
+    /// With a nested one the supervisor above does it, as by ``terminate(child:)``: it stays down until ``restart(child:)``, or is gone if it
+    /// is temporary or the one above dynamic. That is no failure, counts as no restart, and shuts nobody down. While the one above ends itself it
+    /// does not wait for its turn.
     public func stop() async {
         await suspended { continuation in
-            supervisor.stop { continuation.resume() }
+            end(kills: false) { continuation.resume() }
         }
     }
 
     /// Kills all children, and all below them, at the same time, and ends the supervisor; returns when they have ended.
     ///
-    /// Also while it stops. What a kill cannot interrupt is waited for: a message in the hands of a reactive child.
+    /// Also while it stops. What a kill cannot interrupt is waited for: a message in the hands of a reactive child. A nested one stays down
+    /// as after ``stop()``.
     public func kill() async {
         await suspended { continuation in
-            supervisor.kill { continuation.resume() }
+            end(kills: true) { continuation.resume() }
         }
     }
 }
@@ -178,7 +198,7 @@ extension SupervisorRef {
     package func whenFinished(_ done: @escaping @Sendable () -> Void) { supervisor.whenFinished(done) }
 
     /// Stops without waiting.
-    package func stop(then done: @escaping @Sendable () -> Void) { supervisor.stop(then: done) }
+    package func stop(then done: @escaping @Sendable () -> Void) { end(kills: false, then: done) }
 
     /// Whether it ended because there were more restarts than its intensity allows.
     package var gaveUp: Bool {
