@@ -405,7 +405,53 @@ import Testing
         Flaw(description: "a supervisor's negative limit", code: .badRestartLimit) {
             try $0.supervise { Supervisor("s") { idle() }.restartedAtMost(-2) }
         },
+        Flaw(description: "below: a distributor without a name", code: .emptyName) {
+            try $0.supervise { below { idle().distributor("") } }
+        },
+        Flaw(description: "below: a dispatcher without a name", code: .emptyName) {
+            try $0.supervise { below { idle().dispatcher("") } }
+        },
+        Flaw(description: "below: an empty name in the registry", code: .emptyName) {
+            try $0.supervise { below { idle().registered(as: "") } }
+        },
+        Flaw(description: "below: two strategies of one distributor", code: .conflictingStrategy) {
+            try $0.supervise { below(idle("a").distributor("d", .random)) { idle().distributor("d", .leastLoaded) } }
+        },
+        Flaw(description: "below: two types of messages of one distributor", code: .wrongMessageType) {
+            try $0.supervise {
+                below(Children("a", Echo("a", Trace())).distributor("d")) {
+                    Children("b", NumberTaker()).distributor("d")
+                }
+            }
+        },
+        Flaw(description: "below: a key of other messages than its group takes", code: .wrongMessageType) {
+            let byNumber = DistributionStrategy.sticky { (number: Int) in DistributionKey(number) }
+            try $0.supervise {
+                below(idle("a").distributor("d", byNumber)) {
+                    Children("b", Echo("b", Trace())).distributor("d", byNumber)
+                }
+            }
+        },
+        Flaw(description: "below: two handlers of one dispatcher", code: .conflictingDispatcher) {
+            try $0.supervise {
+                below(idle("a").dispatcher(.named("d", handler: RoundRobinHandler()))) {
+                    idle().dispatcher(.named("d", handler: BroadcastHandler()))
+                }
+            }
+        },
     ]
+
+    /// Groups in a supervisor in a supervisor, perhaps beside another.
+    private static func below(
+        _ beside: Children? = nil,
+        @ChildrenBuilder _ children: () -> [Children]
+    ) -> Supervisor {
+        Supervisor("s") {
+            idle("elder")
+            if let beside { beside }
+            Supervisor("t") { for child in children() { child } }
+        }
+    }
 
     @Test(arguments: flaws)
     func aFlawHasAnErrorOfItsOwn(_ flaw: Flaw) throws {
@@ -414,6 +460,29 @@ import Testing
         #expect(error?.code == flaw.code, "\(error.map { "\($0)" } ?? "")")
         sim.drain()
         #expect(sim.executor.steps == 0 && sim.system.trees.isEmpty, "nothing was started")
+    }
+
+    @Test func whatGroupsOfOneTreeWantOfANameIsKnownWithoutAStart() throws {
+        let wrong = Supervisor("shop") {
+            Self.idle("a").distributor("d", .random)
+            Supervisor("s") { Self.idle("b").distributor("d", .roundRobin) }
+        }
+        #expect(thrown(SupervisionError.self) { _ = try wrong.validate() }?.code == .conflictingStrategy)
+        let empty = Supervisor("shop") { Supervisor("s") { Self.idle().distributor("") } }
+        #expect(thrown(SupervisionError.self) { _ = try empty.validate() }?.code == .emptyName)
+        // One that does not care agrees with all.
+        let handler = BroadcastHandler()
+        let right = Supervisor("shop") {
+            Self.idle("a").distributor("d", .random).dispatcher(.named("d", handler: handler))
+            Supervisor("s") {
+                Self.idle("b").distributor("d").dispatcher("d")
+                Self.idle("c").distributor("d", .random).dispatcher(.named("d", handler: handler))
+                Self.idle("d").dispatcher(Dispatcher(handler: RoundRobinHandler()))
+            }
+        }
+        _ = try right.validate()
+        let sim = Simulation()
+        #expect(sim.stops(try sim.system.supervise(right)))
     }
 
     @Test func changesAreCheckedToo() throws {

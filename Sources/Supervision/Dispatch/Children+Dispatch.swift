@@ -22,7 +22,7 @@ extension Children {
     /// - Parameters:
     ///   - name: Of the distributor; several groups may share one.
     ///   - strategy: Which members get a message; nil: what another group said, or else round robin. Two groups that ask
-    ///     for different ones are an error of type ``SupervisionError`` when the second is started.
+    ///     for different ones are an error of type ``SupervisionError``: in one tree before anything is started, otherwise when the second is.
     public func distributor(_ name: String, _ strategy: DistributionStrategy? = nil) -> Children {
         with { $0.distributors.append((name, strategy)) }
     }

@@ -128,20 +128,13 @@ final class DistributorCell: Roll {
                 state.strategy = nil
                 state.choose(by: Chooser(.roundRobin, seed: seed))
             }
-            if let taken = state.messageType, let messageType, taken != messageType { throw .wrongMessageType(taken) }
-            if let strategy {
-                if let present = state.strategy, !present.isSame(as: strategy) { throw .conflictingStrategy }
-                if let function = strategy.keyFunction, let taken = messageType ?? state.messageType,
-                    function.messageType != taken
-                {
-                    throw .wrongMessageType(taken)
-                }
-                if state.strategy == nil {
-                    state.strategy = strategy
-                    state.choose(by: Chooser(strategy, seed: seed))
-                }
+            let present = DistributorTerms(messageType: state.messageType, strategy: state.strategy)
+            let terms = try present.joined(by: DistributorTerms(messageType: messageType, strategy: strategy))
+            if state.strategy == nil, let strategy {
+                state.strategy = strategy
+                state.choose(by: Chooser(strategy, seed: seed))
             }
-            if let messageType { state.messageType = messageType }
+            state.messageType = terms.messageType
             state.declarations += 1
         }
     }

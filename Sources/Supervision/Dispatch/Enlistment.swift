@@ -42,45 +42,22 @@ struct Enlistment: Sendable {
     }
 
     private mutating func declare(_ spec: Children, under supervisor: SupervisorCell) throws(SupervisionError) {
-        if let name = spec.dispatch.registeredName, name.isEmpty { throw Self.emptyName(spec, "registered name") }
         for (name, strategy) in spec.dispatch.distributors {
-            if name.isEmpty { throw Self.emptyName(spec, "distributor") }
             let cell = supervisor.system.distributorCell(name)
             do throws(DistributorProblem) {
                 try cell.declare(messageType: spec.messageType, strategy: strategy)
             } catch {
-                throw Self.error(error, spec, name)
+                throw SupervisionError(error, of: spec, distributor: name)
             }
             distributors.append(cell)
         }
         for (number, dispatcher) in spec.dispatch.dispatchers.enumerated() {
-            if dispatcher.type == .named("") { throw Self.emptyName(spec, "dispatcher") }
             let cell = supervisor.dispatcherCell(dispatcher, number, of: spec)
             guard cell.declare(dispatcher.handler) else {
-                throw SupervisionError(
-                    .conflictingDispatcher,
-                    "group \(spec.name): the dispatcher \(cell.name) has another handler; give both groups the same object"
-                )
+                throw SupervisionError(conflictOf: spec, dispatcher: "\(cell.name)")
             }
             dispatchers.append(cell)
         }
-    }
-
-    private static func emptyName(_ spec: Children, _ what: String) -> SupervisionError {
-        SupervisionError(.emptyName, "group \(spec.name): its \(what) needs a name that is not empty")
-    }
-
-    private static func error(_ problem: DistributorProblem, _ spec: Children, _ name: String) -> SupervisionError {
-        if case .wrongMessageType(let taken) = problem {
-            return SupervisionError(
-                .wrongMessageType,
-                "group \(spec.name) takes \(spec.messageType ?? Any.self), but the distributor \(name) is for \(taken)"
-            )
-        }
-        return SupervisionError(
-            .conflictingStrategy,
-            "group \(spec.name): the distributor \(name) has another strategy; give both groups the same, or one of them none"
-        )
     }
 }
 

@@ -87,6 +87,7 @@ extension SupervisorCell {
             try spec.validatePinning(in: system)
         }
         try Siblings.validate(specs)
+        try DispatchCheck.validate(specs)
         try rules.validate(specs, of: name)
         if outcome != nil { throw hasEnded }
         let enlistments = try enlist(specs)

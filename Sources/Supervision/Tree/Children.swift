@@ -352,6 +352,7 @@ public struct Children: Sendable {
             )
         }
         try features.validate(group: name, redundancy: redundancy)
+        try dispatch.validate(group: name)
         try nest?.validate(name: name)
     }
 }

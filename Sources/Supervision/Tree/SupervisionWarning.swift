@@ -30,9 +30,11 @@ extension Supervisor {
     /// Checks the whole tree without starting anything.
     ///
     /// - Returns: What can be carried out, but hardly as it was meant; also told in the log when the tree is started.
-    /// - Throws: ``SupervisionError`` when something cannot be carried out, as starting it would.
+    /// - Throws: ``SupervisionError`` when something cannot be carried out, as starting it would. What depends on the system and on what
+    ///   runs there (processors, registered names, distributors and dispatchers that other trees have) is known at the start only.
     public func validate() throws(SupervisionError) -> [SupervisionWarning] {
         try children.validate()
+        try DispatchCheck.validate([children])
         guard let nest = children.nest else { preconditionFailure("impossible: made with one") }
         return nest.warnings(path: "/\(children.name)")
     }
