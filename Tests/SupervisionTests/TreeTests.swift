@@ -258,6 +258,58 @@ import Testing
         #expect(fallen.paths.count == FallenTrees.limit - 1)
     }
 
+    /// Each is made of what it was started with, also when it comes back.
+    @Test func aChildWithASpecificationOfItsOwnKeepsIt() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("calls", strategy: .dynamic) {}
+        let released = Trace()
+        final class Held: Sendable {
+            let (what, released): (String, Trace)
+            init(_ what: String, _ released: Trace) { (self.what, self.released) = (what, released) }
+            deinit { released(what) }
+        }
+        func start(_ what: String) {
+            let isDone = sim.completes {
+                let held = Held(what, released)
+                try await tree.start(
+                    child: Children("conn") { context in
+                        trace("\(context.name) runs \(what)")
+                        withExtendedLifetime(held) {}
+                        await context.untilStopped()
+                    }
+                )
+            }
+            #expect(isDone)
+        }
+        for what in ["A", "B", "C"] { start(what) }
+        #expect(sim.completes { try await tree.change(strategy: .oneForOne) })
+        for name in ["conn-1", "conn-0", "conn-2"] {
+            #expect(sim.completes { try await tree.terminate(child: name) })
+            #expect(sim.completes { try await tree.restart(child: name) })
+        }
+        // Once more, of what came in its place.
+        #expect(sim.completes { try await tree.terminate(child: "conn-1") })
+        #expect(sim.completes { try await tree.restart(child: "conn-1") })
+        #expect(
+            trace.lines == [
+                "conn-0 runs A", "conn-1 runs B", "conn-2 runs C", "conn-1 runs B", "conn-0 runs A", "conn-2 runs C",
+                "conn-1 runs B",
+            ]
+        )
+        // It goes with the child, and not with the next of its number.
+        #expect(released.lines == [])
+        #expect(sim.completes { try await tree.terminate(child: "conn-1") })
+        #expect(sim.completes { try await tree.delete(child: "conn-1") })
+        #expect(released.lines == ["B"])
+        #expect(sim.completes { try await tree.change(strategy: .dynamic) })
+        start("D")
+        #expect(trace.lines.last == "conn-1 runs D")
+        #expect(sim.stops(tree))
+        sim.drain()
+        #expect(Set(released.lines) == ["A", "B", "C", "D"] && released.lines.count == 4)
+    }
+
     @Test func childrenOfADynamicSupervisorComeAndGo() throws {
         let sim = Simulation()
         let trace = sim.trace

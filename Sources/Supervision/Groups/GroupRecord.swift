@@ -21,6 +21,8 @@ final class GroupRecord: Sendable {
     private struct State {
         /// The user's, so that it is let go of with care; nil once no member is made any more.
         var spec: Children?
+        /// Of members that are made of something else, by number; the user's, too.
+        var own: [Int: OwnSpec] = [:]
         var traits: MemberTraits
         /// Makes processes as `spec` says; nil until it is needed, and when that is nil.
         var make: (@Sendable () -> LightProc)?
@@ -157,25 +159,43 @@ final class GroupRecord: Sendable {
 
     /// Makes a member of something else than the others. Nil if the group is over.
     func makeMember(of spec: Children, under supervisor: SupervisorCell) -> ChildRecord? {
-        let number = state.withLock { $0.spec == nil ? nil : $0.numbers.take() }
-        guard let number else { return nil }
-        let proc = spec.maker(supervisor.system, spec)()
+        let own = OwnSpec(spec)
+        let number = state.withLock { state -> Int? in
+            guard state.spec != nil else { return nil }
+            let number = state.numbers.take()
+            state.own[number] = own
+            return number
+        }
+        return number.map { makeMember(of: own, number: $0, under: supervisor, after: nil) }
+    }
+
+    private func makeMember(
+        of own: OwnSpec,
+        number: Int,
+        under supervisor: SupervisorCell,
+        after predecessor: ChildRecord?
+    ) -> ChildRecord {
         let record = ChildRecord(
-            proc,
-            of: spec,
-            MemberTraits(spec),
+            own.spec.maker(supervisor.system, own.spec)(),
+            of: own.spec,
+            own.traits,
             number: number,
             in: self,
             under: supervisor,
+            after: predecessor,
             isOwn: true
         )
-        add(proc, number: number, id: record.id)
+        add(record.proc, number: number, id: record.id)
         return record
     }
 
-    /// Makes a member in the place of one that has ended for good. Nil if the group is over.
+    /// Makes a member in the place of one that has ended for good, of what that was made of. Nil if the group is over.
     func makeSuccessor(of record: ChildRecord, under supervisor: SupervisorCell) -> ChildRecord? {
-        guard let spec, let make = maker(under: supervisor) else { return nil }
+        guard let spec else { return nil }
+        if let own = state.withLock({ $0.own[record.number] }) {
+            return makeMember(of: own, number: record.number, under: supervisor, after: record)
+        }
+        guard let make = maker(under: supervisor) else { return nil }
         let fresh = ChildRecord(
             make(),
             of: spec,
@@ -221,14 +241,16 @@ final class GroupRecord: Sendable {
     /// A member has left for good.
     ///
     /// - Parameter supervisorStops: Then it stays in the list, where nobody is to take its place.
-    func forget(_ proc: LightProc, number: Int, supervisorStops: Bool) {
+    /// - Returns: What it alone was made of, which is to be destroyed where it does no harm.
+    func forget(_ proc: LightProc, number: Int, supervisorStops: Bool) -> OwnSpec? {
         if !supervisorStops { withdraw(proc, number: number) }
-        state.withLock { state in
+        return state.withLock { state in
             if supervisorStops { state.isFrozen = true }
             // One that was made without a number has none to give back.
-            guard number < state.ids.count, state.ids[number] != 0 else { return }
+            guard number < state.ids.count, state.ids[number] != 0 else { return nil }
             state.ids[number] = 0
             state.numbers.giveBack(number)
+            return state.own.removeValue(forKey: number)
         }
     }
 
@@ -252,19 +274,37 @@ final class GroupRecord: Sendable {
     /// No member is made any more, and the group keeps nothing alive that it was found by.
     ///
     /// - Returns: What members were made of, which is to be destroyed where it does no harm; nil if that was taken before.
-    func close() -> Children? {
-        let (spec, make, enlistment) = state.withLock { state in
+    func close() -> UsedSpecs? {
+        let (spec, own, make, enlistment) = state.withLock { state in
             defer {
                 state.spec = nil
+                state.own = [:]
                 state.make = nil
                 state.enlistment = nil
             }
-            return (state.spec, state.make, state.enlistment)
+            return (state.spec, state.own, state.make, state.enlistment)
         }
         enlistment?.release()
         // The specification holds all that the maker does.
         withExtendedLifetime(make) {}
-        return spec
+        return spec.map { UsedSpecs(common: $0, own: own) }
+    }
+}
+
+/// What the members of a group were made of.
+struct UsedSpecs: Sendable {
+    let common: Children
+    let own: [Int: OwnSpec]
+}
+
+/// What one member is made of, alone, also when it comes back after it was down.
+final class OwnSpec: Sendable {
+    let spec: Children
+    let traits: MemberTraits
+
+    init(_ spec: Children) {
+        self.spec = spec
+        traits = MemberTraits(spec)
     }
 }
 

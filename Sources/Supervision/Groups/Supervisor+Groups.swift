@@ -157,7 +157,7 @@ extension SupervisorCell {
     func discard(_ records: [ChildRecord]) {
         for record in records {
             withExtendedLifetime(record) { record.proc.close() }
-            record.group.forget(record.proc, number: record.number, supervisorStops: false)
+            letGo(of: record.group.forget(record.proc, number: record.number, supervisorStops: false))
         }
     }
 
@@ -171,7 +171,12 @@ extension SupervisorCell {
 
     func forgetGroup(_ group: GroupRecord) {
         groups.withLock { if $0[group.name] === group { $0.remove(group.name) } }
-        if let spec = group.close() { LightProc.runOnce(on: system.executor) { _ = spec } }
+        letGo(of: group.close())
+    }
+
+    /// What is the user's is destroyed in a process of its own.
+    private func letGo<Specs: Sendable>(of specs: Specs?) {
+        if let specs { LightProc.runOnce(on: system.executor) { _ = specs } }
     }
 
     // MARK: Callbacks
@@ -291,7 +296,7 @@ extension SupervisorCell {
 
     /// A child is gone.
     func forget(_ child: ChildRecord, _ body: inout SupervisorBody) {
-        child.group.forget(child.proc, number: child.number, supervisorStops: !body.machine.isRunning)
+        letGo(of: child.group.forget(child.proc, number: child.number, supervisorStops: !body.machine.isRunning))
         let key = ObjectIdentifier(child.group)
         body.undertakings.monitors[key]?.remove(child.id)
         body.undertakings.sizes[key]?.leaving.removeValue(forKey: child.id)

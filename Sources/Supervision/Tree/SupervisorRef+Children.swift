@@ -98,7 +98,8 @@ extension SupervisorRef {
     /// Changes what a group is made of; the group of that name must be there, and its number of members stays.
     ///
     /// Restart type, shutdown time, backoff, limits and significance count from now on. What it runs, and the rest, as callbacks, count for processes that are made from
-    /// now on: those that are started after they were down, or added. Of a nested supervisor it holds over restarts, also of those above.
+    /// now on: those that are started after they were down, or added; but one that was started with a specification of its own
+    /// (``start(child:of:within:)``) is made of that again. Of a nested supervisor it holds over restarts, also of those above.
     /// - Throws: As when a group is added; `unknownGroup`.
     public func change(_ group: Children) async throws(SupervisionError) {
         try await call { .changeSpec(group, $0) }
