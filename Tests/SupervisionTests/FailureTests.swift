@@ -230,6 +230,55 @@ import Testing
         #expect(sim.stops(tree))
     }
 
+    /// A bug in the closure must not be what the policy does about traps of the child.
+    @Test(arguments: ["reactive", "handler", "body"])
+    func aTrapOfTheClosureIsTheRestartTypesCase(kind: String) throws {
+        let sim = Simulation(containsTraps: true)
+        let trace = sim.trace
+        let decided = Locked(0)
+        let policy = FailurePolicy().onTrap(.escalate).deciding { failure in
+            let count = decided.withLock { count in
+                count += 1
+                return count
+            }
+            // Once it works.
+            if count == 2 { return .resume }
+            _ = opaque([1])[opaque(9)]
+            return .stop
+        }
+        let tree = try sim.system.supervise("shop", intensity: .unlimited) {
+            switch kind {
+            case "reactive": Children("c", Counter(trace)).onFailure(policy)
+            case "handler": Self.handling("c", trace).onFailure(policy)
+            default:
+                Children("c") { context in
+                    for await order in context.messages(of: Order.self) {
+                        switch order {
+                        case .soft: throw Soft()
+                        case .hard: throw Hard()
+                        case .trap: fatalError("told to")
+                        case .count: trace("body")
+                        }
+                    }
+                }.onFailure(policy)
+            }
+        }
+        let group: Group<Order> = try tree.group("c")
+        sim.drain()
+        let proc = group.members[0].proc
+        for count in 1...3 {
+            group.tell(.soft)
+            sim.drain()
+            #expect(decided.withLock { $0 } == count && tree.supervisor.outcome == nil && !proc.isClosed)
+        }
+        #expect(proc.restarts == (kind == "body" ? 3 : 2), "what a body threw cannot be resumed after")
+        #expect(tree.supervisor.decisions.withLock { $0.isEmpty })
+        // A trap of the child itself is another matter.
+        group.tell(.trap)
+        sim.drain()
+        #expect(tree.gaveUp && decided.withLock { $0 } == 3)
+    }
+
     @Test func allThatHappensIsTold() throws {
         let sim = Simulation()
         let told = Locked<[String]>([])

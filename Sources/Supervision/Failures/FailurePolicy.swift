@@ -68,8 +68,9 @@ public struct FailurePolicy: Sendable {
 
     /// Has a closure decide; nil leaves it to the rules behind.
     ///
-    /// About what a handler or body threw it is called in the name of the child, before the incarnation ends; about other failures in a process of its
-    /// own. If it traps, or takes longer than 5 s, the restart type decides.
+    /// About what a handler or body threw it is called in the name of the child, before the incarnation ends, and may take as long as the handler
+    /// itself; about other failures in a process of its own, which has 5 s. If it traps, or the incarnation or the time is over before it returns, the
+    /// restart type decides: it is not asked about its own trap.
     public func deciding(_ decide: @escaping @Sendable (ChildFailure) -> FailureDecision?) -> FailurePolicy {
         adding(.closure(decide))
     }
@@ -129,7 +130,7 @@ struct Resuming<Body: Reactive>: Reactive {
         do {
             try body.receive(message, in: ReactiveContext<Body>(proc))
         } catch {
-            guard proc.record?.decide(about: error) == .resume else { throw error }
+            guard proc.record?.decide(about: error, proc.incarnation) == .resume else { throw error }
         }
     }
 
@@ -138,27 +139,38 @@ struct Resuming<Body: Reactive>: Reactive {
         do {
             try body.receiveTimedOut(in: ReactiveContext<Body>(proc))
         } catch {
-            guard proc.record?.decide(about: error) == .resume else { throw error }
+            guard proc.record?.decide(about: error, proc.incarnation) == .resume else { throw error }
         }
     }
 }
 
 extension ChildRecord {
-    /// Decides about an error that the child threw, in its name. What is not `resume` is kept for the end of the incarnation.
+    /// Decides about an error that an incarnation threw, in its name. What is not `resume` is kept for its end.
     ///
     /// - Parameter canResume: False where the code that threw is over.
-    func decide(about error: any Error, canResume: Bool = true) -> FailureDecision? {
+    func decide(about error: any Error, _ incarnation: UInt32, canResume: Bool = true) -> FailureDecision? {
         // Of the test kit, in the place of a trap.
         guard let policy = features.failurePolicy, !(error is SimulatedTrap), !proc.isStopRequested else { return nil }
         let failure = failureInHand(.error(error))
+        // If it ends before there is a decision, perhaps by a trap of the closure: nobody is asked about that.
+        if policy.hasClosures { keep(.some(nil), incarnation) }
         var decision = policy.decision(about: failure)
         if decision == .resume, !canResume { decision = .restart }
         if decision == .resume {
+            if policy.hasClosures { keep(nil, incarnation) }
             supervisor.tell(.resumed(failure), of: self)
         } else {
-            supervisor.decisions.withLock { _ = $0.updateValue(decision, forKey: id) }
+            keep(.some(decision), incarnation)
         }
         return decision
+    }
+
+    /// Keeps what is decided about the end of an incarnation, or that the restart type decides; nil: nothing is.
+    private func keep(_ decision: FailureDecision??, _ incarnation: UInt32) {
+        supervisor.decisions.withLock { decisions in
+            // What comes too late is not about the next one.
+            if !proc.isOver(incarnation) { decisions[id] = decision }
+        }
     }
 }
 

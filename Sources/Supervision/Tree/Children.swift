@@ -106,7 +106,8 @@ public struct Children: Sendable {
                         try await handler(message, context)
                     }
                 } catch {
-                    guard context.proc.record?.decide(about: error) == .resume else { throw DecidedError(error) }
+                    let decision = context.proc.record?.decide(about: error, context.incarnation)
+                    guard decision == .resume else { throw DecidedError(error) }
                 }
             }
         }
@@ -148,7 +149,7 @@ public struct Children: Sendable {
                 } catch let error as DecidedError {
                     throw error.error
                 } catch {
-                    _ = proc.record?.decide(about: error, canResume: false)
+                    _ = proc.record?.decide(about: error, context.incarnation, canResume: false)
                     throw error
                 }
             }
