@@ -2,6 +2,7 @@
 // Licensed under Apache License v2.0 or MIT, at your option
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 
+import Executor
 import LightProc
 import Testing
 
@@ -129,6 +130,56 @@ enum EndKind: CaseIterable, Sendable {
         #expect(long.delay(afterFailures: .max) == .seconds(Int64.max))
         #expect(Backoff.linear(.zero, cap: .seconds(1)).delay(afterFailures: 9) == .zero)
         #expect(Backoff.linear(.seconds(2), cap: .seconds(1)).delay(afterFailures: 1) == .seconds(1))
+    }
+
+    @Test(arguments: [0, 0.2, 1])
+    func jitterDrawsEvenlyAroundTheDelay(_ jitter: Double) {
+        let backoff = Backoff.linear(.seconds(2), cap: .seconds(100), jitter: jitter)
+        func seconds(_ failures: Int, _ draw: Double) -> Double {
+            backoff.delay(afterFailures: failures, draw: draw) / .seconds(1)
+        }
+        for failures in [1, 2, 7] {
+            let middle = Double(2 * failures)
+            for draw in [0, 0.25, 0.5, 0.75, 1 - 0x1p-53] {
+                let expected = middle * (1 - jitter + 2 * jitter * draw)
+                #expect(abs(seconds(failures, draw) - expected) < 1e-6, "\(failures) \(draw)")
+            }
+            #expect(backoff.delay(afterFailures: failures) == .seconds(2) * failures, "without a draw it is the middle")
+        }
+        // As it is drawn for a child.
+        var draws = SplitMix64(seed: 1)
+        let drawn = (0..<1000).map { _ in seconds(3, Double.random(in: 0..<1, using: &draws)) }
+        let (low, high) = (6 - 6 * jitter, 6 + 6 * jitter)
+        #expect(drawn.allSatisfy { low - 1e-6 <= $0 && $0 <= high + 1e-6 })
+        let isSpread = (drawn.min() ?? 0) < low + 0.1 && (drawn.max() ?? 0) > high - 0.1
+        #expect(isSpread, "all of the range is drawn")
+    }
+
+    @Test func theCapHoldsForWhatIsDrawn() {
+        let backoff = Backoff.exponential(.seconds(1), cap: .seconds(5), jitter: 0.5)
+        // 4 s, and then 5 s.
+        for failures in [3, 4, 20] {
+            #expect(backoff.delay(afterFailures: failures, draw: 0.9) == .seconds(5))
+            #expect(backoff.delay(afterFailures: failures, draw: 0) < .seconds(3))
+        }
+        // What is constant has none.
+        let constant = Backoff.constant(.seconds(5), jitter: 0.5)
+        #expect(constant.delay(afterFailures: 9, draw: 0.9) > .milliseconds(6999))
+        #expect(Backoff.constant(.zero, jitter: 1).delay(afterFailures: 9, draw: 0.9) == .zero)
+    }
+
+    @Test func failuresAreForgottenAfterTheTimeThatWasGiven() {
+        let reset = Backoff.exponential(.seconds(1), cap: .seconds(60), resetAfter: .seconds(10))
+        for failures in [1, 3, 50] {
+            #expect(reset.failures(failures, afterUptime: .zero) == failures)
+            #expect(reset.failures(failures, afterUptime: .seconds(10)) == failures)
+            #expect(reset.failures(failures, afterUptime: .seconds(10) + .nanoseconds(1)) == 0)
+        }
+        #expect(reset.failures(0, afterUptime: .zero) == 0)
+        // Without it by the last delay and the first one: 4 s and 1 s.
+        let plain = Backoff.exponential(.seconds(1), cap: .seconds(60))
+        #expect(plain.failures(3, afterUptime: .seconds(5)) == 3)
+        #expect(plain.failures(3, afterUptime: .seconds(5) + .nanoseconds(1)) == 0)
     }
 
     @Test func aCapBelowTheFirstDelayIsTheDelay() {

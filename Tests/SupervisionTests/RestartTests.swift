@@ -121,6 +121,25 @@ import Testing
         #expect(sim.trace.lines.last == "1341: start")
     }
 
+    @Test func backoffStartsOverAfterTheUptimeThatWasGiven() throws {
+        let sim = Simulation()
+        let backoff = Backoff.exponential(.milliseconds(10), cap: .seconds(1), resetAfter: .milliseconds(100))
+        let tree = try sim.system.supervise(intensity: .unlimited) {
+            Children("worker", backoff: backoff) { context in
+                sim.note("start")
+                let uptime: Int = try await context.receive()
+                try await context.sleep(for: .milliseconds(uptime))
+                throw Failure()
+            }
+        }
+        let worker = try tree.group("worker", of: Int.self)
+        for uptime in [0, 100, 100, 101, 0] { worker.tell(uptime) }
+        sim.advance(by: .seconds(1))
+        // Delays: 10 | up 100: still in a row: 20 | up 100: 40 | up 101: 10 again | 20
+        #expect(sim.trace.lines == [0, 10, 130, 270, 381, 401].map { "\($0): start" })
+        #expect(sim.stops(tree))
+    }
+
     @Test(arguments: [RestartType.transient, .temporary])
     func whatIsNotPermanentIsNotRestartedAfterANormalEnd(_ type: RestartType) throws {
         let sim = Simulation()

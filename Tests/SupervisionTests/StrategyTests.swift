@@ -76,6 +76,40 @@ import Testing
         #expect(trace.lines == ["e", "d", "c", "b", "a"].map { "end \($0)" })
     }
 
+    @Test func aSubtreeIsAddedToARunningSupervisor() throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") { Self.child("a", trace) }
+        sim.drain()
+        trace.clear()
+        try tree.children {
+            Supervisor("s", intensity: .init(0, within: .seconds(1)), backoff: .constant(.seconds(2))) {
+                Self.child("b", trace)
+                Supervisor("t") { Self.child("c", trace) }
+                Self.child("d", trace)
+            }
+            Self.child("e", trace)
+        }
+        sim.drain()
+        #expect(trace.lines == ["b", "c", "d", "e"].map { "start \($0)" })
+        let nested = try tree.supervisor("s")
+        #expect(try nested.path == "/shop/s" && nested.supervisor("t").path == "/shop/s/t")
+        #expect(try sim.system.supervisor(at: "/shop/s") == nested)
+        #expect(try sim.system.lookup("/shop/s/t/c-0", of: Command.self).path == "/shop/s/t/c-0")
+        trace.clear()
+        // It gives up at the first failure, and is restarted as it was told.
+        try Self.tell("s/b-0", .fail, in: sim)
+        #expect(trace.lines == ["fail b", "end d", "end c"])
+        sim.advance(by: .milliseconds(1999))
+        #expect(trace.lines.count == 3)
+        sim.advance(by: .milliseconds(1))
+        #expect(trace.lines.dropFirst(3) == ["start b", "start c", "start d"])
+        #expect(try tree.supervisor("s") == nested && sim.system.supervisor(at: "/shop/s") == nested)
+        trace.clear()
+        #expect(sim.stops(tree))
+        #expect(trace.lines == ["e", "d", "c", "b", "a"].map { "end \($0)" })
+    }
+
     @Test func aNestedSupervisorThatGivesUpIsRestartedByItsOwn() throws {
         let sim = Simulation()
         let trace = sim.trace
