@@ -84,7 +84,7 @@ import Testing
         await #expect(processExitsWith: .success) {
             let pool = try WorkerPool(workers: 2)
             let started = AsyncGate()
-            let (isCancelling, release) = (BlockingGate(), BlockingGate())
+            let (isCancelling, release) = (PollGate(), PollGate())
             let culprit = pool.spawn {
                 await withTaskCancellationHandler {
                     started.open()
@@ -108,7 +108,7 @@ import Testing
 
     private actor Clerk {
         /// Keeps the actor until the gate opens.
-        func hold(_ inside: AsyncGate, until release: BlockingGate) {
+        func hold(_ inside: AsyncGate, until release: PollGate) {
             inside.open()
             release.blockingWait()
         }
@@ -117,7 +117,7 @@ import Testing
 
         /// Traps when somebody cancels the task, who waits for ever then.
         func commitWhenCancelled(_ started: AsyncGate) async {
-            let (isCancelling, never) = (BlockingGate(), BlockingGate())
+            let (isCancelling, never) = (PollGate(), PollGate())
             await withTaskCancellationHandler {
                 // The actor's state: this is in its turn, too.
                 attempts += 1
@@ -139,7 +139,7 @@ import Testing
         ) {
             let pool = try WorkerPool(workers: 2)
             let clerk = Clerk()
-            let (inside, started, release) = (AsyncGate(), AsyncGate(), BlockingGate())
+            let (inside, started, release) = (AsyncGate(), AsyncGate(), PollGate())
             let holder = pool.spawn { await clerk.hold(inside, until: release) }
             await inside.wait()
             // Its job is run by who gives the actor the next turn.
