@@ -44,7 +44,12 @@ struct Fixture: FortProgram {
         }
         let listener = try makeListener()
         let events = Fort.events()
-        Task.detached { for await event in events where event == .replaced { say("replaced \(getpid())") } }
+        let isTold = Task.detached {
+            for await event in events {
+                if event == .replaced { say("replaced \(getpid())") }
+                if case .stopping = event { return }
+            }
+        }
         let requests = try context.children(
             "request",
             of: CInt.self,
@@ -64,6 +69,8 @@ struct Fixture: FortProgram {
         context.ready()
         say("serving \(port(of: listener)) \(getpid())")
         await context.untilStopped()
+        // What it says comes before the end. Of a body alone there is nothing to hear.
+        if !isReturning.withLock({ $0 }) { await isTold.value }
         isStopping.open()
         acceptor.stop()
         say("stopped \(getpid())")
@@ -120,7 +127,9 @@ func answer(_ connection: CInt) async {
     case "exit": exit(Int32(number))
     case "devour":
         while true { memset(UnsafeMutableRawPointer.allocate(byteCount: 1 << 20, alignment: 4096), 1, 1 << 20) }
-    case "return": body.withLock { $0 }?.stop()
+    case "return":
+        isReturning.withLock { $0 = true }
+        body.withLock { $0 }?.stop()
     case "exhaust":
         Containment.leakBudget = 1
         reply("\([1][opaque(9)])")
@@ -168,6 +177,8 @@ let isStopping = PollGate()
 /// Bodies beside the first may be ready.
 let second = SleepGate()
 let body = Locked<LightProc?>(nil)
+/// The body alone is told to stop.
+let isReturning = Locked(false)
 
 func makeListener() throws(ListenerError) -> CInt {
     if let path = getenv("FIXTURE_UNIX") { return try Fort.listener(unixPath: String(cString: path)) }
