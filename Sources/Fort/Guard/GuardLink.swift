@@ -12,7 +12,7 @@ final class GuardLink: Sendable {
     let record: ProcessRecord
     /// Whether the guard starts nothing again.
     let isInit: Bool
-    /// Whether this program was started as another one has died.
+    /// Whether this program was started as another one has died, or its leak budget is exhausted.
     let isAgain: Bool
     /// So often at least a service manager wants a sign of life, which the guard tells it; nil: it does not.
     let watchdogTime: Duration?

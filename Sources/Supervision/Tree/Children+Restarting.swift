@@ -48,12 +48,12 @@ extension SupervisorMachine.Settings {
 
     /// These, but for what a process does that was made with others, whatever was changed since.
     func ofProcess(madeWith others: SupervisorMachine.Settings) -> SupervisorMachine.Settings {
-        if reportsStart == others.reportsStart, hasFarewell == others.hasFarewell { return self }
+        if hasFarewell == others.hasFarewell { return self }
         return SupervisorMachine.Settings(
             restart: restart,
             backoff: backoff,
             isSignificant: isSignificant,
-            reportsStart: others.reportsStart,
+            reportsStart: reportsStart,
             startsUnseen: startsUnseen,
             startDeadline: startDeadline,
             restartLimit: restartLimit,
