@@ -21,6 +21,16 @@ public enum FortEvent: Sendable, Hashable {
     case replaced
 }
 
+extension FortEvent {
+    /// Whether it stays true, and whoever comes later wants to know.
+    fileprivate var isOfStop: Bool {
+        switch self {
+        case .stopping, .replaced: true
+        case .memoryPressure, .leakBudgetNear, .leakBudgetReached, .reloading: false
+        }
+    }
+}
+
 /// What happens to the program, as it happens; ends when the task that waits is cancelled.
 public struct FortEvents: AsyncSequence, Sendable {
     /// One thing that happened.
@@ -49,14 +59,15 @@ public struct FortEvents: AsyncSequence, Sendable {
         }
     }
 
-    /// Begins with what has happened since the stream was made.
+    /// Begins with what has happened since the stream was made, or with a stop that had begun by then.
     public func makeAsyncIterator() -> AsyncIterator { AsyncIterator(base: stream.makeAsyncIterator()) }
 }
 
 extension Fort {
     /// What happens to the program from now on: memory pressure, an exhausted leak budget, a reload, its stop.
     ///
-    /// In order. Costs a copy for each stream; no code of the listener's runs where it happens.
+    /// In order. Costs a copy for each stream; no code of the listener's runs where it happens. A stop that has begun before is told first, and
+    /// ``FortEvent/replaced`` before it, if so: who waits for the stop does not wait in vain, whenever he asks.
     ///
     /// ```swift
     /// for await event in Fort.events() {
@@ -91,6 +102,8 @@ final class FortEventHub: Sendable {
         var listeners: [(number: Int, action: @Sendable (FortEvent) -> Void)] = []
         /// What told the program to stop, first.
         var signal: Int32?
+        /// What was told of its stop.
+        var stop: [FortEvent] = []
     }
     private let state = Locked(State())
     /// So that those who tell at the same time tell everybody in the same order. Who waits for an event is resumed under it, by a queue.
@@ -104,12 +117,16 @@ final class FortEventHub: Sendable {
         var count: Int { Int(word.load(ordering: .relaxed)) }
     }
 
-    /// - Parameter action: Of ours; short. It tells of nothing itself.
+    /// - Parameter action: Of ours; short. It tells of nothing itself. A stop that has begun is told at once.
     func add(_ action: @escaping @Sendable (FortEvent) -> Void) -> Int {
-        state.withLock { state in
-            state.last += 1
-            state.listeners.append((state.last, action))
-            return state.last
+        order.withLock { _ in
+            let (number, stop) = state.withLock { state in
+                state.last += 1
+                state.listeners.append((state.last, action))
+                return (state.last, state.stop)
+            }
+            for event in stop { action(event) }
+            return number
         }
     }
 
@@ -134,7 +151,11 @@ final class FortEventHub: Sendable {
 
     func tell(_ event: FortEvent) {
         order.withLock { _ in
-            for listener in state.withLock({ $0.listeners }) { listener.action(event) }
+            let listeners = state.withLock { state in
+                if event.isOfStop { state.stop.append(event) }
+                return state.listeners
+            }
+            for listener in listeners { listener.action(event) }
         }
     }
 }

@@ -198,12 +198,16 @@ private final class Gauge {
             var (all, last) = (first.makeAsyncIterator(), second.makeAsyncIterator())
             for _ in 0..<3 { report("\(await all.next().map { "\($0)" } ?? "none")") }
             report("\(await last.next().map { "\($0)" } ?? "none") \(second.lostEvents) \(first.lostEvents)")
+            Fort.tell(.stopping(signal: nil))
+            // Of the stop alone, in order.
+            var late = Fort.events().makeAsyncIterator()
+            for _ in 0..<2 { report("late: \(await late.next().map { "\($0)" } ?? "none")") }
         }
         let lines = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self).split(separator: "\n")
         #expect(
             lines == [
                 "leakBudgetNear(leaked: 3, budget: 4)", "leakBudgetReached(leaked: 4, budget: 4)", "replaced",
-                "leakBudgetReached(leaked: 4, budget: 4) 1 0",
+                "leakBudgetReached(leaked: 4, budget: 4) 1 0", "late: replaced", "late: stopping(signal: nil)",
             ]
         )
     }
@@ -222,6 +226,28 @@ private final class Gauge {
     @Test func aProgramThatIsStoppedSaysForWhat() async {
         let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardOutputContent]) {
             Listens.main()
+        }
+        #expect(
+            String(decoding: result?.standardOutputContent ?? [], as: UTF8.self) == "stopping(signal: Optional(15))\n"
+        )
+    }
+
+    struct AsksLate: FortProgram {
+        func run(in context: Context) async throws {
+            signalThisProgram(SIGTERM)
+            await context.untilStopped()
+            for await event in Fort.events() {
+                report("\(event)")
+                break
+            }
+        }
+    }
+
+    /// The signal may come while the program starts: whoever asks then would wait for ever.
+    @Test(.timeLimit(.minutes(1)))
+    func whoAsksDuringTheStopIsToldOfIt() async {
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardOutputContent]) {
+            AsksLate.main()
         }
         #expect(
             String(decoding: result?.standardOutputContent ?? [], as: UTF8.self) == "stopping(signal: Optional(15))\n"
