@@ -5,6 +5,15 @@
 #include <stdint.h>
 #include <ucontext.h>
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CRT_THREAD_SANITIZED 1
+#endif
+#endif
+#ifndef CRT_THREAD_SANITIZED
+#define CRT_THREAD_SANITIZED 0
+#endif
+
 // How often waits are repeated. Everything takes many times longer in a program that a sanitizer watches.
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)

@@ -79,16 +79,12 @@ void *crt_currentTask(void) { return swift_task_getCurrent(); }
 bool crt_isCancelled(void *task) { return swift_task_isCancelled(task); }
 
 // The runtime releases on the task when its continuation is resumed, and acquires when a job of it runs.
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
+#if CRT_THREAD_SANITIZED
 extern void __tsan_acquire(void *address);
-#define ACQUIRE(address) __tsan_acquire(address)
+void crt_resumed(void) { __tsan_acquire(swift_task_getCurrent()); }
+#else
+void crt_resumed(void) {}
 #endif
-#endif
-#ifndef ACQUIRE
-#define ACQUIRE(address) ((void)0)
-#endif
-void crt_resumed(void) { ACQUIRE(swift_task_getCurrent()); }
 
 // A new task starts with one of two functions of the runtime; what is queued later goes on elsewhere.
 static bool isNew(const task *self) {

@@ -53,6 +53,11 @@ static _Atomic(crt_thread *) trappedThreads;   // a stack; pushed by handlers, t
 static _Atomic(uint32_t) trapsUnderWay;        // handlers that were entered and whose trap is not reported yet
 static _Atomic(uint32_t) reaperSignal;         // a futex; counts pushes
 
+// Whether who had the signal before us has a function for it. async-signal-safe: plain loads.
+static bool isHandler(const struct sigaction *former) {
+    return (former->sa_flags & SA_SIGINFO) || (former->sa_handler != SIG_DFL && former->sa_handler != SIG_IGN);
+}
+
 // async-signal-safe: plain loads, sigaction, and system calls by number; and whatever the former handler does.
 // Gives the signal to whoever would have got it without us. A handler is called as the kernel would call it, and we stay
 // in place: it may know what to do, as one that serves the guard pages of another runtime, and then the program goes on.
@@ -62,7 +67,7 @@ static void passOn(int signal, siginfo_t *info, void *context) {
     const struct sigaction *former = &previousActions[signal];
     bool isSigned = former->sa_flags & SA_SIGINFO;
     if (!isSigned && former->sa_handler == SIG_IGN && info->si_code <= 0) return;
-    if ((isSigned || (former->sa_handler != SIG_DFL && former->sa_handler != SIG_IGN)) && !(former->sa_flags & SA_RESETHAND)) {
+    if (isHandler(former) && !(former->sa_flags & SA_RESETHAND)) {
         // Blocked meanwhile is what the interrupted code had blocked, what the handler wants, and the signal itself. The
         // kernel's set is the first word of the library's. It is put back when our handler returns.
         unsigned long mask = *(const unsigned long *)&((const ucontext_t *)context)->uc_sigmask;
@@ -361,7 +366,7 @@ void crt_endProgram(crt_thread *thread) {
     // First whoever would have got it without us: it may have more to tell. If that returns, or ignores it, the kernel.
     const struct sigaction *former = &previousActions[signal];
     const struct sigaction none = {.sa_handler = SIG_DFL};
-    if ((former->sa_flags & SA_SIGINFO) || (former->sa_handler != SIG_DFL && former->sa_handler != SIG_IGN)) {
+    if (isHandler(former)) {
         sigaction(signal, former, NULL);
         syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), signal);
     }
