@@ -405,7 +405,7 @@ import Testing
         for before in RestartStrategy.allCases {
             var machine = Machine(strategy: before, intensity: .unlimited)
             machine.hold()
-            let settings = Machine.Settings(restart: .permanent, backoff: .none, reportsStart: true)
+            let settings = Machine.Settings(restart: .permanent, backoff: .none)
             for id: UInt64 in 1...2 { #expect(machine.add(id, settings, at: .zero) == []) }
             #expect(machine.add([(3, settings), (4, settings)], at: .zero) == [])
             #expect(machine.terminate([2], at: .zero) == (before == .dynamic ? [.forget(2)] : [.lay(2)]))

@@ -17,7 +17,10 @@ import Testing
     private static func machine(_ strategy: RestartStrategy = .oneForOne, hasFarewell: Bool = false) -> Machine {
         var machine = Machine(strategy: strategy, intensity: .unlimited)
         let settings = Machine.Settings(restart: .permanent, backoff: .none, hasFarewell: hasFarewell)
-        for id: UInt64 in 1...3 { #expect(machine.add(id, settings, at: .zero) == [.start(id)]) }
+        for id: UInt64 in 1...3 {
+            #expect(machine.add(id, settings, at: .zero) == [.start(id)])
+            #expect(machine.childStarted(id, at: .zero) == [])
+        }
         return machine
     }
 
@@ -70,7 +73,10 @@ import Testing
         #expect(machine.childEnded(2, .killed, at: .zero) == [.stop(3)])
         #expect(machine.stopIsLate(3, at: .zero) == [], "the first goes on as long as nothing can be started again")
         #expect(machine.childEnded(3, .shutdown, at: .zero) == [.stop(1)])
-        #expect(machine.childEnded(1, .shutdown, at: .zero) == [.start(1), .start(2), .start(3)])
+        #expect(machine.childEnded(1, .shutdown, at: .zero) == [.start(1)])
+        #expect(machine.childStarted(1, at: .zero) == [.start(2)])
+        #expect(machine.childStarted(2, at: .zero) == [.start(3)])
+        #expect(machine.childStarted(3, at: .zero) == [])
         // Next time it is not late.
         #expect(machine.stop(at: .zero) == [.stop(3)])
         #expect(machine.childEnded(3, .shutdown, at: .zero) == [.forget(3), .stop(2)])
@@ -111,7 +117,6 @@ import Testing
         let settings = Machine.Settings(
             restart: .permanent,
             backoff: .none,
-            reportsStart: true,
             startDeadline: .seconds(1)
         )
         #expect(machine.add((1...3).map { ($0, settings) }, at: .zero) == start(1))

@@ -144,7 +144,7 @@ struct SupervisorChaos {
             return (id: lastID, settings: settings())
         }
         lastTicket += 1
-        let isWaitedFor = random.oneIn(2) && new.allSatisfy { $0.settings.reportsStart && !$0.settings.startsUnseen }
+        let isWaitedFor = random.oneIn(2) && !new.contains { $0.settings.startsUnseen }
         story.append("add \(new.map(\.id)) \(isWaitedFor ? "ticket \(lastTicket)" : "")")
         world.add(new, ticket: isWaitedFor ? lastTicket : nil)
     }
@@ -155,7 +155,6 @@ struct SupervisorChaos {
             restart: restart,
             backoff: random.oneIn(4) ? .constant(.milliseconds(100)) : .none,
             isSignificant: restart != .permanent && random.oneIn(3),
-            reportsStart: !random.oneIn(4),
             startsUnseen: random.oneIn(4),
             startDeadline: random.oneIn(4) ? .milliseconds(50) : nil,
             restartLimit: random.oneIn(6) ? random.below(3) : nil,

@@ -11,17 +11,13 @@ import Testing
 @Suite struct SupervisorMachineCrossingTests {
     typealias Machine = SupervisorMachine
 
-    private static func machine(
-        _ strategy: RestartStrategy,
-        _ types: [RestartType],
-        reportsStart: Bool = false
-    ) -> Machine {
+    private static func machine(_ strategy: RestartStrategy, _ types: [RestartType]) -> Machine {
         var machine = Machine(strategy: strategy, intensity: .unlimited)
         for (index, type) in types.enumerated() {
             let id = UInt64(index + 1)
-            let settings = Machine.Settings(restart: type, backoff: .none, reportsStart: reportsStart)
+            let settings = Machine.Settings(restart: type, backoff: .none)
             #expect(machine.add(id, settings, at: .zero) == [.start(id)])
-            if reportsStart { #expect(machine.childStarted(id, at: .zero) == []) }
+            #expect(machine.childStarted(id, at: .zero) == [])
         }
         return machine
     }
@@ -32,7 +28,10 @@ import Testing
         #expect(machine.terminate([1], at: .zero) == [.stop(1)])
         #expect(machine.childEnded(1, .shutdown, at: .zero) == [.lay(1)])
         #expect(try machine.restart(1, at: .zero) == [.start(1)])
-        #expect(machine.childEnded(3, .shutdown, at: .zero) == [.start(2), .start(3)])
+        #expect(machine.childStarted(1, at: .zero) == [])
+        #expect(machine.childEnded(3, .shutdown, at: .zero) == [.start(2)])
+        #expect(machine.childStarted(2, at: .zero) == [.start(3)])
+        #expect(machine.childStarted(3, at: .zero) == [])
         #expect(machine.childEnded(1, .killed, at: .zero) == [.stop(3)])
     }
 
@@ -41,7 +40,9 @@ import Testing
         #expect(machine.childEnded(2, .killed, at: .zero) == [.stop(4)])
         #expect(machine.childEnded(1, .killed, at: .zero) == [])
         #expect(machine.childEnded(4, .shutdown, at: .zero) == [.stop(3)])
-        #expect(machine.childEnded(3, .shutdown, at: .zero) == [.forget(3), .start(1), .start(2), .start(4)])
+        #expect(machine.childEnded(3, .shutdown, at: .zero) == [.forget(3), .start(1)])
+        #expect(machine.childStarted(1, at: .zero) == [.start(2)])
+        #expect(machine.childStarted(2, at: .zero) == [.start(4)])
     }
 
     @Test func aSweepThatBeginsWithinAnotherTakesOverWhatThatHasNotStopped() throws {
@@ -50,14 +51,17 @@ import Testing
         #expect(machine.terminate([4], at: .zero) == [])
         #expect(machine.childEnded(4, .shutdown, at: .zero) == [.lay(4), .stop(3)])
         #expect(try machine.restart(4, at: .zero) == [.start(4)])
+        #expect(machine.childStarted(4, at: .zero) == [])
         #expect(machine.childEnded(4, .killed, at: .zero) == [])
         #expect(machine.childEnded(3, .shutdown, at: .zero) == [.stop(2)])
-        #expect(machine.childEnded(2, .shutdown, at: .zero) == [.start(1), .start(2), .start(3), .start(4)])
+        #expect(machine.childEnded(2, .shutdown, at: .zero) == [.start(1)])
+        for id: UInt64 in 1...3 { #expect(machine.childStarted(id, at: .zero) == [.start(id + 1)]) }
+        #expect(machine.childStarted(4, at: .zero) == [])
     }
 
     @Test func thoseBeforeASweepThatWaitForTheirTurnStartInIt() throws {
         var machine = Machine(strategy: .restForOne, intensity: .unlimited)
-        let settings = Machine.Settings(restart: .permanent, backoff: .none, reportsStart: true)
+        let settings = Machine.Settings(restart: .permanent, backoff: .none)
         #expect(machine.add((1...3).map { ($0, settings) }, at: .zero) == [.start(1)])
         #expect(machine.terminate([3], at: .zero) == [.lay(3)])
         #expect(try machine.restart(3, at: .zero) == [.start(3)])
@@ -73,7 +77,8 @@ import Testing
         #expect(machine.terminate([2], at: .zero) == [.stop(2)])
         #expect(machine.childEnded(3, .killed, at: .zero) == [])
         #expect(machine.childEnded(2, .shutdown, at: .zero) == [.lay(2), .stop(1)])
-        #expect(machine.childEnded(1, .shutdown, at: .zero) == [.start(1), .start(3)])
+        #expect(machine.childEnded(1, .shutdown, at: .zero) == [.start(1)])
+        #expect(machine.childStarted(1, at: .zero) == [.start(3)])
     }
 
     @Test func whoLeavesWhenTheSupervisorStopsWaitsForItsTurn() {
@@ -87,7 +92,7 @@ import Testing
     }
 
     @Test func aStartByHandThatWasCutShortIsNoneAfterwards() throws {
-        var machine = Self.machine(.oneForAll, [.permanent, .permanent], reportsStart: true)
+        var machine = Self.machine(.oneForAll, [.permanent, .permanent])
         for _ in 0..<2 {
             #expect(machine.terminate([2], at: .zero) == [.stop(2)])
             #expect(machine.childEnded(2, .shutdown, at: .zero) == [.lay(2)])
@@ -128,7 +133,7 @@ import Testing
     @Test(arguments: [RestartStrategy.oneForAll, .restForOne], Place.allCases)
     func aTemporaryChildIsSweptAwayAndNotStartedAgain(_ strategy: RestartStrategy, _ place: Place) {
         func settings(_ type: RestartType, _ backoff: Backoff = .none) -> Machine.Settings {
-            Machine.Settings(restart: type, backoff: backoff, reportsStart: true)
+            Machine.Settings(restart: type, backoff: backoff)
         }
         var machine = Machine(strategy: strategy, intensity: .unlimited)
         let permanent = settings(.permanent)

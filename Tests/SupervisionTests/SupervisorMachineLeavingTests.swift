@@ -16,7 +16,6 @@ import Testing
         _ restart: RestartType = .permanent,
         backoff: Backoff = .none,
         hasFarewell: Bool = false,
-        reportsStart: Bool = false,
         intensity: RestartIntensity = .unlimited,
         finishesWhenEmpty: Bool = false
     ) -> Machine {
@@ -25,10 +24,12 @@ import Testing
             restart: restart,
             backoff: backoff,
             isSignificant: finishesWhenEmpty,
-            reportsStart: reportsStart,
             hasFarewell: hasFarewell
         )
-        for id in 1...count { #expect(machine.add(id, settings, at: .zero) == [.start(id)]) }
+        for id in 1...count {
+            #expect(machine.add(id, settings, at: .zero) == [.start(id)])
+            #expect(machine.childStarted(id, at: .zero) == [])
+        }
         return machine
     }
 
@@ -141,7 +142,7 @@ import Testing
 
     @Test func aStartThatIsUndoneIsNoRestart() {
         var machine = Machine(intensity: .init(0, within: .seconds(1)))
-        let settings = Machine.Settings(restart: .permanent, backoff: .none, reportsStart: true)
+        let settings = Machine.Settings(restart: .permanent, backoff: .none)
         #expect(machine.add((1...4).map { ($0, settings) }, at: .zero) == [.start(1)])
         #expect(machine.childStarted(1, at: .zero) == [.start(2)])
         #expect(machine.childStarted(9, at: .zero) == [])

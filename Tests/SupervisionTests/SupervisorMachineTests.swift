@@ -20,7 +20,10 @@ import Testing
     ) -> Machine {
         var machine = Machine(intensity: intensity, autoShutdown: finishesWhenEmpty ? .allSignificant : .never)
         let settings = Machine.Settings(restart: restart, backoff: backoff, isSignificant: finishesWhenEmpty)
-        for id in 1...count { #expect(machine.add(id, settings, at: .zero) == [.start(id)]) }
+        for id in 1...count {
+            #expect(machine.add(id, settings, at: .zero) == [.start(id)])
+            #expect(machine.childStarted(id, at: .zero) == [])
+        }
         return machine
     }
 
@@ -34,7 +37,7 @@ import Testing
 
     @Test func aRestartThatNobodyWaitsForCountsAsStartedAtOnce() {
         var machine = Machine(intensity: .unlimited)
-        let settings = Machine.Settings(restart: .transient, backoff: .none, reportsStart: true, restartLimit: 4)
+        let settings = Machine.Settings(restart: .transient, backoff: .none, restartLimit: 4)
         #expect(machine.add(1, settings, at: .zero) == [.start(1)])
         #expect(machine.isStarting(1), "the first start is waited for")
         #expect(machine.childStarted(1, at: .zero) == [])
@@ -56,7 +59,7 @@ import Testing
     @Test(arguments: [RestartStrategy.oneForAll, .restForOne])
     func aStartThatNobodyWaitedForIsWaitedForWhenTheStrategyChanges(_ strategy: RestartStrategy) {
         var machine = Machine(strategy: .dynamic, intensity: .unlimited)
-        let settings = Machine.Settings(restart: .permanent, backoff: .none, reportsStart: true, startsUnseen: true)
+        let settings = Machine.Settings(restart: .permanent, backoff: .none, startsUnseen: true)
         #expect(machine.add([(1, settings), (2, settings)], at: .zero) == [.start(1), .start(2)])
         #expect(machine.isUp(1) && machine.isUp(2))
         #expect(machine.change(strategy: strategy) == [])
@@ -94,7 +97,7 @@ import Testing
         /// The second of three starts, and the third does not run where others wait for it.
         var machine: Machine {
             var machine = Machine(strategy: strategy, intensity: .unlimited)
-            let settings = Machine.Settings(restart: .permanent, backoff: .none, reportsStart: true)
+            let settings = Machine.Settings(restart: .permanent, backoff: .none)
             _ = machine.add((1...3).map { ($0, settings) }, at: .zero)
             _ = machine.childStarted(1, at: .zero)
             if isFirst { return machine }
@@ -138,7 +141,7 @@ import Testing
     @Test(arguments: [nil, .restart, .stop, .escalate] as [Machine.Decision?])
     func aStartThatWasAskedForIsDownWhateverWasDecided(_ decision: Machine.Decision?) throws {
         var machine = Machine(intensity: .init(0, within: .seconds(1)))
-        let settings = Machine.Settings(restart: .transient, backoff: .none, reportsStart: true)
+        let settings = Machine.Settings(restart: .transient, backoff: .none)
         _ = machine.add(1, settings, at: .zero)
         _ = machine.childStarted(1, at: .zero)
         #expect(machine.childEnded(1, .normal, at: .zero) == [.lay(1)])

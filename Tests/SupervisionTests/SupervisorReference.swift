@@ -118,7 +118,7 @@ struct SupervisorReference {
         steps.append(.start(id))
         children[index].starts += 1
         children[index].isQueued = false
-        children[index].isUp = !children[index].settings.reportsStart || succeeds(id, children[index].starts)
+        children[index].isUp = succeeds(id, children[index].starts)
         return children[index].isUp
     }
 
@@ -339,7 +339,6 @@ struct SupervisorComparison {
             restart: restart,
             backoff: random.oneIn(6) ? .constant(.milliseconds(1)) : .none,
             isSignificant: restart != .permanent && random.oneIn(2),
-            reportsStart: true,
             startsUnseen: startsUnseen,
             restartLimit: random.oneIn(8) ? random.below(3) : nil,
             hasFarewell: random.oneIn(5)

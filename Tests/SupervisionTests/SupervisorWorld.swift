@@ -86,9 +86,8 @@ struct SupervisorWorld {
                 if retiring.contains(id) { problem("\(id) is started during its farewell") }
                 if !machine.isRunning { problem("\(id) is started while the supervisor stops") }
                 checkOrder(ofStart: id)
-                let reports = child(id)?.settings.reportsStart ?? false
-                alive[id] = reports ? .starting : .up
-                if reports { due.append(.begins(id)) }
+                alive[id] = .starting
+                due.append(.begins(id))
                 down.remove(id)
                 leaving.remove(id)
                 late.remove(id)

@@ -29,7 +29,6 @@ extension SupervisorMachine {
     /// Whether something depends on when a start is over: others come then, or somebody waits. Otherwise the child counts as started
     /// at once, and is not asked to report it; its end says whether it had.
     private func isAwaited(_ child: ChildList.Child) -> Bool {
-        guard child.settings.reportsStart else { return false }
         switch strategy {
         case .oneForAll, .restForOne: return true
         case .oneForOne: return !child.hasStarted || child.isManual || child.settings.startDeadline != nil

@@ -18,8 +18,6 @@ struct SupervisorMachine: Sendable {
         let restart: RestartType
         let backoff: Backoff
         let isSignificant: Bool
-        /// `childStarted` is told when it has started, if it is starting then; otherwise it has as soon as it is told to.
-        let reportsStart: Bool
         /// Under a dynamic supervisor its first start, too, counts as over at once: nobody waits for it.
         let startsUnseen: Bool
         /// How long a start may take; nil: as long as it likes.
@@ -33,7 +31,6 @@ struct SupervisorMachine: Sendable {
             restart: RestartType,
             backoff: Backoff,
             isSignificant: Bool = false,
-            reportsStart: Bool = false,
             startsUnseen: Bool = false,
             startDeadline: Duration? = nil,
             restartLimit: Int? = nil,
@@ -42,7 +39,6 @@ struct SupervisorMachine: Sendable {
             self.restart = restart
             self.backoff = backoff
             self.isSignificant = isSignificant
-            self.reportsStart = reportsStart
             self.startsUnseen = startsUnseen
             self.startDeadline = startDeadline
             self.restartLimit = restartLimit
