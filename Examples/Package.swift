@@ -51,7 +51,8 @@ let extras: [String: [Target.Dependency]] = [
         services, "Loopback", sockets, logging, .product(name: "Hummingbird", package: "hummingbird"),
     ],
     "GuardedHummingbird": [
-        services, "Loopback", sockets, logging, .product(name: "Hummingbird", package: "hummingbird"),
+        services, lifecycle, "Loopback", sockets, logging, .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "NIOCore", package: "swift-nio"),
     ],
     "NIOServer": [services, lifecycle, "Loopback", sockets, .product(name: "NIOCore", package: "swift-nio")],
     "GroupOfServices": [services, lifecycle, logging],

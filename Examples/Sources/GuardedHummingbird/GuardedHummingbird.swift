@@ -11,25 +11,29 @@ import Runtime
 import RuntimeServices
 import Synchronization
 
-/// A Hummingbird application behind the boundary: `context.run(application)` is all there is to it.
+/// A Hummingbird application behind the boundary: `context.run(application.listening(on: socket))` is all there is to it.
 ///
 /// A route that traps, or an error of the application, ends the body with its connections, and it is started again; what cannot be contained (a trap on an event loop of
-/// swift-nio, a wild pointer, the end of memory) ends the process, which the guard starts again. SIGTERM shuts the application down gracefully.
+/// swift-nio, a wild pointer, the end of memory) ends the process, which the guard starts again. SIGTERM shuts the application down gracefully, SIGUSR2 has a
+/// new program take over.
 ///
-/// Hummingbird opens its socket itself, and cannot be given one: connections are refused for the moment in which it is started again, and two programs
-/// of a handover cannot listen on one port. A server that takes ``Fort/listener(host:port:backlog:)``, such as `UndyingServer`, refuses none.
+/// The guard keeps the socket, so that connections wait meanwhile instead of being refused: `ListeningApplication` serves the application there, as Hummingbird's own
+/// server opens a socket itself and cannot be given one. Where that does not matter `context.run(application)` does the same.
 ///
 ///     GuardedHummingbird 8080     serves until it is told to stop
 ///     GuardedHummingbird          has one request trap, sees that the next is answered, and ends
 @main
 struct GuardedHummingbird: FortProgram {
     static let boundary = Boundary.guarded
+    static let signalsReady = true
 
     func run(in context: Context) async throws {
-        try await context.run(application(in: context))
+        let port = CommandLine.arguments.dropFirst().first.flatMap { Int($0) }
+        let socket = try Fort.listener(host: "127.0.0.1", port: port ?? 0)
+        try await context.run(application(in: context, checksItself: port == nil).listening(on: socket))
     }
 
-    func application(in context: Context) -> some ApplicationProtocol {
+    func application(in context: Context, checksItself: Bool) -> some ApplicationProtocol {
         let router = Router()
         router.get("hello") { _, _ in "hello" }
         router.get("square/:number") { _, request in
@@ -37,15 +41,14 @@ struct GuardedHummingbird: FortProgram {
             // Traps when it is too large.
             return "\(number * number)"
         }
-        let port = CommandLine.arguments.dropFirst().first.flatMap { Int($0) }
         // Of this incarnation: with them, whatever ends it, its connections are closed, also that of a request that trapped.
         let loops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         context.onExit { _ in loops.shutdownGracefully { _ in } }
         return Application(
             router: router,
-            configuration: .init(address: .hostname("127.0.0.1", port: port ?? 0)),
             onServerRunning: { channel in
-                if port == nil, let port = channel.localAddress?.port { SelfCheck.start(at: port, context) }
+                context.ready()
+                if checksItself, let port = channel.localAddress?.port { SelfCheck.start(at: port, context) }
             },
             eventLoopGroupProvider: .shared(loops),
             logger: Logger(label: "http") { _ in SwiftLogNoOpLogHandler() }
@@ -53,30 +56,28 @@ struct GuardedHummingbird: FortProgram {
     }
 }
 
-/// Asks the application from outside, as long as it takes to see that it comes back.
+/// Asks the application from outside, and sees that it comes back.
 enum SelfCheck {
-    private static let incarnations = Mutex<[(port: Int, context: Context)]>([])
+    private static let latest = Mutex<Context?>(nil)
 
-    /// Another incarnation serves.
+    /// An incarnation serves.
     static func start(at port: Int, _ context: Context) {
-        let count = incarnations.withLock { incarnations in
-            incarnations.append((port, context))
-            return incarnations.count
+        let isFirst = latest.withLock { latest in
+            defer { latest = context }
+            return latest == nil
         }
         // Outside the body, whose end it survives.
-        if count == 1 { context.system.executor.spawnBlocking { check() } }
+        if isFirst { context.system.executor.spawnBlocking { check(port) } }
     }
 
-    private static func check() {
+    private static func check(_ port: Int) {
         // No answer, and nobody who waits for one: the body has ended.
-        expect(nil, from: "/square/\(Int.max)", at: incarnations.withLock { $0[0].port })
-        // Ends: it is started again.
-        while incarnations.withLock({ $0.count < 2 }) { usleep(1000) }
-        let (port, context) = incarnations.withLock { $0[1] }
+        expect(nil, from: "/square/\(Int.max)", at: port)
+        // Not refused, and answered by the next incarnation.
         expect("hello", from: "/hello", at: port)
         expect("49", from: "/square/7", at: port)
         print("the application came back after a trap, and answers")
-        context.stop()
+        latest.withLock { $0 }?.stop()
     }
 
     private static func expect(_ answer: String?, from path: String, at port: Int) {

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Shows that a Hummingbird application behind the guard refuses no connection, whatever its process dies of.
+
+    scripts/hummingbird.py PROGRAM
+
+While three clients ask GuardedHummingbird, each request on a connection of its own, its process is killed (SIGKILL), replaced (SIGUSR2), and
+has a request that traps, in turns. The last line is `hummingbird: requests=N refused=0 ...`; exit status 0 only if nothing was refused, every
+connection that ended without an answer has a cause, and SIGTERM ends the guard with status 0.
+"""
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+ROUNDS = 4
+CLIENTS = 3
+PATIENCE = 30
+
+
+class Counts:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.answered = self.refused = self.closed = 0
+        self.problems = []
+
+
+def request(port, path):
+    """The body of the answer; None: the connection ended without one."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+        answer = b""
+        try:
+            while more := connection.recv(4096):
+                answer += more
+        except ConnectionResetError:
+            pass
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not body:
+        return None
+    return body.decode() if head.startswith(b"HTTP/1.1 200 ") and b"\r\nDate: " in head else f"? {answer!r}"
+
+
+def ask(port, counts, stopped):
+    while not stopped.is_set():
+        try:
+            body = request(port, "/square/7")
+        except ConnectionRefusedError:
+            with counts.lock:
+                counts.refused += 1
+            continue
+        except OSError as error:
+            with counts.lock:
+                counts.problems.append(repr(error))
+            continue
+        with counts.lock:
+            if body == "49":
+                counts.answered += 1
+            elif body is None:
+                counts.closed += 1
+            else:
+                counts.problems.append(body)
+
+
+def children(guard):
+    pids = []
+    for task in os.listdir(f"/proc/{guard}/task"):
+        with open(f"/proc/{guard}/task/{task}/children") as file:
+            pids += [int(pid) for pid in file.read().split()]
+    return pids
+
+
+
+def servers(guard):
+    """The guard's children that are the program, and no zombies."""
+    found = []
+    for pid in children(guard):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                text = file.read()
+        except FileNotFoundError:
+            continue
+        if text[text.rindex(")") + 2] != "Z":
+            found.append(pid)
+    return found
+
+
+class Late(Exception):
+    pass
+
+
+def until(what, is_so):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise Late(f"{what}: not after {PATIENCE} s")
+
+
+def disturb(guard, port, counts):
+    """Kills the program, has a request trap, and replaces the program."""
+
+    def serves():
+        try:
+            return request(port, "/hello") == "hello"
+        except OSError:
+            return False
+
+    until("it serves", serves)
+    stopped = threading.Event()
+    clients = [threading.Thread(target=ask, args=(port, counts, stopped), daemon=True) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    for _ in range(ROUNDS):
+        (pid,) = servers(guard.pid)
+        os.kill(pid, signal.SIGKILL)
+        until("it is started again", lambda: servers(guard.pid) not in ([], [pid]) and serves())
+        if request(port, f"/square/{2**63 - 1}") is not None:
+            counts.problems.append("a request that traps was answered")
+        until("it serves after a trap", serves)
+        (pid,) = servers(guard.pid)
+        guard.send_signal(signal.SIGUSR2)
+        until("it is replaced", lambda: len(now := servers(guard.pid)) == 1 and now != [pid])
+    stopped.set()
+    for client in clients:
+        client.join(PATIENCE)
+    guard.terminate()
+    until("it ends", lambda: guard.poll() is not None)
+    if guard.returncode != 0:
+        counts.problems.append(f"it ended with {guard.returncode}")
+
+
+def main():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "SWIFT_BACKTRACE": "enable=no"}
+    guard = subprocess.Popen([sys.argv[1], str(port)], env=environment, stderr=subprocess.PIPE, text=True)
+    said = []
+    reader = threading.Thread(target=lambda: said.extend(guard.stderr), daemon=True)
+    reader.start()
+    counts = Counts()
+    try:
+        disturb(guard, port, counts)
+    except Late as late:
+        counts.problems.append(str(late))
+    finally:
+        guard.kill()
+        guard.wait()
+    reader.join(PATIENCE)
+    # Each kill and each trap may close what every client has in hand.
+    allowed = 2 * ROUNDS * CLIENTS
+    has_failed = counts.refused or counts.problems or counts.closed > allowed or counts.answered < 100
+    if has_failed:
+        sys.stdout.writelines(said)
+        print(*counts.problems[:10], sep="\n")
+    print(
+        f"hummingbird: requests={counts.answered} refused={counts.refused} closed={counts.closed} of at most {allowed},"
+        f" kills={ROUNDS} traps={ROUNDS} handovers={ROUNDS}: {'FAILED' if has_failed else 'passed'}"
+    )
+    sys.exit(1 if has_failed else 0)
+
+
+main()
