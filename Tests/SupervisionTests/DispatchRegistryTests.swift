@@ -193,6 +193,65 @@ import Testing
         )
     }
 
+    /// What two groups of one tree want, and whether they cannot both have it.
+    struct Wanted: Sendable {
+        let first: (name: String, redundancy: Int)
+        let second: (name: String, redundancy: Int)
+        let clashesAt: String?
+    }
+
+    @Test(arguments: [
+        Wanted(first: ("a", 1), second: ("a", 1), clashesAt: "a"),
+        Wanted(first: ("a", 2), second: ("a", 3), clashesAt: "a-0"),
+        Wanted(first: ("a", 1), second: ("a", 2), clashesAt: nil),
+        Wanted(first: ("a", 2), second: ("a-1", 1), clashesAt: "a-1"),
+        Wanted(first: ("a-1", 1), second: ("a", 2), clashesAt: "a-1"),
+        Wanted(first: ("a", 2), second: ("a-2", 1), clashesAt: nil),
+        Wanted(first: ("a", 2), second: ("a-01", 1), clashesAt: nil),
+        Wanted(first: ("a", 2), second: ("a-", 1), clashesAt: nil),
+        Wanted(first: ("a-1", 2), second: ("a-1-1", 1), clashesAt: "a-1-1"),
+        Wanted(first: ("a", 1), second: ("b", 1), clashesAt: nil),
+    ])
+    func groupsOfOneTreeHaveNamesOfTheirOwn(_ wanted: Wanted) throws {
+        func group(_ name: String, _ wanted: (name: String, redundancy: Int)) -> Children {
+            Children(name, Taker(name, sim.trace), redundancy: wanted.redundancy).registered(as: wanted.name)
+        }
+        let (first, second) = (group("one", wanted.first), group("two", wanted.second))
+        // Wherever they are, before anything starts.
+        let trees: [Supervisor] = [
+            Supervisor("top") {
+                first
+                second
+            },
+            Supervisor("top") {
+                first
+                Supervisor("below") { second }
+            },
+            Supervisor("top") {
+                Supervisor("left") { first }
+                Supervisor("right") { second }
+            },
+        ]
+        for tree in trees {
+            let error = thrown(SupervisionError.self) { _ = try tree.validate() }
+            #expect(error?.code == (wanted.clashesAt == nil ? nil : .nameTaken), "\(wanted)")
+            let words =
+                "group two: the name \(wanted.clashesAt ?? "") is registered by the group one, too; give each a name of its own"
+            if let error { #expect(error.description.contains(words), "\(error)") }
+        }
+        let started = thrown(SupervisionError.self) {
+            let tree = try sim.system.supervise {
+                first
+                Supervisor("below") { second }
+            }
+            sim.drain()
+            #expect(registry.names.count == wanted.first.redundancy + wanted.second.redundancy)
+            #expect(sim.stops(tree))
+        }
+        #expect(started?.code == (wanted.clashesAt == nil ? nil : .nameTaken))
+        #expect(registry.names == [])
+    }
+
     // MARK: Waiting
 
     @Test func whoWaitsForANameGetsWhoeverRegisters() async throws {

@@ -13,7 +13,8 @@ extension Children {
     /// The same group, whose members are found by a name in the system's registry, from before they start until they end for good.
     ///
     /// The one member of a group has the name itself, one of several the name and its number, as in `prices-0`. A name that
-    /// is taken is an error of type ``SupervisionError`` when the group is started. Who is added to a group later has the number in
+    /// is taken is an error of type ``SupervisionError`` when the group is started, and one that another group of the same tree wants, too, before anything
+    /// is started. Who is added to a group later has the number in
     /// its name; if that name is taken the log says so, and the member has none.
     public func registered(as name: String) -> Children { with { $0.registeredName = name } }
 

@@ -27,20 +27,64 @@ struct DistributorTerms: Sendable {
     }
 }
 
-/// Whether the groups of a whole tree agree on the distributors and dispatchers that they share: known before anything starts. A pure value.
+/// The names under which the groups of a tree register their members. A pure value.
+struct NameClaims: Sendable {
+    /// Names that one process has.
+    private var single: [String: String] = [:]
+    /// Names that stand before the numbers of members, and how many there are.
+    private var numbered: [String: (count: Int, group: String)] = [:]
+
+    struct Conflict: Error, Equatable {
+        let name: String
+        /// Who has it.
+        let group: String
+    }
+
+    /// - Parameter count: Of the members that are numbered; nil: the process has the name itself.
+    mutating func claim(_ name: String, count: Int?, for group: String) throws(Conflict) {
+        guard let count else {
+            if let other = single[name] ?? holder(ofMember: name) { throw Conflict(name: name, group: other) }
+            single[name] = group
+            return
+        }
+        if let other = numbered[name]?.group { throw Conflict(name: "\(name)-0", group: other) }
+        numbered[name] = (count, group)
+        for (taken, other) in single where holder(ofMember: taken) != nil { throw Conflict(name: taken, group: other) }
+    }
+
+    /// Whose members have this name as that of a number.
+    private func holder(ofMember name: String) -> String? {
+        guard let hyphen = name.lastIndex(of: "-") else { return nil }
+        let digits = name[name.index(after: hyphen)...]
+        guard let number = Int(digits), String(number) == digits, let (count, group) = numbered[String(name[..<hyphen])]
+        else { return nil }
+        return 0..<count ~= number ? group : nil
+    }
+}
+
+/// Whether the groups of a whole tree agree on the distributors and dispatchers that they share, and have names of their own: known before
+/// anything starts. A pure value.
 ///
 /// What runs besides may still contradict them when they start.
 struct DispatchCheck {
     private var distributors: [String: DistributorTerms] = [:]
     private var handlers: [String: any DispatcherHandler] = [:]
+    private var names = NameClaims()
 
-    /// - Throws: `wrongMessageType`, `conflictingStrategy`, `conflictingDispatcher`.
+    /// - Throws: `wrongMessageType`, `conflictingStrategy`, `conflictingDispatcher`, `nameTaken`.
     static func validate(_ specs: [Children]) throws(SupervisionError) {
         var check = DispatchCheck()
         for spec in specs { try check.add(spec) }
     }
 
     private mutating func add(_ spec: Children) throws(SupervisionError) {
+        if let name = spec.dispatch.registeredName {
+            do throws(NameClaims.Conflict) {
+                try names.claim(name, count: spec.numbersNames ? spec.redundancy : nil, for: spec.name)
+            } catch {
+                throw SupervisionError(error, of: spec)
+            }
+        }
         for (name, strategy) in spec.dispatch.distributors {
             let terms = DistributorTerms(messageType: spec.messageType, strategy: strategy)
             do throws(DistributorProblem) {
@@ -78,7 +122,20 @@ extension DispatchSpec {
     }
 }
 
+extension Children {
+    /// Whether members are registered under a name with their number, as there may be several.
+    var numbersNames: Bool { redundancy != 1 || features.resizer != nil }
+}
+
 extension SupervisionError {
+    fileprivate init(_ conflict: NameClaims.Conflict, of spec: Children) {
+        let other = conflict.group == spec.name ? "another group of that name" : "the group \(conflict.group)"
+        self.init(
+            .nameTaken,
+            "group \(spec.name): the name \(conflict.name) is registered by \(other), too; give each a name of its own"
+        )
+    }
+
     init(_ problem: DistributorProblem, of spec: Children, distributor name: String) {
         if case .wrongMessageType(let taken) = problem {
             self.init(

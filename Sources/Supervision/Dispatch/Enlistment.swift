@@ -82,10 +82,9 @@ extension SupervisorCell {
         guard let spec = record.group.spec else { return }
         defer { record.group.enlist(record.proc) }
         guard let registered = spec.dispatch.registeredName else { return }
-        let hasNameItself = record.number == 0 && spec.redundancy == 1 && spec.features.resizer == nil
         do throws(RegistryError) {
             try system.registry.register(
-                hasNameItself ? registered : "\(registered)-\(record.number)",
+                spec.numbersNames || record.number > 0 ? "\(registered)-\(record.number)" : registered,
                 Recipient(record.proc, messageType: spec.messageType)
             )
         } catch {

@@ -31,7 +31,7 @@ extension Supervisor {
     ///
     /// - Returns: What can be carried out, but hardly as it was meant; also told in the log when the tree is started.
     /// - Throws: ``SupervisionError`` when something cannot be carried out, as starting it would. What depends on the system and on what
-    ///   runs there (processors, registered names, distributors and dispatchers that other trees have) is known at the start only.
+    ///   runs there (processors, names, distributors and dispatchers that other trees have) is known at the start only.
     public func validate() throws(SupervisionError) -> [SupervisionWarning] {
         try children.validate()
         try DispatchCheck.validate([children])
