@@ -9,8 +9,13 @@ import Testing
 
 /// Whole trees: killed, described and checked, asked how they are, with children that come and go.
 @Suite struct TreeTests {
-    static func stubborn(_ name: String, _ trace: Trace, shutdownTime: ShutdownTime = .seconds(5)) -> Children {
-        Children(name, shutdownTime: shutdownTime) { context in
+    static func stubborn(
+        _ name: String,
+        _ trace: Trace,
+        shutdownTime: ShutdownTime = .seconds(5),
+        restart: RestartType = .permanent
+    ) -> Children {
+        Children(name, restart: restart, shutdownTime: shutdownTime) { context in
             context.onExit { trace("\(name): \($0)") }
             // Deaf to its stop.
             while true {
@@ -163,6 +168,32 @@ import Testing
         }
         #expect(isDone)
         return try #require(seen.withLock { $0 })
+    }
+
+    @Test(arguments: [true, false])
+    func whoWasToBeDownIsAsItShouldBe(isKilled: Bool) throws {
+        let sim = Simulation()
+        let trace = sim.trace
+        let tree = try sim.system.supervise("shop") {
+            StrategyTests.child("a", trace, restart: .transient).restartedAtMost(0)
+            // It is killed when its time is up.
+            TreeTests.stubborn("b", trace, shutdownTime: .seconds(1), restart: .transient)
+        }
+        sim.drain()
+        for child in ["a", "b"] {
+            let ending = sim.executor.spawn {
+                if isKilled { try await tree.kill(child: child) } else { try await tree.terminate(child: child) }
+            }
+            sim.advance(by: .seconds(2))
+            if case .finished = ending.knownOutcome {} else { Issue.record("\(child) has not ended") }
+        }
+        #expect(try health(sim).map(\.status) == [.healthy])
+        // It was wanted again, and has failed for good since.
+        #expect(sim.completes { try await tree.restart(child: "a") })
+        #expect(try health(sim).map(\.status) == [.healthy])
+        try StrategyTests.tell("a-0", .fail, in: sim)
+        #expect(try health(sim).map(\.status) == [.degraded])
+        #expect(sim.stops(tree))
     }
 
     @Test func aNestedSupervisorThatGaveUpForGoodIsNotHealthy() throws {

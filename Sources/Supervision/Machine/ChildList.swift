@@ -59,6 +59,8 @@ struct ChildList: Sendable {
         var isLate = false
         /// It has started once since it was added.
         var hasStarted = false
+        /// Somebody wanted it to be down, and nobody has started it since.
+        var wasTerminated = false
         /// The start that goes on was asked for, and is not tried again.
         var isManual = false
         fileprivate var previous: Int32 = -1

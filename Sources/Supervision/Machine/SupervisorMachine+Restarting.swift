@@ -17,6 +17,7 @@ extension SupervisorMachine {
         children[index].starts &+= 1
         children[index].hasFailedToStart = false
         children[index].isLate = false
+        children[index].wasTerminated = false
         children.set(.starting, at: index)
         guard isAwaited(children[index]) else {
             hasStarted(index, at: now)

@@ -17,6 +17,7 @@ extension SupervisorMachine {
             if let present = child.fate, present != .queued, present >= fate { continue }
             if child.state == .down, fate == .down { continue }
             children[index].fate = fate
+            if fate == .down { children[index].wasTerminated = true }
             taken.append((child.ordinal, id))
         }
         taken.sort { $0.ordinal < $1.ordinal }

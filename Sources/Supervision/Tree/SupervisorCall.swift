@@ -85,8 +85,11 @@ public struct ChildInfo: Sendable {
     /// Whether its last incarnation was a supervisor that gave up: as in OTP it ended with `shutdown`.
     public let gaveUp: Bool
 
+    /// Whether it is down, or about to be, as somebody wanted it.
+    let wasTerminated: Bool
+
     /// Its last incarnation did not end as it should have.
-    var hasFailed: Bool { gaveUp || lastExit?.isFailure == true }
+    var hasFailed: Bool { !wasTerminated && (gaveUp || lastExit?.isFailure == true) }
 }
 
 /// How many children a supervisor has at one moment; as OTP's `count_children`.
@@ -232,7 +235,8 @@ extension SupervisorCell {
             isSignificant: child.settings.isSignificant,
             restarts: Int(child.restarts),
             lastExit: record.proc.lastExit,
-            gaveUp: record.nest?.current.outcome?.isFailure ?? false
+            gaveUp: record.nest?.current.outcome?.isFailure ?? false,
+            wasTerminated: child.wasTerminated
         )
     }
 
