@@ -30,12 +30,12 @@ class Counts:
 def request(port, path):
     """The body of the answer; None: the connection ended without one."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
         answer = b""
         try:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
             while more := connection.recv(4096):
                 answer += more
-        except ConnectionResetError:
+        except (ConnectionResetError, BrokenPipeError):
             pass
     head, _, body = answer.partition(b"\r\n\r\n")
     if not body:

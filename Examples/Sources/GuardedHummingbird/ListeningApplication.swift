@@ -45,8 +45,10 @@ struct ListeningApplication<Application: ApplicationProtocol>: Service {
     /// As the application does it: an answer to every request, whatever its route throws.
     private func responder(telling connections: OpenConnections) async throws -> HTTPChannelHandler.Responder {
         let responder = try await application.responder
-        let (logger, name) = (application.logger, application.configuration.serverName)
+        let (applicationLogger, name) = (application.logger, application.configuration.serverName)
         return { request, writer, channel in
+            var logger = applicationLogger
+            logger[metadataKey: "hb.request.id"] = .stringConvertible(RequestID())
             let context = Application.Context(source: .init(channel: channel, logger: logger))
             var response: Response
             do {
