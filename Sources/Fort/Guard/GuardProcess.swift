@@ -76,8 +76,7 @@ final class GuardProcess {
         perform(machine.begin())
         while true {
             wait()
-            // What a child has said comes before what somebody wants who has seen that.
-            for index in links.indices where links[index].control >= 0 { readMessages(of: index) }
+            readMessages()
             readSignals()
             watch()
             perform(machine.timePassed(MonotonicClock.now))
@@ -114,6 +113,8 @@ final class GuardProcess {
         var isFromTerminal = false
         while fort_nextSignal(signals, &signal, &isFromTerminal) {
             if signal == SIGCHLD { continue }
+            // What a child has said comes before what somebody wants who has seen that.
+            readMessages()
             if signal == SIGINT || signal == SIGTERM { tellStopping() }
             perform(machine.signaled(signal, reachedAll: isFromTerminal, at: MonotonicClock.now))
         }
@@ -166,6 +167,10 @@ final class GuardProcess {
     private func forget(replacing next: GuardOrder.Predecessor? = nil) {
         if let predecessor { close(predecessor.record) }
         predecessor = next
+    }
+
+    private func readMessages() {
+        for index in links.indices where links[index].control >= 0 { readMessages(of: index) }
     }
 
     private func readMessages(of index: Int) {
