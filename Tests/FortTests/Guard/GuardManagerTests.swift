@@ -12,7 +12,7 @@ import Testing
     @Test(.enabled(if: !isSanitized, "sanitizers are slower than a second, and hold signals back"))
     func theGuardTellsTheServiceManagerWhatTheProgramDoes() async throws {
         let manager = manager()
-        let fixture = try FixtureProcess(["NOTIFY_SOCKET": manager.name])
+        let fixture = try FixtureProcess(["NOTIFY_SOCKET": manager.name, "BASTION_STOP_DEADLINE": "1h"])
         let (port, program) = try await fixture.serving()
         #expect(await manager.next() == "READY=1 STATUS=Ready")
         // To the guard a death is no end.
@@ -95,8 +95,10 @@ import Testing
 
     /// The manager waits for a sign of life each 400 ms, the guard looks four times as often.
     private func watched(by manager: PretendedManager, _ others: [String: String]) -> [String: String] {
-        ["NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "400000", "BASTION_HANG_TIME": "never"]
-            .merging(others) { $1 }
+        [
+            "NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "400000", "BASTION_HANG_TIME": "never",
+            "BASTION_STOP_DEADLINE": "1h",
+        ].merging(others) { $1 }
     }
 
     /// The guard is told to stop: from then on it asks for more time each second, and between the second time and the third one it would have told of
