@@ -393,10 +393,7 @@ import Testing
         typealias Machine = SupervisorMachine
         var machine = Machine(strategy: .oneForOne, intensity: .unlimited)
         let settings = Machine.Settings(restart: .permanent, backoff: .none, hasFarewell: hasFarewell)
-        for id: UInt64 in 1...4 {
-            #expect(machine.add(id, settings, at: .zero) == [.start(id)])
-            #expect(machine.childStarted(id, at: .zero) == [])
-        }
+        for id: UInt64 in 1...4 { machine.addStarted(id, settings) }
         #expect(machine.terminate([1], at: .zero) == [.stop(1)])
         #expect(machine.terminate([2], at: .zero) == [.stop(2)])
         #expect(machine.childEnded(2, .shutdown, at: .zero) == (hasFarewell ? [.retire(2)] : [.lay(2)]))

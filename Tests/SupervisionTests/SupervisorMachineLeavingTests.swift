@@ -26,10 +26,7 @@ import Testing
             isSignificant: finishesWhenEmpty,
             hasFarewell: hasFarewell
         )
-        for id in 1...count {
-            #expect(machine.add(id, settings, at: .zero) == [.start(id)])
-            #expect(machine.childStarted(id, at: .zero) == [])
-        }
+        for id in 1...count { machine.addStarted(id, settings) }
         return machine
     }
 

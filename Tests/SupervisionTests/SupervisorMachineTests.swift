@@ -7,6 +7,14 @@ import Testing
 
 @testable import Supervision
 
+extension SupervisorMachine {
+    /// Adds a child, which starts alone and has started at once, at time 0.
+    mutating func addStarted(_ id: ChildID, _ settings: Settings) {
+        #expect(add(id, settings, at: .zero) == [.start(id)])
+        #expect(childStarted(id, at: .zero) == [])
+    }
+}
+
 @Suite struct SupervisorMachineTests {
     typealias Machine = SupervisorMachine
 
@@ -20,10 +28,7 @@ import Testing
     ) -> Machine {
         var machine = Machine(intensity: intensity, autoShutdown: finishesWhenEmpty ? .allSignificant : .never)
         let settings = Machine.Settings(restart: restart, backoff: backoff, isSignificant: finishesWhenEmpty)
-        for id in 1...count {
-            #expect(machine.add(id, settings, at: .zero) == [.start(id)])
-            #expect(machine.childStarted(id, at: .zero) == [])
-        }
+        for id in 1...count { machine.addStarted(id, settings) }
         return machine
     }
 
