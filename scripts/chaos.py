@@ -8,6 +8,8 @@
 # its connection closed while something was done to the program that explains it, and neither a process nor a descriptor is left over.
 import collections, os, random, re, signal, socket, subprocess, sys, tempfile, threading, time
 
+from guarded import children
+
 server = sys.argv[1]
 seconds = float(os.environ.get("CHAOS_SECONDS", "60"))
 seed = int(os.environ.get("CHAOS_SEED", str(random.randrange(1 << 32))))
@@ -54,24 +56,6 @@ def fail(reason):
 
 threading.Thread(target=read_log, daemon=True).start()
 await_served(1)
-
-
-def is_program(pid):
-    """Not one that writes the report of a death."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return b"BASTION_INTERNAL_GUARD=" in file.read()
-    except OSError:
-        return False
-
-
-def children(pid):
-    """Those of the guard: the program, and during a handover two."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [pid for pid in map(int, file.read().split()) if is_program(pid)]
-    except OSError:
-        return []
 
 
 def descriptors(pid):

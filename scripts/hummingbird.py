@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 
+from guarded import children
+
 ROUNDS = 4
 CLIENTS = 3
 PATIENCE = 30
@@ -64,29 +66,6 @@ def ask(port, counts, stopped):
                 counts.problems.append(body)
 
 
-def children(guard):
-    pids = []
-    for task in os.listdir(f"/proc/{guard}/task"):
-        with open(f"/proc/{guard}/task/{task}/children") as file:
-            pids += [int(pid) for pid in file.read().split()]
-    return pids
-
-
-
-def servers(guard):
-    """The guard's children that are the program, and no zombies."""
-    found = []
-    for pid in children(guard):
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                text = file.read()
-        except FileNotFoundError:
-            continue
-        if text[text.rindex(")") + 2] != "Z":
-            found.append(pid)
-    return found
-
-
 class Late(Exception):
     pass
 
@@ -115,15 +94,15 @@ def disturb(guard, port, counts):
     for client in clients:
         client.start()
     for _ in range(ROUNDS):
-        (pid,) = servers(guard.pid)
+        (pid,) = children(guard.pid)
         os.kill(pid, signal.SIGKILL)
-        until("it is started again", lambda: servers(guard.pid) not in ([], [pid]) and serves())
+        until("it is started again", lambda: children(guard.pid) not in ([], [pid]) and serves())
         if request(port, f"/square/{2**63 - 1}") is not None:
             counts.problems.append("a request that traps was answered")
         until("it serves after a trap", serves)
-        (pid,) = servers(guard.pid)
+        (pid,) = children(guard.pid)
         guard.send_signal(signal.SIGUSR2)
-        until("it is replaced", lambda: len(now := servers(guard.pid)) == 1 and now != [pid])
+        until("it is replaced", lambda: len(now := children(guard.pid)) == 1 and now != [pid])
     stopped.set()
     for client in clients:
         client.join(PATIENCE)
