@@ -93,7 +93,9 @@ struct DivisionService: Service {
     /// Wrapped by who uses it: a `NIOAsyncChannel` that comes when nobody takes it any more, as it can at an end, is a trap on the event loop.
     private static func serve(_ channel: any Channel) async throws {
         let connection = try await channel.eventLoop.submit {
-            try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
+            // Of one that is closed already it would be a trap, too.
+            guard channel.isActive else { throw ChannelError.ioOnClosedChannel }
+            return try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
         }.get()
         try await connection.executeThenClose { inbound, outbound in
             try await channel.setOption(.autoRead, value: true).get()
