@@ -37,6 +37,8 @@ public final class BastionSystem: Sendable {
     let topics = Interned<TopicName, TopicCell>()
     let distributors = Interned<String, DistributorCell>()
     let dispatchers = Interned<DispatcherName, DispatcherCell>()
+    /// Those of the log that are still to be written.
+    package let lines = LogLines()
     private let counters = Locked(Counters())
     let roots = Locked<[SupervisorCell]>([])
     /// Those that were there, and have given up.
@@ -90,6 +92,7 @@ public final class BastionSystem: Sendable {
         self.executor = executor
         schedulerWords = SchedulerWords(executor)
         self.log = log
+        let lines = lines
         self.containment = containment
         self.askCycles = askCycles
         self.hooks = hooks
@@ -99,8 +102,22 @@ public final class BastionSystem: Sendable {
             uniqueKeysWithValues: ContainmentPolicy.allCases.filter { $0 != .contain }.map { policy in
                 let domain = ContainmentDomain(
                     policy,
-                    report: { report in Self.log(report, to: log, on: executor) },
-                    untold: { count in Self.log(untold: count, to: log, on: executor) }
+                    report: { report in
+                        lines.write(on: executor) {
+                            log.error(
+                                "\(report.text())",
+                                metadata: ["process": "\(report.process)", "kind": "\(report.kind)"]
+                            )
+                        }
+                    },
+                    untold: { count in
+                        lines.write(on: executor) {
+                            log.error(
+                                "reports of traps left out, as there were too many at a time",
+                                metadata: ["count": "\(count)"]
+                            )
+                        }
+                    }
                 )
                 return (policy, domain)
             }
@@ -120,19 +137,6 @@ public final class BastionSystem: Sendable {
     deinit {
         stalls?.cancel()
         SystemDirectory.remove(ObjectIdentifier(self))
-    }
-
-    /// Logs a whole report, in a process of its own: the log's handler is the user's.
-    private static func log(_ report: TrapReport, to log: Logger, on executor: any ProcExecutor) {
-        LightProc.runOnce(on: executor) {
-            log.error("\(report.text())", metadata: ["process": "\(report.process)", "kind": "\(report.kind)"])
-        }
-    }
-
-    private static func log(untold count: Int, to log: Logger, on executor: any ProcExecutor) {
-        LightProc.runOnce(on: executor) {
-            log.error("reports of traps left out, as there were too many at a time", metadata: ["count": "\(count)"])
-        }
     }
 
     /// The number of the domain of processes with a policy.
@@ -188,9 +192,24 @@ public final class BastionSystem: Sendable {
     /// Logs in a process of its own: describing an error, or the log's handler, may trap.
     package func tell(_ level: Logger.Level, _ line: @escaping @Sendable () -> (Logger.Message, Logger.Metadata)) {
         guard level >= log.logLevel else { return }
-        LightProc.runOnce(on: executor) { [log] in
+        lines.write(on: executor) { [log] in
             let (message, metadata) = line()
             log.log(level: level, message, metadata: metadata)
+        }
+    }
+
+    /// As above, when what is to be looked up for the report is known.
+    func tell(
+        _ level: Logger.Level,
+        of report: TrapReport,
+        _ line: @escaping @Sendable () -> (Logger.Message, Logger.Metadata)
+    ) {
+        guard level >= log.logLevel else { return }
+        // The program is not to end meanwhile.
+        lines.add()
+        report.whenResolved { [self] in
+            tell(level, line)
+            lines.remove()
         }
     }
 

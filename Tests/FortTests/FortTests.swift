@@ -164,6 +164,31 @@ struct Failure: Error {}
         #expect(lines(result) == ["0", "1", "2", "3"])
     }
 
+    struct TrapsAtLast: FortProgram {
+        static var intensity: RestartIntensity { .init(0, within: .seconds(1)) }
+        func run(in context: Context) async throws {
+            try context.supervise(intensity: .init(0, within: .seconds(1))) {
+                Children("reckless", containment: .containAndReport) { _ in say("\(opaque([1])[opaque(5)])") }
+            }
+            await context.untilStopped()
+        }
+    }
+
+    @Test func whatEndsTheProgramIsInItsLog() async {
+        let result = await #expect(
+            processExitsWith: .exitCode(ExitCode.software.rawValue),
+            observing: [\.standardErrorContent]
+        ) {
+            TrapsAtLast.main()
+        }
+        let log = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+        // The line of the supervisor, with what was looked up, and the report.
+        #expect(log.contains("at=FortTests.swift:"), "\(log)")
+        #expect(log.contains("child ended: trap: index out of range"), "\(log)")
+        #expect(log.contains("kind=index out of range"), "\(log)")
+        #expect(log.contains("supervisor gave up"), "\(log)")
+    }
+
     /// Beside the body there is a supervisor at the top of the system that nobody answers for.
     struct GivesUpBeside: FortProgram {
         struct Restless: Reactive {

@@ -4,6 +4,7 @@
 
 import Glibc
 import LightProc
+import Supervision
 
 /// Tells the log something when the program is about to end.
 enum FinalWords {
@@ -11,9 +12,17 @@ enum FinalWords {
         let word = FutexWord()
     }
 
+    /// Until what has happened is written: reports of traps, whose symbols are looked up, and lines of the system's log. No longer than five seconds.
+    static func blockingWait(forLogOf system: BastionSystem) {
+        blockingWait(atMost: .seconds(5)) {
+            ReportThread.shared.blockingWaitForEnd()
+            system.lines.blockingWait()
+        }
+    }
+
     /// Calls `tell` on a thread made for that, and writes out what the C library has buffered; waits for both, but no longer than a second: a log's
     /// handler is the user's, and may hang.
-    static func blockingWait(for tell: @escaping @Sendable () -> Void) {
+    static func blockingWait(atMost time: Duration = .seconds(1), for tell: @escaping @Sendable () -> Void) {
         let gate = Gate()
         let thread = PlainThread(ifPossible: "bastion-log") {
             tell()
@@ -23,7 +32,7 @@ enum FinalWords {
         }
         guard let thread else { return }
         thread.detach()
-        let deadline = ContinuousClock.now + .seconds(1)
+        let deadline = ContinuousClock.now + time
         // Ends: with the time.
         while gate.word.value == 0 {
             let left = deadline - .now

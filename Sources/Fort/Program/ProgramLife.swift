@@ -164,6 +164,7 @@ final class ProgramLife: Sendable {
         }
         if !ending.blockingWaitForAll(within: options.stopDeadline) { giveUpStopping() }
         tellOverdue()
+        FinalWords.blockingWait(forLogOf: system)
         return ending.code
     }
 

@@ -21,7 +21,11 @@ enum RecordFile {
         }
 
         /// Its report cannot be written: another start may.
-        func leave() { close(descriptor) }
+        func leave() {
+            // To close it is not enough where another thread starts a program: that has the descriptor, too, for a moment.
+            flock(descriptor, LOCK_UN)
+            close(descriptor)
+        }
     }
 
     static let ending = ".dying"

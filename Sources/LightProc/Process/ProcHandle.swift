@@ -188,6 +188,17 @@ extension LightProc {
         let proc = LightProc.reactive(OneShot(ends: false, work), on: scheduler)
         _ = proc.push(MessageNode.make(()))
     }
+
+    /// As above; `whenEnded` is called when the closure has run or has trapped, on a worker.
+    package static func runOnce(
+        on scheduler: any ProcScheduler,
+        _ work: @escaping @Sendable () -> Void,
+        whenEnded: @escaping @Sendable () -> Void
+    ) {
+        let proc = LightProc.reactive(OneShot(work), on: scheduler)
+        proc.notifyWhenEnded { _ in whenEnded() }
+        _ = proc.push(MessageNode.make(()))
+    }
 }
 
 /// Calls an action for one value after the other, in the order in which they came, each time in a process of its own: a trap
@@ -221,10 +232,11 @@ package final class OrderedCalls<Value: Sendable>: Sendable {
             return state.waiting.removeFirst()
         }
         guard let value else { return }
-        let proc = LightProc.reactive(OneShot { [action] in action(value) }, on: scheduler)
-        // After a trap, too.
-        proc.notifyWhenEnded { [self] _ in next(on: scheduler) }
-        _ = proc.push(MessageNode.make(()))
+        LightProc.runOnce(on: scheduler) { [action] in
+            action(value)
+        } whenEnded: { [self] in
+            next(on: scheduler)
+        }
     }
 }
 

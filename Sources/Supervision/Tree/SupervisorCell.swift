@@ -487,7 +487,7 @@ struct SupervisorBody: ReactiveBody {
         }
         // The symbols of a report are looked up elsewhere first, so that no worker waits for files.
         if let report = reason.trapReport {
-            report.whenResolved { system.tell(.warning, line) }
+            system.tell(.warning, of: report, line)
         } else {
             system.tell(.warning, line)
         }

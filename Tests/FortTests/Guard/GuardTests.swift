@@ -165,6 +165,7 @@ import Testing
         try await fixture.lines(
             containing: "serving \(port) ",
             " is ready, \(first) is to stop",
+            "stopping",
             "guard: \(first) has stopped"
         )
         // The old one has answered what it had begun.
