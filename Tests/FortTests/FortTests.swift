@@ -6,6 +6,7 @@ import Executor
 import Fort
 import Glibc
 import LightProc
+import Logging
 import Supervision
 import Testing
 
@@ -187,6 +188,24 @@ struct Failure: Error {}
         #expect(log.contains("child ended: trap: index out of range"), "\(log)")
         #expect(log.contains("kind=index out of range"), "\(log)")
         #expect(log.contains("supervisor gave up"), "\(log)")
+    }
+
+    struct GivesUpUnheard: FortProgram {
+        static var stopDeadline: Duration { .seconds(1) }
+        static var intensity: RestartIntensity { .init(0, within: .seconds(1)) }
+        func run(in context: Context) async throws { throw Failure() }
+    }
+
+    @Test func aLogThatHangsDoesNotKeepTheProgram() async {
+        await #expect(processExitsWith: .exitCode(ExitCode.software.rawValue)) {
+            LoggingSystem.bootstrap { _ in
+                FortSignalTests.WatchingLog { line in
+                    // Ends: with the program.
+                    while line.contains("child ended") { pause() }
+                }
+            }
+            GivesUpUnheard.main()
+        }
     }
 
     /// Beside the body there is a supervisor at the top of the system that nobody answers for.

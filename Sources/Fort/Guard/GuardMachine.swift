@@ -368,6 +368,9 @@ struct GuardMachine {
         }
     }
 
+    /// A program that takes signals ends at once; on a machine that has much else to do that may be a while.
+    static let forcedStopTime = Duration.seconds(3)
+
     private mutating func stop(_ signal: Int32, reachedAll: Bool, at now: Duration) -> [Action] {
         stopRequests += 1
         isStopping = true
@@ -378,7 +381,7 @@ struct GuardMachine {
             // It was told before; a second time would force it.
             if stopRequests == 1, children[index].role == .retiring { continue }
             // The second one forces: what the children do not do themselves in a moment is done to them.
-            let time = stopRequests == 1 ? policy.stopTime : .seconds(1)
+            let time = stopRequests == 1 ? policy.stopTime : Self.forcedStopTime
             // Until now it may have been the time to be ready in.
             let isNew = !children[index].isStopping && children[index].verdict == nil
             children[index].limit = isNew ? now + time : min(children[index].limit ?? now + time, now + time)

@@ -375,7 +375,7 @@ final class GuardProcess {
     private func end(_ code: Int32) -> Never {
         tellStopping()
         // A report that is being written: it is the last of its kind.
-        let limit = MonotonicClock.now + .seconds(5)
+        let limit = MonotonicClock.now + .seconds(10)
         while !reporters.isEmpty, MonotonicClock.now < limit {
             var ready = false
             withUnsafePointer(to: signals) { _ = fort_await($0, 1, 100, &ready) }

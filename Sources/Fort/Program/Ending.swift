@@ -61,9 +61,13 @@ final class Ending: Sendable {
     func blockingWaitForAll(within time: Duration) -> Bool { blockingWait(past: .bodiesEnded, within: time) }
 
     private func blockingWait(past stage: Stage, within time: Duration) -> Bool {
-        let beganAt = state.withLock { $0.beganAt } ?? .now
-        return blockingWait(past: stage, until: beganAt + time)
+        blockingWait(past: stage, until: beganAt + time)
     }
+
+    /// What is left of a time that counts from the begin. Negative when it is over.
+    func timeLeft(of time: Duration) -> Duration { beganAt + time - .now }
+
+    private var beganAt: ContinuousClock.Instant { state.withLock { $0.beganAt } ?? .now }
 
     private func blockingWait(past stage: Stage, until deadline: ContinuousClock.Instant?) -> Bool {
         // Ends: with the time, or when it comes so far, which wakes.

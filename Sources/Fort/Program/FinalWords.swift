@@ -12,9 +12,10 @@ enum FinalWords {
         let word = FutexWord()
     }
 
-    /// Until what has happened is written: reports of traps, whose symbols are looked up, and lines of the system's log. No longer than five seconds.
-    static func blockingWait(forLogOf system: BastionSystem) {
-        blockingWait(atMost: .seconds(5)) {
+    /// Until what has happened is written: reports of traps, whose symbols are looked up, and lines of the system's log. No longer than half of the
+    /// time that is left, but a second at least, and ten at most.
+    static func blockingWait(forLogOf system: BastionSystem, timeLeft: Duration) {
+        blockingWait(atMost: min(max(timeLeft / 2, .seconds(1)), .seconds(10))) {
             ReportThread.shared.blockingWaitForEnd()
             system.lines.blockingWait()
         }

@@ -164,7 +164,7 @@ final class ProgramLife: Sendable {
         }
         if !ending.blockingWaitForAll(within: options.stopDeadline) { giveUpStopping() }
         tellOverdue()
-        FinalWords.blockingWait(forLogOf: system)
+        FinalWords.blockingWait(forLogOf: system, timeLeft: ending.timeLeft(of: options.stopDeadline))
         return ending.code
     }
 

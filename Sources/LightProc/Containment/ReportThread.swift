@@ -92,6 +92,8 @@ package final class ReportThread: Sendable {
         let thread = state.withLock { state -> PlainThread? in
             // Somebody else joins it.
             if state.isEnding { return nil }
+            // Who has news wakes it, but perhaps not yet.
+            if ContainmentLedger.shared.hasNews { start(&state) }
             state.isEnding = state.thread != nil
             return state.thread
         }

@@ -145,7 +145,7 @@ import Testing
         let machine = Self.running()
         _ = machine.signaled(SIGTERM, at: .zero)
         #expect(machine.signaled(SIGINT, at: .seconds(1)) == [.send(SIGINT, to: 100)])
-        #expect(machine.nextTime == .seconds(2))
+        #expect(machine.nextTime == .seconds(1) + GuardMachine.forcedStopTime)
         #expect(machine.ended(100, .exit(130), at: .seconds(1)) == [.report(pid: 100, .forced), .exit(130)])
     }
 

@@ -320,7 +320,8 @@ import Testing
 
     @Test(.enabled(if: !isSanitized, "sanitizers are slower than a second, and hold signals back"))
     func whatDiesInAHandoverIsNobodysPredecessor() async throws {
-        let fixture = try FixtureProcess()
+        // It is killed while it stops, however long that takes to be done.
+        let fixture = try FixtureProcess(["BASTION_STOP_DEADLINE": "1h"])
         let (port, first) = try await fixture.serving()
         async let slow = ask(port, "wait")
         _ = try await fixture.line(containing: "waiting")
@@ -486,7 +487,8 @@ import Testing
         if kind != "guarded" { variables["FIXTURE_\(kind.uppercased())"] = "1" }
         let fixture = try FixtureProcess(variables)
         #expect(await fixture.exitCode() == 69)
-        let rest = await fixture.rest()
+        // On a busy machine the start may hold up a worker for so long that it is told, with its stack.
+        let rest = await fixture.rest().filter { !$0.contains("[Supervision] worker ") && !$0.hasPrefix("  ") }
         #expect(rest.count == 1, "\(rest)")
         #expect(
             rest.first?.contains("cannot listen on 127.0.0.1:\(port): somebody else does already") ?? false,
