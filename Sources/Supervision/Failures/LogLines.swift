@@ -6,8 +6,8 @@ import LightProc
 
 /// The lines for a system's log that are still to be written, so that a program can wait for them before it ends.
 package final class LogLines: Sendable {
-    private let count = Locked(0)
-    /// Changes when the last one has been written.
+    private let state = Locked((count: 0, isAwaited: false))
+    /// Changes when the last one has been written, if somebody waits for that.
     private let bell = FutexWord()
 
     /// Calls `write` in a process of its own: describing an error, or the log's handler, may trap.
@@ -17,14 +17,14 @@ package final class LogLines: Sendable {
     }
 
     /// One more is to come.
-    func add() { count.withLock { $0 += 1 } }
+    func add() { state.withLock { $0.count += 1 } }
 
     func remove() {
-        let isLast = count.withLock { count in
-            count -= 1
-            return count == 0
+        let rings = state.withLock { state in
+            state.count -= 1
+            return state.count == 0 && state.isAwaited
         }
-        guard isLast else { return }
+        guard rings else { return }
         bell.increment()
         bell.wake(.max)
     }
@@ -34,7 +34,11 @@ package final class LogLines: Sendable {
         while true {
             // Read before the look, so that no bell is slept through.
             let seen = bell.value
-            if count.withLock({ $0 }) == 0 { return }
+            let isOver = state.withLock { state in
+                state.isAwaited = true
+                return state.count == 0
+            }
+            if isOver { return }
             bell.blockingWait(while: seen)
         }
     }
