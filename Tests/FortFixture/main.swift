@@ -23,6 +23,8 @@ struct Fixture: FortProgram {
     static var executable: String? { getenv("FIXTURE_EXECUTABLE").map { String(cString: $0) } }
     static var signalsReady: Bool { getenv("FIXTURE_CARELESS") == nil }
     static var stopDeadline: Duration { .seconds(5) }
+    /// Longer than a machine with much else to do stands still.
+    static var hangTime: Duration? { .seconds(60) }
 
     init() {
         // In the guard's child, before anything else runs.
@@ -55,7 +57,9 @@ struct Fixture: FortProgram {
             of: CInt.self,
             redundancy: 4,
             restart: .permanent,
-            intensity: .unlimited
+            intensity: .unlimited,
+            // What is stuck holds up a stop until that is forced, or over.
+            shutdownTime: .infinity
         ) { context in
             // One connection for each incarnation: it owns it, whatever becomes of it.
             guard let connection = try? await context.receive(CInt.self) else { return }

@@ -69,15 +69,24 @@ final class ReportWriter: Sendable {
         ring()
     }
 
-    /// Waits until everything is written that was asked for, but no longer than that. Not on the writer's thread.
+    /// Waits until everything is written that was asked for, but no longer than that, and lets go of what has not been begun a second before. Not on
+    /// the writer's thread.
     func blockingWait(atMost time: Duration) {
         let deadline = ContinuousClock.now + time
+        if blockingWait(until: deadline - .seconds(1)) { return }
+        // The program ends: rather than to leave a report half written, others are left out.
+        state.withLock { $0.waiting = [] }
+        _ = blockingWait(until: deadline)
+    }
+
+    /// False if the time was up first.
+    private func blockingWait(until deadline: ContinuousClock.Instant) -> Bool {
         // Ends: the writer comes to rest, or the time is up.
         while true {
             let seen = rest.value
-            if state.withLock({ !$0.isBusy && $0.waiting.isEmpty }) { return }
+            if state.withLock({ !$0.isBusy && $0.waiting.isEmpty }) { return true }
             let left = deadline - .now
-            if left <= .zero { return }
+            if left <= .zero { return false }
             rest.blockingWait(while: seen, timeout: left)
         }
     }

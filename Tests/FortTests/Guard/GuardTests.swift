@@ -148,7 +148,9 @@ import Testing
         kill(fixture.pid, SIGTERM)
         _ = try await fixture.line(containing: "stopping")
         kill(fixture.pid, SIGTERM)
-        #expect(await fixture.exitCode() == 143)
+        let code = await fixture.exitCode()
+        let words = await fixture.rest()
+        #expect(code == 143, "\(words)")
         #expect(await stuck == .closed)
         #expect(kill(program, 0) != 0)
     }
@@ -253,11 +255,13 @@ import Testing
         // The first death leaves a record to its successor, as all after it do.
         try await once()
         let before = descriptors(of: fixture.pid)
-        let programsBefore = await ask(port, "descriptors")
-        for _ in 1...5 { try await once() }
+        let programsBefore = await openDescriptors(at: port)
+        let rounds = 6
+        for _ in 1...rounds { try await once() }
         // Ends: what was used by the last one is closed in the end.
         while descriptors(of: fixture.pid) != before { await Task.yield() }
-        while await ask(port, "descriptors") != programsBefore {}
+        // Beside the same ones a program has up to four of libdispatch's, from when that has something to wait for.
+        while await openDescriptors(at: port) >= programsBefore + rounds {}
     }
 
     // MARK: What is left of the dead
@@ -498,6 +502,11 @@ import Testing
 }
 
 let isSanitized = dlsym(nil, "__tsan_init") != nil || dlsym(nil, "__asan_init") != nil
+
+private func openDescriptors(at port: UInt16) async -> Int {
+    guard case .line(let count) = await ask(port, "descriptors") else { return .max }
+    return Int(count) ?? .max
+}
 
 private func descriptors(of pid: pid_t) -> Int {
     guard let directory = opendir("/proc/\(pid)/fd") else { return -1 }
