@@ -21,7 +21,7 @@ enum FinalWords {
         }
     }
 
-    /// Calls `tell` on a thread made for that, and writes out what the C library has buffered; waits for both, but no longer than a second: a log's
+    /// Calls `tell` on a thread made for that, and writes out what the C library has buffered; waits for both, but no longer than that: a log's
     /// handler is the user's, and may hang.
     static func blockingWait(atMost time: Duration = .seconds(1), for tell: @escaping @Sendable () -> Void) {
         let gate = Gate()
