@@ -80,9 +80,7 @@ enum SelfCheck {
     }
 
     private static func expect(_ answer: String?, from connection: Connection) throws {
-        let lines = String(decoding: try connection.receiveAll(), as: UTF8.self)
-            .split(separator: "\r\n", omittingEmptySubsequences: false)
-        let body = lines.count > 2 ? lines.last.map(String.init) : nil
+        let body = try connection.receiveAnswer()?.body
         if body == answer { return }
         print("expected \(answer ?? "no answer"), got \(body ?? "none")")
         exit(1)

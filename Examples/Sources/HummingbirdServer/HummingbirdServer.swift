@@ -103,10 +103,8 @@ struct HummingbirdServer: FortProgram {
         try await context.blocking {
             let connection = try Connection(to: port)
             try connection.send("GET /\(path) HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".utf8)
-            let answer = String(decoding: try connection.receiveAll(), as: UTF8.self)
-            let lines = answer.split(separator: "\r\n", omittingEmptySubsequences: false)
-            guard let first = lines.first, lines.count > 2, let body = lines.last else { throw Connection.Lost() }
-            return "\(first) \(body)"
+            guard let answer = try connection.receiveAnswer() else { throw Connection.Lost() }
+            return "\(answer.status) \(answer.body)"
         }
     }
 }

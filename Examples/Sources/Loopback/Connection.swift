@@ -44,6 +44,14 @@ package final class Connection: Sendable {
         }
     }
 
+    /// Waits until the other side has closed: the first line and the body of its HTTP answer; nil: there is none.
+    package func receiveAnswer() throws(Lost) -> (status: String, body: String)? {
+        let answer = String(decoding: try receiveAll(), as: UTF8.self)
+        let lines = answer.split(separator: "\r\n", omittingEmptySubsequences: false)
+        guard let status = lines.first, lines.count > 2, let body = lines.last else { return nil }
+        return (String(status), String(body))
+    }
+
     /// Waits for so many bytes.
     package func receive(_ count: Int) throws(Lost) -> [UInt8] {
         var bytes: [UInt8] = []
